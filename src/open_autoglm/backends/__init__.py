@@ -1,0 +1,1 @@
+"""Adapters to models: over HTTP, and in process."""

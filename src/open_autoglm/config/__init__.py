@@ -1,0 +1,1 @@
+"""The configuration: schema, loading, reload. The only package that knows YAML and the environment."""

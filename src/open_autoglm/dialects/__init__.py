@@ -1,0 +1,1 @@
+"""What each model API says on the wire, and translation between them. Pure."""

@@ -1,0 +1,69 @@
+"""What an exchange may spend: time, attempts, and what it does when a stream breaks."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from open_autoglm.quantities import Count, Ratio, Seconds
+
+
+class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of time, for unary answers and streams alike; the earliest of them ends an attempt.
+
+    Attributes:
+        connect_s: to open a connection to an endpoint.
+        first_token_hedge_s: without a first token after this, a second endpoint is tried beside the first.
+        first_token_s: from sending the request to the first content of an answer.
+        gap_s: between two pieces of an answer.
+        total_s: from the arrival of a request to the end of its answer, over all attempts.
+    """
+
+    connect_s: Seconds = field(default=1.0, name="connect")
+    first_token_hedge_s: Seconds = field(default=12.0, name="first_token_hedge")
+    first_token_s: Seconds = field(default=60.0, name="first_token")
+    gap_s: Seconds = field(default=30.0, name="gap")
+    total_s: Seconds = field(default=600.0, name="total")
+
+
+class Retries(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often an answer is tried again.
+
+    Attributes:
+        max: retries over all endpoints of a group; attempts are one more. A fallback group starts with its own.
+        budget_ratio: retries allowed per request that succeeds, so that retries cannot multiply an outage.
+    """
+
+    max: Annotated[int, Meta(ge=0, le=20)] = 2
+    budget_ratio: Ratio = 0.1
+
+
+class Hedging(Struct, frozen=True, forbid_unknown_fields=True):
+    """A second attempt beside a slow first one, for requests without side effects.
+
+    Attributes:
+        enabled: off unless asked for, since hedges are paid for.
+        quantile: the first attempt is slow when it takes longer than this share of its peers.
+        max_ratio: hedges per request, at most.
+    """
+
+    enabled: bool = False
+    quantile: Ratio = 0.95
+    max_ratio: Ratio = 0.02
+
+
+StreamFailure = Literal["terminate", "continue"]
+"""What happens when a stream breaks after content: an error event, or another endpoint goes on with the text."""
+
+
+class AnswerLimits(Struct, frozen=True):
+    """What one upstream may send back.
+
+    Attributes:
+        response_bytes: of a unary answer.
+        stream_bytes: of a streamed answer.
+        event_bytes: of one server-sent event.
+    """
+
+    response_bytes: Count = 64 * 2**20
+    stream_bytes: Count = 256 * 2**20
+    event_bytes: Count = 2**20

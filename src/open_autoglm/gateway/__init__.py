@@ -1,0 +1,1 @@
+"""The request path: who, how much, where; then an exchange."""

@@ -1,0 +1,1 @@
+"""MCP messages in JSON. Pure."""

@@ -1,0 +1,1 @@
+"""Breakers, rate limiters, concurrency caps, retry budgets, deadlines. Pure."""

@@ -1,0 +1,1 @@
+"""From a model name to an endpoint: groups, balancers, hash ring, route table. Pure."""

@@ -1,0 +1,1 @@
+"""API keys. Fetches nothing."""

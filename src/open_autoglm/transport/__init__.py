@@ -1,0 +1,1 @@
+"""Bytes on the wire: the two HTTP/1.1 shells."""
