@@ -69,6 +69,7 @@ class RequestRecord:
         code: a word of `errors.CODES`, empty for success.
         message: the error's message, empty for success.
         finish_reason, prompt_tokens, completion_tokens: as the upstream said, tokens -1 when it did not.
+        delivered_chars: characters of text sent to the client.
         bytes_in, bytes_out: of bodies.
         revision: of the configuration that served it.
         attempts: in order.
@@ -82,6 +83,7 @@ class RequestRecord:
         "client",
         "code",
         "completion_tokens",
+        "delivered_chars",
         "ended_s",
         "finish_reason",
         "first_s",
@@ -122,6 +124,7 @@ class RequestRecord:
         self.finish_reason = ""
         self.prompt_tokens = -1
         self.completion_tokens = -1
+        self.delivered_chars = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.revision = revision

@@ -1,0 +1,68 @@
+"""What the request path asks of a model, whatever runs it.
+
+A backend is given an attempt and a call, and tells the call's exchange what becomes of it. It never raises: a
+request that it cannot express is an attempt that failed as `refused`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from open_autoglm.dialects.face import Face, RequestView
+from open_autoglm.exchange.exchange import Attempt, Exchange
+from open_autoglm.exchange.record import RequestRecord
+
+
+class ModelCall:
+    """One client request as backends see it.
+
+    Attributes:
+        exchange: who is told of events.
+        record: where usage and finish reason are noted.
+        face: dialect of the client's route; `view` its quick reading of `body`, the client's bytes.
+        model: the name asked for, resolved.
+        request_id, trace_id: sent on.
+        deadline_s: monotonic seconds.
+        created_s: wall seconds of arrival, whole.
+    """
+
+    __slots__ = ("body", "created_s", "deadline_s", "exchange", "face", "model", "record", "request_id", "trace_id", "view")
+
+    exchange: Exchange
+    record: RequestRecord
+    face: Face
+    view: RequestView
+    body: bytes
+    model: str
+    request_id: str
+    trace_id: str
+    deadline_s: float
+    created_s: int
+
+
+class Handle(Protocol):
+    """A running attempt's work."""
+
+    def cancel(self) -> None:
+        """Stop at once; the exchange hears no more of it. Idempotent."""
+
+    def pause(self) -> None:
+        """The client reads slowly: produce no more for now."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+
+class Backend(Protocol):
+    """One endpoint's way to its model."""
+
+    dialect_name: str
+
+    def open(self, attempt: Attempt, call: ModelCall) -> None:
+        """Start the attempt and put its `Handle` into `attempt.handle`."""
+
+    def sweep(self, now_s: float) -> None:
+        """Drop what has been idle too long. Called each second."""
+
+    def close(self) -> None:
+        """The endpoint was removed: finish what runs, take nothing new."""

@@ -1,0 +1,238 @@
+"""Models behind HTTP: the openai and generate dialects over pooled connections.
+
+Invariant: what the upstream sends is believed only as far as its relay could read it. A 200 that is no answer, a
+stream that ends without a finish reason, an answer over its limit: each is a failed attempt, never a short success.
+"""
+
+from __future__ import annotations
+
+from open_autoglm import clock
+from open_autoglm.backends.backend import ModelCall
+from open_autoglm.dialects import face as faces
+from open_autoglm.dialects.relay import Relay, open_relay
+from open_autoglm.dialects.upstream import UpstreamDialect, splice_request
+from open_autoglm.errors import AutoGLMError, UpstreamError
+from open_autoglm.exchange.exchange import Attempt
+from open_autoglm.exchange.settings import AnswerLimits
+from open_autoglm.resilience.backoff import parse_retry_after
+from open_autoglm.secret import Secret
+from open_autoglm.transport.http_client import HttpPool, Loss, Transfer
+
+_ERROR_BYTES_MAX = 64 * 1024
+"""Of an upstream's error body; the rest is not worth reading."""
+
+
+class HttpBackend:
+    """One HTTP endpoint.
+
+    Args:
+        pool: connections to its origin.
+        dialect: what it speaks.
+        host: the Host header.
+        base_path: of the endpoint's URL, without a slash at the end.
+        token: sent as a bearer token.
+        limits: of its answers.
+        stream_usage: ask for the usage of streams when the client did not.
+    """
+
+    def __init__(
+        self,
+        pool: HttpPool,
+        dialect: UpstreamDialect,
+        *,
+        host: str,
+        base_path: str,
+        token: Secret | None,
+        limits: AnswerLimits,
+        stream_usage: bool,
+    ) -> None:
+        self.dialect = dialect
+        self.dialect_name: str = dialect.name
+        self.pool = pool
+        self.limits = limits
+        self.stream_usage = stream_usage
+        authorization = f"authorization: Bearer {token.reveal()}\r\n" if token is not None else ""
+        self._heads = {
+            kind: (
+                f"POST {base_path}{dialect.path(kind)} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+                f"accept-encoding: identity\r\n{authorization}"
+            )
+            for kind in ("chat", "completion", "embedding")
+        }
+
+    def open(self, attempt: Attempt, call: ModelCall) -> None:
+        """Send the request; a request that the dialect cannot express fails as `refused`."""
+        target = attempt.target
+        assert target is not None
+        face, view = call.face, call.view
+        model = target.upstream_model or call.model
+        try:
+            if faces.passes(face.name, self.dialect_name):
+                body = splice_request(call.body, view, model, self.stream_usage)
+            else:
+                body = self.dialect.encode(face.infer(call.body, view), model)
+            relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s)
+        except AutoGLMError as error:
+            call.exchange.failed(attempt, "refused", error.message, clock.monotonic(), error)
+            return
+        remaining_ms = int((call.deadline_s - attempt.started_s) * 1000)
+        head = (
+            f"{self._heads[face.kind]}content-length: {len(body)}\r\nx-request-id: {call.request_id}\r\n"
+            f"traceparent: 00-{call.trace_id}-{attempt.number + 1:016x}-01\r\nx-mcp-attempt: {attempt.number}\r\n"
+            f"x-request-timeout-ms: {remaining_ms}\r\n\r\n"
+        ).encode("latin-1")
+        answer = HttpAnswer(self, attempt, call, relay)
+        attempt.handle = answer
+        answer.transfer = self.pool.send(head, body, answer)
+
+    def sweep(self, now_s: float) -> None:
+        """See `Backend`."""
+        self.pool.sweep(now_s)
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self.pool.close()
+
+
+class HttpAnswer:
+    """Reads one upstream answer and tells the exchange; also the attempt's handle."""
+
+    __slots__ = ("_attempt", "_backend", "_body", "_call", "_content_type", "_over", "_relay", "_retry_after", "_size", "_status", "transfer")
+
+    def __init__(self, backend: HttpBackend, attempt: Attempt, call: ModelCall, relay: Relay) -> None:
+        self._backend = backend
+        self._attempt = attempt
+        self._call = call
+        self._relay = relay
+        self._body: bytes | list[bytes] = b""
+        self._size = 0
+        self._status = 0
+        self._content_type = ""
+        self._retry_after: str | None = None
+        self._over = False
+        self.transfer: Transfer | None = None
+
+    # The attempt's handle.
+
+    def cancel(self) -> None:
+        self._over = True
+        if self.transfer is not None:
+            self.transfer.cancel()
+
+    def pause(self) -> None:
+        if self.transfer is not None:
+            self.transfer.pause()
+
+    def resume(self) -> None:
+        if self.transfer is not None:
+            self.transfer.resume()
+
+    # The transport's sink.
+
+    def on_sent(self, reused: bool) -> None:
+        attempt = self._attempt
+        attempt.sent_s = attempt.started_s if reused else clock.monotonic()
+        attempt.reused = reused
+
+    def on_head(self, status: int, headers: dict[str, str]) -> None:
+        attempt = self._attempt
+        attempt.status = self._status = status
+        attempt.head_s = clock.monotonic()
+        self._content_type = headers["content-type"]
+        self._retry_after = headers.get("retry-after")
+        coding = headers.get("content-encoding", "identity")
+        if coding != "identity":
+            self._fail("malformed", f"an answer in content coding {coding[:20]!r}, which was not asked for")
+
+    def on_data(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._size += len(data)
+        if self._status != 200:
+            if self._size <= _ERROR_BYTES_MAX:
+                self._keep(data)
+        elif self._call.view.stream:
+            self._relay_stream(data)
+        elif self._size > self._backend.limits.response_bytes:
+            self._fail("malformed", f"the answer exceeds {self._backend.limits.response_bytes} bytes")
+        else:
+            self._keep(data)
+
+    def on_end(self) -> None:
+        if self._over:
+            return
+        if self._status != 200:
+            self._refuse()
+            return
+        relay = self._relay
+        attempt = self._attempt
+        if self._call.view.stream:
+            payload = relay.end()
+        else:
+            payload = relay.whole(self._whole_body(), self._content_type)
+        if relay.failure is not None:
+            self._fail(relay.failure.outcome, relay.failure.message)
+            return
+        self._over = True
+        self._note_usage()
+        if self._call.view.stream:
+            self._call.exchange.ended(attempt, payload, clock.monotonic())
+        else:
+            self._call.exchange.whole(attempt, payload, clock.monotonic())
+
+    def on_lost(self, loss: Loss, detail: str) -> None:
+        if self._over:
+            return
+        if loss == "reset":
+            loss = "malformed" if self._attempt.head_s else "connect"
+        self._fail(loss, detail)
+
+    # Inside.
+
+    def _relay_stream(self, data: bytes) -> None:
+        relay = self._relay
+        attempt = self._attempt
+        if self._size > self._backend.limits.stream_bytes:
+            self._fail("malformed", f"the stream exceeds {self._backend.limits.stream_bytes} bytes")
+            return
+        payload = relay.feed(data)
+        if payload or attempt.first_s == 0.0:
+            self._call.exchange.content(attempt, payload, relay.stage, clock.monotonic())
+        if relay.failure is not None and not self._over:
+            self._fail(relay.failure.outcome, relay.failure.message)
+
+    def _refuse(self) -> None:
+        """The upstream answered with an error status: say what kind it is."""
+        refusal = self._backend.dialect.classify(self._status, self._content_type, self._whole_body())
+        retry_after_s = parse_retry_after(self._retry_after, clock.wall()) if self._retry_after is not None else None
+        error: AutoGLMError | None = None
+        if refusal.code:
+            error = UpstreamError(refusal.code, refusal.message, param=refusal.param, retry_after_s=retry_after_s)
+        self._fail(refusal.outcome, f"HTTP {self._status}", error)
+
+    def _fail(self, outcome: str, detail: str, error: AutoGLMError | None = None) -> None:
+        self._over = True
+        if self.transfer is not None:
+            self.transfer.cancel()
+        self._note_usage()
+        self._call.exchange.failed(self._attempt, outcome, detail, clock.monotonic(), error)
+
+    def _note_usage(self) -> None:
+        relay = self._relay
+        record = self._call.record
+        record.finish_reason = relay.finish_reason
+        record.prompt_tokens = relay.prompt_tokens
+        record.completion_tokens = relay.completion_tokens
+        record.delivered_chars = relay.delivered_chars
+
+    def _keep(self, data: bytes) -> None:
+        if not self._body:
+            self._body = data
+        elif isinstance(self._body, bytes):
+            self._body = [self._body, data]
+        else:
+            self._body.append(data)
+
+    def _whole_body(self) -> bytes:
+        body = self._body
+        return body if isinstance(body, bytes) else b"".join(body)

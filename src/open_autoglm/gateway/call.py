@@ -1,0 +1,199 @@
+"""One request on its way through the gateway: the sink that an exchange drives, and the settling of accounts.
+
+Invariant: `settle` runs exactly once for each request whose head was accepted, whatever its end; there the limiter's
+place is freed, the figures are counted and the record is handed over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from open_autoglm import clock
+from open_autoglm.backends.backend import Backend, Handle, ModelCall
+from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.exchange.exchange import Attempt
+from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.gateway.answers import error_headers
+from open_autoglm.gateway.snapshot import Route, Snapshot
+from open_autoglm.security.keys import Principal
+from open_autoglm.transport.http_request import ServerRequest
+
+if TYPE_CHECKING:
+    from open_autoglm.gateway.gateway import Gateway
+
+
+class Call(ModelCall):
+    """See the module.
+
+    Attributes:
+        request: the client's, on its connection.
+        snapshot: the configuration that serves it.
+        route, principal: found when the head came.
+        record: what happened.
+    """
+
+    __slots__ = ("_gateway", "_paused", "_running", "_settled", "_watching", "principal", "request", "route", "snapshot")
+
+    def __init__(self, gateway: Gateway, request: ServerRequest, route: Route, snapshot: Snapshot, record: RequestRecord) -> None:
+        self._gateway = gateway
+        self.request = request
+        self.route = route
+        self.snapshot = snapshot
+        self.record = record
+        self.principal: Principal = snapshot.anonymous
+        self._running: Attempt | None = None
+        self._settled = False
+        self._paused = False
+        self._watching = False
+
+    # The sink that the exchange drives.
+
+    def open(self, attempt: Attempt) -> None:
+        target = attempt.target
+        assert target is not None
+        backend = target.extra
+        self._running = attempt
+        if not self._watching:
+            self._watching = True
+            self._gateway.watch(self)
+        self._open_backend(backend, attempt)
+
+    def cancel(self, attempt: Attempt) -> None:
+        handle = attempt.handle
+        attempt.handle = None
+        if handle is not None:
+            self._handle(handle).cancel()
+
+    def begin(self, attempt: Attempt, payload: bytes) -> None:
+        request = self.request
+        self.record.status = 200
+        self.record.bytes_out = len(payload)
+        request.connection.start(request, 200, self._headers(attempt), "text/event-stream", payload)
+
+    def write(self, payload: bytes) -> None:
+        self.record.bytes_out += len(payload)
+        self.request.connection.write(self.request, payload)
+
+    def end(self, attempt: Attempt, payload: bytes) -> None:
+        self.record.bytes_out += len(payload)
+        self.record.served_by = attempt.group
+        self.request.connection.end(self.request, payload)
+        self.settle(200, "", "")
+
+    def whole(self, attempt: Attempt, body: bytes) -> None:
+        request = self.request
+        record = self.record
+        record.served_by = attempt.group
+        record.bytes_out = len(body)
+        record.first_s = attempt.first_s
+        request.connection.respond(request, 200, self._headers(attempt), body)
+        self.settle(200, "", "")
+
+    def fail(self, error: AutoGLMError) -> None:
+        self.refuse(error)
+
+    def cut(self, error: AutoGLMError) -> None:
+        payload = self.face.error_event(error, self.request_id, self.record.delivered_chars)
+        self.request.connection.cut(self.request, payload)
+        self.settle(200, error.code, error.message)
+
+    # The gateway calls these.
+
+    def refuse(self, error: AutoGLMError) -> None:
+        """Answer with an error in the route's own form."""
+        request = self.request
+        face = self.route.face or self._gateway.plain_face
+        body = face.error_body(error, self.record.request_id)
+        status = error.http_status
+        self.record.bytes_out = len(body)
+        request.connection.respond(request, status, self._limit_headers() + error_headers(error, self.record), body)
+        self.settle(status, error.code, error.message)
+
+    def reply(self, body: bytes) -> None:
+        """Answer what needs no model."""
+        self.record.bytes_out = len(body)
+        self.request.connection.respond(self.request, 200, f"x-request-id: {self.record.request_id}\r\n{self._limit_headers()}", body)
+        self.settle(200, "", "")
+
+    def gone(self) -> None:
+        """The client has left."""
+        if self._settled:
+            return
+        if self._watching:
+            self.exchange.client_gone(clock.monotonic())
+        self.settle(499, "client_closed", "")
+
+    def pause(self) -> None:
+        """The client reads slowly."""
+        self._paused = True
+        handle = self._running.handle if self._running is not None else None
+        if handle is not None:
+            self._handle(handle).pause()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        self._paused = False
+        handle = self._running.handle if self._running is not None else None
+        if handle is not None:
+            self._handle(handle).resume()
+
+    def settle(self, status: int, code: str, message: str) -> None:
+        """Close the books; see the module."""
+        if self._settled:
+            return
+        self._settled = True
+        record = self.record
+        record.ended_s = clock.monotonic()
+        record.status = status
+        record.code = code
+        record.message = message
+        limiter = self.principal.limiter
+        if limiter is not None and record.admitted_s:
+            limiter.release()
+        if self._watching:
+            self._gateway.unwatch(self)
+        self.request.call = None
+        attempt = self._running
+        if attempt is not None:
+            attempt.handle = None
+            self._running = None
+        self._gateway.account(record)
+
+    def crashed(self, error: BaseException) -> None:
+        """A defect of ours: the client hears that, and nothing of its cause."""
+        if self._settled:
+            return
+        if self.request.answered:
+            self.request.connection.abort()
+            self.gone()
+        else:
+            self.refuse(ServerError("internal_error", f"the server failed on this request: {type(error).__name__}"))
+
+    # Inside.
+
+    def _open_backend(self, backend: object, attempt: Attempt) -> None:
+        opened: Backend = backend  # type: ignore[assignment]
+        opened.open(attempt, self)
+        if self._paused and attempt.handle is not None:
+            self._handle(attempt.handle).pause()
+
+    @staticmethod
+    def _handle(handle: object) -> Handle:
+        return handle  # type: ignore[return-value]
+
+    def _headers(self, attempt: Attempt) -> str:
+        group = attempt.group
+        served = self.snapshot.model_headers.get(self.model if group == "*" else group, "other")
+        return (
+            f"x-request-id: {self.request_id}\r\nx-mcp-model: {served}\r\n"
+            f"x-mcp-attempts: {len(self.record.attempts)}\r\n{self._limit_headers()}"
+        )
+
+    def _limit_headers(self) -> str:
+        limiter = self.principal.limiter
+        if limiter is None:
+            return ""
+        return (
+            f"x-ratelimit-limit-requests: {limiter.limit}\r\n"
+            f"x-ratelimit-remaining-requests: {limiter.remaining(self.record.received_s)}\r\n"
+        )

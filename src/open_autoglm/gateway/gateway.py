@@ -1,0 +1,332 @@
+"""The request path: who, how much, where; then an exchange. See `ARCHITECTURE.md`, life of a request.
+
+Everything up to the exchange's first attempt runs in one go, without a task, a lock or a wait, on one snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+from open_autoglm import clock
+from open_autoglm.dialects.face import Face
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError
+from open_autoglm.exchange.exchange import Exchange
+from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.gateway.affinity import affinity_of
+from open_autoglm.gateway.answers import model_card, models_list
+from open_autoglm.gateway.call import Call
+from open_autoglm.gateway.snapshot import Route, Snapshot
+from open_autoglm.ids import IdSource
+from open_autoglm.security.keys import Principal
+from open_autoglm.transport.http_request import ServerRequest
+
+_log = logging.getLogger(__name__)
+_SWEEP_S = 0.025
+"""How often deadlines are looked at: one coarse sweep instead of a timer per request."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TIMEOUT_MS_MAX = 86_400_000
+_NOT_FOUND = Route("other", b"", "models")
+
+
+class Accounts(Protocol):
+    """Who is told of every request that is over: metrics, log, explain records."""
+
+    def settle(self, record: RequestRecord) -> None:
+        """Take a finished record. Must cost little and never raise."""
+
+    def started(self, model: str) -> None:
+        """A request for a model has begun."""
+
+
+class Gateway:
+    """The application behind the data listener; see `transport.http_server.Application`.
+
+    Args:
+        snapshot: the first configuration.
+        accounts: told of every finished request.
+        loop: where it runs.
+        plain_face: the form of errors on routes that speak no dialect.
+        ready: reason why requests cannot be served, or empty.
+        rng: for backoff.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        accounts: Accounts,
+        loop: asyncio.AbstractEventLoop,
+        plain_face: Face,
+        *,
+        ready: Callable[[], str],
+        rng: random.Random,
+    ) -> None:
+        self.snapshot = snapshot
+        self.plain_face = plain_face
+        self.draining = False
+        self._accounts = accounts
+        self.account = accounts.settle
+        self._loop = loop
+        self._ready = ready
+        self._rng = rng
+        self._ids = IdSource()
+        self._active: set[Call] = set()
+        self._sweep_handle: asyncio.TimerHandle | None = None
+
+    # The transport calls these.
+
+    def on_head(self, request: ServerRequest) -> None:
+        snapshot = self.snapshot
+        route = snapshot.routes.get(request.target)
+        record = RequestRecord("", request.received_s, snapshot.revision)
+        headers = request.headers
+        given_id = headers.get("x-request-id")
+        record.request_id = given_id if given_id and _REQUEST_ID.fullmatch(given_id) else self._ids.request_id()
+        if route is None:
+            route = self._find_route(snapshot, request)
+        record.route = route.pattern
+        call = Call(self, request, route, snapshot, record)
+        request.call = call
+        try:
+            self._admit(call, headers)
+        except AutoGLMError as error:
+            call.refuse(error)
+
+    def on_body(self, request: ServerRequest) -> None:
+        call = request.call
+        assert isinstance(call, Call)
+        try:
+            if call.route.face is None:
+                self._answer_plain(call)
+            else:
+                self._start(call, call.route.face)
+        except AutoGLMError as error:
+            call.refuse(error)
+        except Exception as error:  # the outermost loop of the role: one request's defect must not end the others
+            _log.exception("request %s failed", call.record.request_id)
+            call.crashed(error)
+
+    def on_gone(self, request: ServerRequest) -> None:
+        if isinstance(request.call, Call):
+            request.call.gone()
+
+    def on_pause(self, request: ServerRequest) -> None:
+        if isinstance(request.call, Call):
+            request.call.pause()
+
+    def on_resume(self, request: ServerRequest) -> None:
+        if isinstance(request.call, Call):
+            request.call.resume()
+
+    def error_answer(self, request: ServerRequest | None, error: AutoGLMError) -> tuple[str, bytes]:
+        call = request.call if request is not None else None
+        face = self.plain_face
+        if isinstance(call, Call):
+            request_id = call.record.request_id
+            face = call.route.face or face
+        else:
+            request_id = self._ids.request_id()
+        record = RequestRecord("wire", clock.monotonic(), self.snapshot.revision)
+        record.request_id = request_id
+        record.status, record.code, record.message = error.http_status, error.code, error.message
+        record.ended_s = record.received_s
+        self.account(record)
+        return f"x-request-id: {request_id}\r\n", face.error_body(error, request_id)
+
+    # Calls come back through these.
+
+    def watch(self, call: Call) -> None:
+        """Look after a call's deadlines."""
+        self._active.add(call)
+        self._accounts.started(call.model)
+
+    def unwatch(self, call: Call) -> None:
+        """A call is over."""
+        self._active.discard(call)
+
+    # The composition root calls these.
+
+    @property
+    def in_flight(self) -> int:
+        """Requests with an exchange."""
+        return len(self._active)
+
+    def start(self) -> None:
+        """Begin to look after deadlines."""
+        self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def stop(self) -> None:
+        """Give up every running exchange."""
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+            self._sweep_handle = None
+        for call in list(self._active):
+            call.request.connection.abort()
+
+    # Inside.
+
+    def _admit(self, call: Call, headers: dict[str, str]) -> None:
+        """Who, and how much: decided before the body is read."""
+        request, route = call.request, call.route
+        if route.scope == "public":
+            return
+        snapshot = call.snapshot
+        if snapshot.keys is not None:
+            call.principal = self._authenticate(snapshot, request, headers)
+        principal = call.principal
+        record = call.record
+        record.key = principal.name
+        if route is _NOT_FOUND:
+            raise RequestError("not_found", f"no such route: {request.target[:200].decode('latin-1')!r}")
+        if request.method != route.method and (request.method, route.method) != (b"HEAD", b"GET"):
+            raise RequestError("method_not_allowed", f"{route.pattern} takes {route.method.decode()} only")
+        limiter = principal.limiter
+        if limiter is not None:
+            wait_s = limiter.admit(record.received_s)
+            if wait_s:
+                raise RequestError(
+                    "rate_limit_exceeded",
+                    f"the key {principal.name!r} has reached its limit ({limiter.refused_by}: {limiter.limit}); slow down",
+                    retry_after_s=wait_s,
+                )
+        record.admitted_s = record.received_s
+        if headers.get("content-encoding", "identity") != "identity":
+            raise RequestError("invalid_request", "compressed bodies are not taken; send the body as it is")
+
+    def _authenticate(self, snapshot: Snapshot, request: ServerRequest, headers: dict[str, str]) -> Principal:
+        """Find whose key it is; a kept-alive connection that shows the same key again need not be looked up."""
+        shown = headers.get("authorization")
+        if shown is None:
+            shown = headers.get("x-api-key")
+            scheme = "Bearer"
+        else:
+            scheme, _, shown = shown.partition(" ")
+        if not shown or scheme.lower() != "bearer":
+            raise RequestError("invalid_api_key", "no API key; send `Authorization: Bearer KEY` or `x-api-key: KEY`")
+        connection = request.connection
+        memo = connection.memo
+        if memo is not None and memo[0] is snapshot and memo[1] == shown:
+            found: Principal = memo[2]
+            return found
+        assert snapshot.keys is not None
+        principal = snapshot.keys.find(shown)
+        if principal is None:
+            raise RequestError("invalid_api_key", "this API key is not known here")
+        connection.memo = (snapshot, shown, principal)
+        return principal
+
+    def _start(self, call: Call, face: Face) -> None:
+        """Where: from the body's few fields to the first attempt."""
+        request, record, snapshot = call.request, call.record, call.snapshot
+        headers = request.headers
+        body = request.body
+        record.bytes_in = request.body_size
+        view = face.read(body)
+        if face.name == "mcp" and "text/event-stream" in headers.get("accept", ""):
+            view.stream = True
+        call.face, call.view, call.body = face, view, body
+        request.body = b""
+        model = view.model or snapshot.default_model
+        plan = snapshot.plan(model, call.principal) if model else None
+        record.model = model
+        record.stream = view.stream
+        if plan is None:
+            raise self._unknown_model(snapshot, call.principal, model)
+        now_s = record.read_s = clock.monotonic()
+        wall_s = record.received_wall_s = clock.wall()
+        call.model = model
+        call.request_id = record.request_id
+        call.trace_id = record.trace_id = self._trace_id(headers, view.trace_id)
+        call.created_s = int(wall_s)
+        total_s = plan.total_s
+        asked = headers.get("x-request-timeout-ms")
+        if asked is not None:
+            total_s = min(total_s, _timeout_s(asked))
+        if view.timeout_s is not None:
+            total_s = min(total_s, view.timeout_s)
+        call.deadline_s = deadline_s = record.received_s + total_s
+        affinity = 0 if snapshot.affinity == "none" else affinity_of(snapshot.affinity, call, headers)
+        call.exchange = exchange = Exchange(
+            plan,
+            call,
+            record,
+            deadline_s,
+            stream=view.stream,
+            affinity=affinity,
+            may_retry=not view.no_retry,
+            rng=self._rng,
+        )
+        exchange.start(now_s)
+
+    def _trace_id(self, headers: dict[str, str], given: str) -> str:
+        parent = headers.get("traceparent")
+        if parent is not None:
+            match = _TRACEPARENT.fullmatch(parent)
+            if match is not None:
+                return match[1]
+        del given
+        return self._ids.trace_id()
+
+    def _unknown_model(self, snapshot: Snapshot, principal: Principal, model: str) -> AutoGLMError:
+        names = sorted(listing.name for listing in snapshot.visible(principal))
+        if not snapshot.plans:
+            return ServerError("no_healthy_endpoint", "no model is configured; add one under `models:`")
+        known = ", ".join(names[:50]) or "none"
+        return RequestError("model_not_found", f"no model {model[:200]!r} here; this key may use: {known}", param="model")
+
+    def _find_route(self, snapshot: Snapshot, request: ServerRequest) -> Route:
+        """The slow way to a route: query strings, path parameters, unknown paths."""
+        path = request.target.partition(b"?")[0]
+        route = snapshot.routes.get(path)
+        if route is None and path.startswith(snapshot.context_path.encode() + b"/v1/models/"):
+            route = snapshot.routes.get(snapshot.context_path.encode() + b"/v1/models/{id}")
+        return route or _NOT_FOUND
+
+    def _answer_plain(self, call: Call) -> None:
+        match call.route.pattern:
+            case "/healthz":
+                call.reply(b'{"status":"ok"}')
+            case "/readyz":
+                reason = "the server is draining" if self.draining else self._ready()
+                if reason:
+                    raise ServerError("no_healthy_endpoint", f"not ready: {reason}", retry_after_s=1.0)
+                call.reply(b'{"status":"ready"}')
+            case "/v1/models":
+                anthropic = "anthropic-version" in call.request.headers
+                call.reply(models_list(call.snapshot.visible(call.principal), anthropic))
+            case "/v1/models/{id}":
+                self._answer_model(call)
+            case pattern:
+                raise RequestError("not_found", f"{pattern} is not served")
+
+    def _answer_model(self, call: Call) -> None:
+        path = call.request.target.partition(b"?")[0]
+        name = unquote_to_bytes(path.rpartition(b"/v1/models/")[2]).decode("utf-8", "replace")
+        for listing in call.snapshot.visible(call.principal):
+            if listing.name == name:
+                call.reply(model_card(listing, "anthropic-version" in call.request.headers))
+                return
+        raise self._unknown_model(call.snapshot, call.principal, name)
+
+    def _sweep(self) -> None:
+        now_s = clock.monotonic()
+        due = [call for call in self._active if call.exchange.due_s <= now_s]
+        for call in due:
+            try:
+                call.exchange.handle_timeout(now_s)
+            except Exception as error:  # as above: one request's defect must not end the others
+                _log.exception("request %s failed", call.record.request_id)
+                call.crashed(error)
+        self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+
+
+def _timeout_s(text: str) -> float:
+    if not text.isdecimal() or not 0 < int(text) <= _TIMEOUT_MS_MAX:
+        raise RequestError("invalid_request", f"x-request-timeout-ms: {text[:40]!r} is not a number of milliseconds above 0")
+    return int(text) / 1000

@@ -1,0 +1,231 @@
+"""Incoming HTTP/1.1 messages: the strict reader, and the request that it fills.
+
+Framing is decided by llhttp (through httptools) in its strict mode: bare LF, folded headers, a second or a
+malformed Content-Length, Content-Length beside Transfer-Encoding, control characters and spaces before the
+colon are errors. What llhttp leaves open is closed here: `_` in names, codings other than `chunked`,
+Transfer-Encoding in HTTP/1.0, a missing or doubled Host, versions other than 1.0 and 1.1 (RFC 9112).
+
+A reader is taken from a free list when a message begins and given back when the connection is idle, so that
+an idle connection does not pay for a parser.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+from open_autoglm.errors import RequestError
+
+if TYPE_CHECKING:
+    from open_autoglm.transport.http_server import HttpConnection
+    from open_autoglm.transport.settings import WireLimits
+
+KEPT_HEADERS: Final = (
+    "accept",
+    "anthropic-version",
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "idempotency-key",
+    "traceparent",
+    "transfer-encoding",
+    "x-api-key",
+    "x-mcp-priority",
+    "x-mcp-session",
+    "x-request-id",
+    "x-request-timeout-ms",
+)
+"""Headers that somebody reads. All others are checked and dropped: nothing of a client's head is sent on."""
+
+
+def _spellings(name: str) -> list[bytes]:
+    title = "-".join(word.capitalize() for word in name.split("-"))
+    return [name.encode(), title.encode()]
+
+
+_KEPT: Final[dict[bytes, str | None]] = {b: name for name in KEPT_HEADERS for b in _spellings(name)}
+_IGNORED: Final = ("accept-encoding", "accept-language", "cache-control", "connection", "cookie", "origin", "pragma", "user-agent")
+_KEPT.update({b: None for name in _IGNORED for b in _spellings(name)})
+
+_UNSEEN: Final = object()
+
+
+class ServerRequest:
+    """One request of a client, and the way to answer it.
+
+    Attributes:
+        connection: where it came from.
+        method, target: as sent, `b"POST"`, `b"/v1/models?x=1"`.
+        headers: the kept headers by lower-case name, latin-1 text without surrounding blanks.
+        body: the whole body once `complete`.
+        body_size: bytes of the body so far.
+        complete: the body has arrived.
+        keep_alive: the connection may serve another request afterwards.
+        version: `"1.1"` or `"1.0"`.
+        problem: why the message cannot be served, set by the reader.
+        call: whatever the application keeps for it; a request whose call is None is never handed over whole.
+        received_s: monotonic seconds of its first byte.
+        begun: `on_head` was called; `dispatched`: `on_body` was called.
+        answered: an answer has been started; `finished`: it has been written whole.
+    """
+
+    __slots__ = (
+        "answered",
+        "begun",
+        "body",
+        "body_size",
+        "call",
+        "complete",
+        "connection",
+        "dispatched",
+        "finished",
+        "headers",
+        "keep_alive",
+        "method",
+        "parts",
+        "problem",
+        "received_s",
+        "target",
+        "version",
+    )
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self.connection = connection
+        self.method = b""
+        self.target = b""
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.parts: list[bytes] | None = None
+        self.body_size = 0
+        self.complete = False
+        self.keep_alive = True
+        self.version = "1.1"
+        self.problem: RequestError | None = None
+        self.call: object = None
+        self.answered = False
+        self.begun = False
+        self.dispatched = False
+        self.finished = False
+        self.received_s = 0.0
+
+
+class RequestReader:
+    """Feeds bytes to a parser and fills requests; `heads` holds those whose head came with the last feed."""
+
+    __slots__ = ("_head_bytes", "_header_count", "_limits", "_parser", "connection", "feed", "heads", "raw_body_bytes", "request")
+
+    def __init__(self, limits: WireLimits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self.feed = self._parser.feed_data
+        self.connection: HttpConnection | None = None
+        self.request: ServerRequest | None = None
+        self.heads: list[ServerRequest] = []
+        self.raw_body_bytes = 0
+        self._head_bytes = 0
+        self._header_count = 0
+
+    # Called by httptools, in this order.
+
+    def on_message_begin(self) -> None:
+        assert self.connection is not None
+        self.request = ServerRequest(self.connection)
+        self._header_count = 0
+        self._head_bytes = 0
+        self.raw_body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        request = self.request
+        assert request is not None
+        request.target += url
+        if len(request.target) > self._limits.target_bytes:
+            raise RequestError("headers_too_large", f"the request target exceeds {self._limits.target_bytes} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        self._head_bytes += len(name) + len(value)
+        kept = _KEPT.get(name, _UNSEEN)
+        if kept is None:
+            return
+        request = self.request
+        assert request is not None
+        if kept is _UNSEEN:
+            if b"_" in name:
+                raise RequestError("invalid_request", "a header name holds '_', which proxies read as '-'; use '-'")
+            kept = _KEPT.get(name.lower())
+            if kept is None:
+                return
+        headers = request.headers
+        assert isinstance(kept, str)
+        if kept in headers:
+            raise RequestError("invalid_request", f"the header {kept!r} appears twice")
+        headers[kept] = value.decode("latin-1").strip(" \t")
+
+    def on_headers_complete(self) -> None:
+        request = self.request
+        assert request is not None
+        limits = self._limits
+        if self._header_count > limits.headers or self._head_bytes > limits.header_bytes:
+            raise RequestError(
+                "headers_too_large", f"the request has more than {limits.headers} headers or {limits.header_bytes} bytes of them"
+            )
+        parser = self._parser
+        request.method = parser.get_method()
+        headers = request.headers
+        version = parser.get_http_version()
+        if version != "1.1" or "transfer-encoding" in headers or "host" not in headers:
+            request.problem = self._check_rare(request, version)
+        request.keep_alive = parser.should_keep_alive()
+        length = headers.get("content-length")
+        if length is not None and int(length) > limits.body_bytes:
+            request.problem = RequestError("request_too_large", f"the body has {length} bytes; at most {limits.body_bytes} are taken")
+        self.heads.append(request)
+
+    def on_body(self, data: bytes) -> None:
+        request = self.request
+        assert request is not None
+        if request.problem is not None:
+            return
+        if request.body_size == 0:
+            request.body = data
+            request.body_size = len(data)
+            if request.body_size <= self._limits.body_bytes:
+                return
+        else:
+            if request.parts is None:
+                request.parts = [request.body]
+            request.parts.append(data)
+            request.body_size += len(data)
+        if request.body_size > self._limits.body_bytes:
+            request.parts = None
+            request.body = b""
+            request.problem = RequestError("request_too_large", f"the body exceeds {self._limits.body_bytes} bytes")
+
+    def on_message_complete(self) -> None:
+        request = self.request
+        assert request is not None
+        if request.parts is not None:
+            request.body = b"".join(request.parts)
+            request.parts = None
+        request.complete = True
+
+    def _check_rare(self, request: ServerRequest, version: str) -> RequestError | None:
+        headers = request.headers
+        request.version = version
+        if version not in ("1.1", "1.0"):
+            return RequestError("invalid_request", f"HTTP/{version} is not spoken here; use HTTP/1.1")
+        coding = headers.get("transfer-encoding")
+        if coding is not None and (version == "1.0" or coding.lower() != "chunked"):
+            return RequestError("invalid_request", f"the transfer coding {coding!r} is not taken; use chunked with HTTP/1.1")
+        if version == "1.1" and "host" not in headers:
+            return RequestError("invalid_request", "the Host header is missing")
+        return None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message is half read, so that the reader may serve another connection."""
+        return self.request is None or (self.request.complete and self.request.keep_alive)
