@@ -26,7 +26,18 @@ class ModelCall:
         created_s: wall seconds of arrival, whole.
     """
 
-    __slots__ = ("body", "created_s", "deadline_s", "exchange", "face", "model", "record", "request_id", "trace_id", "view")
+    __slots__ = (
+        "body",
+        "created_s",
+        "deadline_s",
+        "exchange",
+        "face",
+        "model",
+        "record",
+        "request_id",
+        "trace_id",
+        "view",
+    )
 
     exchange: Exchange
     record: RequestRecord

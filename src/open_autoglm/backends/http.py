@@ -97,7 +97,19 @@ class HttpBackend:
 class HttpAnswer:
     """Reads one upstream answer and tells the exchange; also the attempt's handle."""
 
-    __slots__ = ("_attempt", "_backend", "_body", "_call", "_content_type", "_over", "_relay", "_retry_after", "_size", "_status", "transfer")
+    __slots__ = (
+        "_attempt",
+        "_backend",
+        "_body",
+        "_call",
+        "_content_type",
+        "_over",
+        "_relay",
+        "_retry_after",
+        "_size",
+        "_status",
+        "transfer",
+    )
 
     def __init__(self, backend: HttpBackend, attempt: Attempt, call: ModelCall, relay: Relay) -> None:
         self._backend = backend

@@ -24,6 +24,8 @@ from open_autoglm.errors import AutoGLMError, ServerError, UpstreamError
 from open_autoglm.exchange.outcomes import RULES, Rule
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.exchange.record import AttemptRecord, RequestRecord
+from open_autoglm.resilience.backoff import backoff_s
+from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.routing.endpoint import Endpoint
 
 _REMAINING_MIN_S: Final = 0.020
@@ -32,8 +34,6 @@ _REPLY_MARGIN_S: Final = 0.050
 """Kept back from an attempt, to tell the client in time."""
 _ALTERNATIVE_SHARE: Final = 0.6
 """Of the remaining time, for an attempt that has an alternative."""
-_BACKOFF_FIRST_S: Final = 0.1
-_BACKOFF_MAX_S: Final = 2.0
 _RETRY_AFTER_MAX_S: Final = 5.0
 _MISCONFIGURED_S: Final = 30.0
 _THROTTLED_S: Final = 1.0
@@ -109,6 +109,7 @@ class Exchange:
         "_attempt",
         "_attempts_in_leg",
         "_barred",
+        "_borrowed",
         "_deadline_s",
         "_error",
         "_held",
@@ -153,6 +154,7 @@ class Exchange:
         self._leg_index = 0
         self._tried: tuple[Endpoint, ...] = ()
         self._barred: tuple[Endpoint, ...] = ()
+        self._borrowed: RetryBudget | None = None
         self._passes = 0
         self._once_spent = False
         self._stale_spent = False
@@ -277,6 +279,7 @@ class Exchange:
         if self.state == "over":
             return
         self.state = "over"
+        self._repay()
         if attempt is not None:
             self._sink.cancel(attempt)
             self._close(attempt, "cancelled", "the client left", now_s)
@@ -290,7 +293,9 @@ class Exchange:
             leg = legs[self._leg_index]
             if self._attempts_in_leg <= leg.max_retries:
                 if self._deadline_s - now_s < _REMAINING_MIN_S:
-                    self._error = ServerError("deadline_exceeded", "the request's time ran out before an endpoint answered")
+                    self._error = ServerError(
+                        "deadline_exceeded", "the request's time ran out before an endpoint answered"
+                    )
                     break
                 if self._try_leg(leg, now_s):
                     return
@@ -321,7 +326,7 @@ class Exchange:
         """Plan another pass over the group after backoff; False when that cannot help."""
         if self._passes > leg.max_retries or self._window_min or all(e in self._barred for e in leg.group.endpoints):
             return False
-        pause_s = self._rng.uniform(0.0, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**self._passes))
+        pause_s = backoff_s(self._rng, self._passes)
         asked_s = self._error.retry_after_s if self._error is not None else None
         if asked_s is not None:
             has_next_leg = self._leg_index + 1 < len(self._plan.legs)
@@ -372,12 +377,14 @@ class Exchange:
         attempt.target = None
         self._attempt = None
         target.in_flight -= 1
+        if self._borrowed is not None:
+            self._repay()
         verdict = RULES[outcome].verdict
         if verdict == "success":
             first_token_s = attempt.first_s - attempt.started_s
             target.observe_latency(now_s, first_token_s)
             target.gate.success(attempt.permit, now_s, first_token_s)
-            attempt.leg.budget.record_success()
+            attempt.leg.budget.success()
         elif verdict == "failure":
             target.gate.failure(attempt.permit, now_s)
         else:
@@ -391,8 +398,11 @@ class Exchange:
                 return False
             self._once_spent = True
         if rule.verdict == "failure":
-            leg.budget.record_failure()
-            return leg.budget.may_retry()
+            leg.budget.failure()
+            # A begun retry counts as in flight until its attempt is closed.
+            if not leg.budget.begin(leg.in_flight() + 1):
+                return False
+            self._borrowed = leg.budget
         return True
 
     def _note(self, outcome: str, rule: Rule, detail: str, error: AutoGLMError | None) -> None:
@@ -418,6 +428,7 @@ class Exchange:
         if attempt is not None:
             self._sink.cancel(attempt)
             self._close(attempt, "deadline", "the request's time ran out", now_s)
+        self._repay()
         committed = self.state == "committed"
         self.state = "over"
         error = ServerError("deadline_exceeded", "the request's time ran out")
@@ -426,8 +437,14 @@ class Exchange:
         else:
             self._sink.fail(error)
 
+    def _repay(self) -> None:
+        if self._borrowed is not None:
+            self._borrowed.end()
+            self._borrowed = None
+
     def _fail(self, now_s: float) -> None:
         self.state = "over"
+        self._repay()
         error = self._error
         if error is None:
             wait_s = max(0.0, self._plan.legs[0].group.retry_at_s(now_s) - now_s)

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from open_autoglm.exchange.settings import Timeouts
+from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.routing.group import Group
-
-
-class RetryBudget(Protocol):
-    """Limits retries to a share of the traffic that succeeds; see `resilience.retry_budget`."""
-
-    def record_success(self) -> None:
-        """A request succeeded."""
-
-    def record_failure(self) -> None:
-        """An attempt failed in a way that calls for a retry."""
-
-    def may_retry(self) -> bool:
-        """Whether a retry can be afforded now."""
 
 
 class Leg:
@@ -35,12 +21,18 @@ class Leg:
 
     __slots__ = ("budget", "group", "has_alternative", "max_retries", "timeouts")
 
-    def __init__(self, group: Group, max_retries: int, timeouts: Timeouts, budget: RetryBudget, has_alternative: bool) -> None:
+    def __init__(
+        self, group: Group, max_retries: int, timeouts: Timeouts, budget: RetryBudget, has_alternative: bool
+    ) -> None:
         self.group = group
         self.max_retries = max_retries
         self.timeouts = timeouts
         self.budget = budget
         self.has_alternative = has_alternative
+
+    def in_flight(self) -> int:
+        """Requests on the group's endpoints now."""
+        return sum(endpoint.in_flight for endpoint in self.group.endpoints)
 
 
 class Plan:

@@ -38,7 +38,12 @@ def model_card(listing: Listing, anthropic: bool) -> bytes:
 
 
 def _openai(listing: Listing) -> dict[str, object]:
-    card: dict[str, object] = {"id": listing.name, "object": "model", "created": listing.created_s, "owned_by": listing.owner}
+    card: dict[str, object] = {
+        "id": listing.name,
+        "object": "model",
+        "created": listing.created_s,
+        "owned_by": listing.owner,
+    }
     if listing.context_window:
         card["context_window"] = listing.context_window
     return card

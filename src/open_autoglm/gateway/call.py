@@ -32,9 +32,21 @@ class Call(ModelCall):
         record: what happened.
     """
 
-    __slots__ = ("_gateway", "_paused", "_running", "_settled", "_watching", "principal", "request", "route", "snapshot")
+    __slots__ = (
+        "_gateway",
+        "_paused",
+        "_running",
+        "_settled",
+        "_watching",
+        "principal",
+        "request",
+        "route",
+        "snapshot",
+    )
 
-    def __init__(self, gateway: Gateway, request: ServerRequest, route: Route, snapshot: Snapshot, record: RequestRecord) -> None:
+    def __init__(
+        self, gateway: Gateway, request: ServerRequest, route: Route, snapshot: Snapshot, record: RequestRecord
+    ) -> None:
         self._gateway = gateway
         self.request = request
         self.route = route
@@ -112,7 +124,9 @@ class Call(ModelCall):
     def reply(self, body: bytes) -> None:
         """Answer what needs no model."""
         self.record.bytes_out = len(body)
-        self.request.connection.respond(self.request, 200, f"x-request-id: {self.record.request_id}\r\n{self._limit_headers()}", body)
+        self.request.connection.respond(
+            self.request, 200, f"x-request-id: {self.record.request_id}\r\n{self._limit_headers()}", body
+        )
         self.settle(200, "", "")
 
     def gone(self) -> None:

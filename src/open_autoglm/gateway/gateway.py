@@ -278,7 +278,9 @@ class Gateway:
         if not snapshot.plans:
             return ServerError("no_healthy_endpoint", "no model is configured; add one under `models:`")
         known = ", ".join(names[:50]) or "none"
-        return RequestError("model_not_found", f"no model {model[:200]!r} here; this key may use: {known}", param="model")
+        return RequestError(
+            "model_not_found", f"no model {model[:200]!r} here; this key may use: {known}", param="model"
+        )
 
     def _find_route(self, snapshot: Snapshot, request: ServerRequest) -> Route:
         """The slow way to a route: query strings, path parameters, unknown paths."""
@@ -328,5 +330,7 @@ class Gateway:
 
 def _timeout_s(text: str) -> float:
     if not text.isdecimal() or not 0 < int(text) <= _TIMEOUT_MS_MAX:
-        raise RequestError("invalid_request", f"x-request-timeout-ms: {text[:40]!r} is not a number of milliseconds above 0")
+        raise RequestError(
+            "invalid_request", f"x-request-timeout-ms: {text[:40]!r} is not a number of milliseconds above 0"
+        )
     return int(text) / 1000

@@ -48,7 +48,16 @@ def _spellings(name: str) -> list[bytes]:
 
 
 _KEPT: Final[dict[bytes, str | None]] = {b: name for name in KEPT_HEADERS for b in _spellings(name)}
-_IGNORED: Final = ("accept-encoding", "accept-language", "cache-control", "connection", "cookie", "origin", "pragma", "user-agent")
+_IGNORED: Final = (
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "connection",
+    "cookie",
+    "origin",
+    "pragma",
+    "user-agent",
+)
 _KEPT.update({b: None for name in _IGNORED for b in _spellings(name)})
 
 _UNSEEN: Final = object()
@@ -116,7 +125,17 @@ class ServerRequest:
 class RequestReader:
     """Feeds bytes to a parser and fills requests; `heads` holds those whose head came with the last feed."""
 
-    __slots__ = ("_head_bytes", "_header_count", "_limits", "_parser", "connection", "feed", "heads", "raw_body_bytes", "request")
+    __slots__ = (
+        "_head_bytes",
+        "_header_count",
+        "_limits",
+        "_parser",
+        "connection",
+        "feed",
+        "heads",
+        "raw_body_bytes",
+        "request",
+    )
 
     def __init__(self, limits: WireLimits) -> None:
         self._limits = limits
@@ -171,7 +190,8 @@ class RequestReader:
         limits = self._limits
         if self._header_count > limits.headers or self._head_bytes > limits.header_bytes:
             raise RequestError(
-                "headers_too_large", f"the request has more than {limits.headers} headers or {limits.header_bytes} bytes of them"
+                "headers_too_large",
+                f"the request has more than {limits.headers} headers or {limits.header_bytes} bytes of them",
             )
         parser = self._parser
         request.method = parser.get_method()
@@ -182,7 +202,9 @@ class RequestReader:
         request.keep_alive = parser.should_keep_alive()
         length = headers.get("content-length")
         if length is not None and int(length) > limits.body_bytes:
-            request.problem = RequestError("request_too_large", f"the body has {length} bytes; at most {limits.body_bytes} are taken")
+            request.problem = RequestError(
+                "request_too_large", f"the body has {length} bytes; at most {limits.body_bytes} are taken"
+            )
         self.heads.append(request)
 
     def on_body(self, data: bytes) -> None:
@@ -220,7 +242,9 @@ class RequestReader:
             return RequestError("invalid_request", f"HTTP/{version} is not spoken here; use HTTP/1.1")
         coding = headers.get("transfer-encoding")
         if coding is not None and (version == "1.0" or coding.lower() != "chunked"):
-            return RequestError("invalid_request", f"the transfer coding {coding!r} is not taken; use chunked with HTTP/1.1")
+            return RequestError(
+                "invalid_request", f"the transfer coding {coding!r} is not taken; use chunked with HTTP/1.1"
+            )
         if version == "1.1" and "host" not in headers:
             return RequestError("invalid_request", "the Host header is missing")
         return None

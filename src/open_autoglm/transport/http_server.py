@@ -30,7 +30,9 @@ from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.transport.http_request import RequestReader, ServerRequest
 from open_autoglm.transport.settings import WireLimits
 
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus} | {529: "HTTP/1.1 529 Overloaded\r\n"}
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus} | {
+    529: "HTTP/1.1 529 Overloaded\r\n"
+}
 _JOIN_BYTES_MAX = 32 * 1024
 """Head and body up to this size are joined; beyond it the copy costs more than a second buffer."""
 _PATROL_BEATS = 10
@@ -264,7 +266,9 @@ class HttpConnection(asyncio.Protocol):
 
     # The application calls these.
 
-    def respond(self, request: ServerRequest, status: int, extra: str, body: bytes, content_type: str = "application/json") -> None:
+    def respond(
+        self, request: ServerRequest, status: int, extra: str, body: bytes, content_type: str = "application/json"
+    ) -> None:
         """Write a whole answer.
 
         Args:
@@ -376,8 +380,9 @@ class HttpConnection(asyncio.Protocol):
                 self.abort()
         elif self.current is None:
             self._patrol_waiting(waited_s)
-        elif not self.current.complete and not self.current.answered and waited_s > limits.body_grace_s:
-            if self.current.body_size < limits.body_rate * (waited_s - limits.body_grace_s):
+        elif not self.current.complete and not self.current.answered:
+            expected = limits.body_rate * (waited_s - limits.body_grace_s)
+            if self.current.body_size < expected:
                 error = RequestError("request_timeout", f"the body arrives slower than {limits.body_rate} bytes/s")
                 self._refuse(self.current, error)
 
@@ -420,7 +425,12 @@ class HttpConnection(asyncio.Protocol):
                 request.begun = True
                 request.received_s = self._since_s
                 application.on_head(request)
-                if not request.answered and not request.complete and "expect" in request.headers and self._transport is not None:
+                if (
+                    not request.answered
+                    and not request.complete
+                    and "expect" in request.headers
+                    and self._transport is not None
+                ):
                     self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if request.complete and not request.answered and not request.dispatched and request.call is not None:
                 request.dispatched = True
@@ -470,7 +480,11 @@ class HttpConnection(asyncio.Protocol):
         """Hold a half-read message to its size, framing included."""
         reader.raw_body_bytes += size
         limits = self._server.limits
-        if request is not self.current and reader.raw_body_bytes > limits.header_bytes + limits.target_bytes and not request.method:
+        if (
+            request is not self.current
+            and reader.raw_body_bytes > limits.header_bytes + limits.target_bytes
+            and not request.method
+        ):
             self._refuse(None, RequestError("headers_too_large", f"the head exceeds {limits.header_bytes} bytes"))
         elif reader.raw_body_bytes > 2 * limits.body_bytes + limits.header_bytes and request.problem is None:
             request.problem = RequestError("request_too_large", "the body's framing is larger than the body itself")

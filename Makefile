@@ -1,0 +1,48 @@
+# Two commands for everybody (`make demo`, `make test`), the rest for those who change the code.
+# Each sets itself up: Debian 12 with python3 (3.11, venv, pip), git and make is enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+
+.PHONY: demo test test-servers check bench docs clean install
+
+$(VENV)/core: requirements/core.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/core.txt
+	touch $@
+
+$(VENV)/dev: requirements/dev.txt $(VENV)/core
+	$(PIP) -r requirements/dev.txt
+	touch $@
+
+demo: $(VENV)/core  ## a server, models and a question, offline
+	PYTHONPATH=src $(BIN)/python -m mcp_server demo
+
+test: $(VENV)/dev  ## every test that needs no server of anybody's and no root
+	PYTHONPATH=src $(BIN)/python -m pytest -n 2 -m "not servers"
+
+test-servers: $(VENV)/dev  ## tests against real servers and a browser, which they install and start
+	tests/servers.sh $(BIN)/python
+
+check: $(VENV)/dev  ## formatting, lint, types, import contract, size limits
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache
+	PYTHONPATH=src $(BIN)/python -m pytest tests/unit/test_house.py
+
+bench: $(VENV)/dev  ## the published figures, rivals in the same run
+	benchmarks/setup.sh
+	PYTHONPATH=src $(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/dev  ## the pages that are generated from code
+	PYTHONPATH=src $(BIN)/python -m open_autoglm.config.reference
+	PYTHONPATH=src $(BIN)/python -m open_autoglm.dialects.reference
+
+install: $(VENV)/dev  ## this checkout as an editable package, with the command `autoglm`
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . || $(BIN)/pip install --quiet --no-deps --editable .
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
