@@ -1,8 +1,8 @@
 """CPU time and memory of a process tree, read from `/proc`.
 
-Invariant: the CPU time of a tree never falls while the tree lives, because children that ended are counted through the parent that
-waited for them. Resolution is one clock tick (10 ms on Linux) per process, so windows should hold half a second of CPU or more.
-Source: proc(5).
+Invariant: the CPU time of a tree never falls while the tree lives, because children that ended are counted through
+the parent that waited for them. Resolution is one clock tick (10 ms on Linux) per process, so windows should hold
+half a second of CPU or more. Source: proc(5).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ProcessTimes:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of a tree in bytes: resident (shared pages counted once per process), proportional, and anonymous (its own)."""
+    """Memory of a tree in bytes: resident (shared pages once per process), proportional, and anonymous (its own)."""
 
     resident_bytes: int
     proportional_bytes: int

@@ -1,7 +1,7 @@
 """The bytes every target carries: requests, the answer, and the streamed answer.
 
-All sizes are fixed so that figures of different days compare: a request of 446 bytes, an answer of 629 bytes, stream events of
-188 bytes, a long request of 32 KiB. The texts are made here, from counters, and mean nothing.
+All sizes are fixed so that figures of different days compare: a request of 446 bytes, an answer of 629 bytes, stream
+events of 188 bytes, a long request of 32 KiB. The texts are made here, from counters, and mean nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _compact(value: Any) -> bytes:
 
 
 def _padded(value: dict[str, Any], size_bytes: int, place: dict[str, Any], key: str) -> bytes:
-    """`value` as JSON of exactly `size_bytes`, by appending filler to the string `place[key]`, which lies inside `value`."""
+    """`value` as JSON of exactly `size_bytes`: filler is appended to the string `place[key]` inside `value`."""
     short = size_bytes - len(_compact(value))
     if short < 0:
         raise ValueError(f"the payload is {-short} bytes longer than {size_bytes}; shorten its fixed part")
@@ -75,7 +75,12 @@ def answer_body() -> bytes:
 
 
 def _stream_event(choices: list[dict[str, Any]], usage: dict[str, int] | None) -> dict[str, Any]:
-    event: dict[str, Any] = {"id": "chatcmpl-bench1", "object": "chat.completion.chunk", "created": _CREATED, "model": MODEL}
+    event: dict[str, Any] = {
+        "id": "chatcmpl-bench1",
+        "object": "chat.completion.chunk",
+        "created": _CREATED,
+        "model": MODEL,
+    }
     event["choices"] = choices
     if usage is not None:
         event["usage"] = usage
@@ -83,7 +88,7 @@ def _stream_event(choices: list[dict[str, Any]], usage: dict[str, int] | None) -
 
 
 def content_event(number: int) -> bytes:
-    """Event `number` (0 <= number < 64) of the stream: `EVENT_BYTES` bytes, with its number in the text so that order shows."""
+    """Event `number` (0..63) of the stream: `EVENT_BYTES` bytes, its number in the text so that order shows."""
     delta = {"content": f"t{number:02d} "}
     event = _stream_event([{"index": 0, "delta": delta, "finish_reason": None}], None)
     frame = len(b"data: \n\n")
@@ -103,7 +108,7 @@ def stream_writes() -> list[bytes]:
 
 
 def answer_fault(body: bytes) -> str:
-    """What is wrong with a unary answer, or an empty string. A target may re-encode the JSON; text and usage must be the same."""
+    """What is wrong with a unary answer, or an empty string. Re-encoded JSON is right when text and usage are."""
     expected = answer_body()
     if body == expected:
         return ""
@@ -121,7 +126,8 @@ def answer_fault(body: bytes) -> str:
 def stream_fault(body: bytes) -> str:
     """What is wrong with a streamed answer's body (after de-chunking), or an empty string.
 
-    A target may re-encode the events; every content event must be there, once and in order, and finish reason, usage and `[DONE]` too.
+    A target may re-encode the events; every content event must be there, once and in order, and finish reason, usage
+    and `[DONE]` too.
     """
     events = [part[5:].strip() for part in body.replace(b"\r\n", b"\n").split(b"\n\n") if part.startswith(b"data:")]
     if not events or events[-1] != b"[DONE]":

@@ -37,7 +37,9 @@ def parse_answer(data: bytes) -> tuple[int, bytes] | None:
         return None
     status_line, *lines = head.split(b"\r\n")
     status = int(status_line.split()[1])
-    headers = {name.strip().lower(): value.strip().lower() for name, _, value in (line.partition(b":") for line in lines)}
+    headers = {
+        name.strip().lower(): value.strip().lower() for name, _, value in (line.partition(b":") for line in lines)
+    }
     if headers.get(b"transfer-encoding") == b"chunked":
         body = _dechunked(rest)
         return None if body is None else (status, body)
@@ -46,7 +48,7 @@ def parse_answer(data: bytes) -> tuple[int, bytes] | None:
 
 
 def _dechunked(data: bytes) -> bytes | None:
-    parts = []
+    parts: list[bytes] = []
     while True:
         line, split, data = data.partition(b"\r\n")
         if not split:

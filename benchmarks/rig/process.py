@@ -1,10 +1,12 @@
 """Child processes on fixed cores: started, watched, stopped with everything they started.
 
-Invariant: whatever `Child` starts is gone when its `with` block ends; it stops only the process group that it made itself.
+Invariant: whatever `Child` starts is gone when its `with` block ends; it stops only the process group that it made
+itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final
+from typing import Final
 
 STOP_GRACE_S: Final = 3.0
 LOG_TAIL_BYTES: Final = 4000
@@ -25,7 +27,8 @@ class Child:
     Args:
         argv: the command; found on the PATH when it is no path.
         core: the core number that it and its children run on.
-        log: the file that takes standard output and error; `None` keeps standard output and input as pipes to us.
+        log: the file that takes standard error, and standard output unless `piped`.
+        piped: standard input and output are pipes to us, for `ask` and `answer`.
         env: added to our own environment.
         folder: the working directory.
     """
@@ -34,36 +37,33 @@ class Child:
         self,
         argv: Sequence[str],
         core: int,
-        log: Path | None,
+        log: Path,
         *,
+        piped: bool = False,
         env: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
         self.argv = list(argv)
         self.core = core
         self.log = log
+        self.piped = piped
         self.env = {**os.environ, **(env or {})}
         self.folder = folder
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Child:
-        piped = self.log is None
-        sink: IO[bytes] | int = subprocess.PIPE if self.log is None else self.log.open("ab")
-        try:
+        with self.log.open("ab") as sink:
             # taskset replaces itself by the command, so the process id is the command's own.
             self.process = subprocess.Popen(
                 ["taskset", "-c", str(self.core), *self.argv],
-                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-                stdout=sink,
-                stderr=None if piped else subprocess.STDOUT,
+                stdin=subprocess.PIPE if self.piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if self.piped else sink,
+                stderr=sink,
                 env=self.env,
                 cwd=self.folder,
                 start_new_session=True,
                 text=True,
             )
-        finally:
-            if not isinstance(sink, int):
-                sink.close()
         return self
 
     def __exit__(
@@ -83,22 +83,20 @@ class Child:
         return self.process.poll() if self.process is not None else None
 
     def ask(self, line: str) -> None:
-        """Writes one line to the child's standard input (only without a log file)."""
+        """Writes one line to the child's standard input (only when `piped`)."""
         if self.process is None or self.process.stdin is None:
             raise RuntimeError(f"{self.argv[0]} has no standard input")
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> str:
-        """Reads one line of the child's standard output; empty at its end (only without a log file)."""
+        """Reads one line of the child's standard output; empty at its end (only when `piped`)."""
         if self.process is None or self.process.stdout is None:
             raise RuntimeError(f"{self.argv[0]} has no standard output")
         return self.process.stdout.readline().strip()
 
     def log_tail(self) -> str:
         """The last non-empty line of the log, at most 300 characters, for a report of why it did not start."""
-        if self.log is None or not self.log.exists():
-            return ""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
@@ -117,10 +115,8 @@ class Child:
             if _ended(process, STOP_GRACE_S):
                 break
         # A group may outlive its leader, so the rest of it is killed in any case.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait(STOP_GRACE_S)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:

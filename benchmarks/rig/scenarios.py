@@ -1,7 +1,7 @@
 """The scenarios: what is asked of one running target, and which figures come of it.
 
-Each returns a dictionary of figures in base units (seconds, bytes, counts), or raises `WrongAnswer` when the target dropped or changed
-an answer; then the target is reported as wrong there, without figures.
+Each returns a dictionary of figures in base units (seconds, bytes, counts), or raises `WrongAnswer` when the target
+dropped or changed an answer; then the target is reported as wrong there, without figures.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from typing import Any, Final
 
 from benchmarks.rig import accounting, probe, wrk
 from benchmarks.rig.payload import (
-    ANSWER_BYTES,
     LONG_REQUEST_BYTES,
-    STREAM_GAP_S,
     STREAM_WRITES,
     answer_fault,
     request_body,
-    stream_fault,
 )
 from benchmarks.rig.process import Child
+from benchmarks.rig.targets import ROOT
 
 GATEWAY_CORE: Final = 0
 LOAD_CORE: Final = 1
@@ -54,10 +52,17 @@ class Settings:
     burst_streams_slow: int = 8
     idle_connections: int = 5000
     idle_connections_slow: int = 500
-    idle_before: int = 500
+    # A slow target is asked for this many times as long, because requests cut at the end weigh more when there are few.
+    settle_s: float = 0.5
+    slow_factor: int = 3
 
 
-QUICK: Final = Settings(rounds=1, unary_s=2, single_s=1, long_s=1, stream_s=1.5, idle_connections=2000, idle_connections_slow=200)
+QUICK: Final = Settings(
+    rounds=1, unary_s=2, single_s=1, long_s=1, stream_s=1.5, idle_connections=2000, idle_connections_slow=200
+)
+# After a warm-up a slow target still works on requests whose client has left; that work must not fall into the window.
+QUIET_S: Final = 0.1
+QUIET_WAIT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,18 @@ class Meter:
         return accounting.cpu_seconds(self.subject.pid) if self.subject.pid is not None else 0.0
 
 
+def wait_quiet(pid: int) -> None:
+    """Waits until the tree under `pid` uses no CPU for `QUIET_S` seconds, or `QUIET_WAIT_S` have gone."""
+    deadline_s = time.monotonic() + QUIET_WAIT_S
+    before_s = accounting.cpu_seconds(pid)
+    while time.monotonic() < deadline_s:
+        time.sleep(QUIET_S)
+        now_s = accounting.cpu_seconds(pid)
+        if now_s - before_s < QUIET_S / 2:
+            return
+        before_s = now_s
+
+
 def _unary(subject: Subject, body: bytes, connections: int, duration_s: float, warm_s: float) -> Figures:
     status, answer = probe.ask(subject.port, body)
     if status != 200:
@@ -102,6 +119,8 @@ def _unary(subject: Subject, body: bytes, connections: int, duration_s: float, w
     body_file = subject.folder / f"body-{len(body)}.json"
     body_file.write_bytes(body)
     wrk.run(subject.port, body_file, connections=connections, duration_s=warm_s, core=LOAD_CORE)
+    if subject.pid is not None:
+        wait_quiet(subject.pid)
     meter = Meter(subject)
     with meter.window():
         load = wrk.run(subject.port, body_file, connections=connections, duration_s=duration_s, core=LOAD_CORE)
@@ -121,11 +140,14 @@ def _unary(subject: Subject, body: bytes, connections: int, duration_s: float, w
 
 def unary(subject: Subject, settings: Settings) -> Figures:
     """64 connections, short requests; then the memory of the loaded process."""
-    duration_s = settings.unary_s * (2 if subject.slow else 1)
+    duration_s = settings.unary_s * (settings.slow_factor if subject.slow else 1)
     figures = _unary(subject, request_body(), CONNECTIONS, duration_s, settings.warm_s)
     if subject.pid is not None:
         memory = accounting.memory(subject.pid)
-        figures |= {"resident_bytes": float(memory.resident_bytes), "proportional_bytes": float(memory.proportional_bytes)}
+        figures |= {
+            "resident_bytes": float(memory.resident_bytes),
+            "proportional_bytes": float(memory.proportional_bytes),
+        }
     return figures
 
 
@@ -136,4 +158,106 @@ def single(subject: Subject, settings: Settings) -> Figures:
 
 def long(subject: Subject, settings: Settings) -> Figures:
     """64 connections, requests of 32 KiB."""
-    return _unary(subject, request_body(LONG_REQUEST_BYTES), CONNECTIONS, settings.long_s, settings.warm_s)
+    duration_s = settings.long_s * (settings.slow_factor if subject.slow else 1)
+    return _unary(subject, request_body(LONG_REQUEST_BYTES), CONNECTIONS, duration_s, settings.warm_s)
+
+
+def _streams(subject: Subject, settings: Settings, kind: str, connections: int) -> Figures:
+    argv = [
+        sys.executable,
+        "-m",
+        "benchmarks.rig.stream_load",
+        str(subject.port),
+        str(connections),
+        str(settings.stream_s),
+        kind,
+    ]
+    meter = Meter(subject)
+    with Child(argv, LOAD_CORE, subject.folder / "stream-load.log", piped=True, folder=ROOT) as load:
+        if load.answer() != "ready":
+            raise WrongAnswer("the stream load could not begin: no connection, or no first stream")
+        with meter.window():
+            load.ask("go")
+            text = load.answer()
+    if not text:
+        raise WrongAnswer("the stream load ended without a summary")
+    seen: dict[str, Any] = json.loads(text)
+    if seen["faults"] or not seen["streams"]:
+        raise WrongAnswer("; ".join(seen["faults"]) or "no stream came")
+    chunks = seen["streams"] * STREAM_WRITES
+    figures = {
+        "streams": float(seen["streams"]),
+        "concurrent": float(connections),
+        "chunks_per_second": chunks / seen["elapsed_s"],
+        "exact_ratio": seen["exact"] / seen["streams"],
+        "first_p50_s": seen["first_p50_s"],
+        "first_p99_s": seen["first_p99_s"],
+        "whole_p50_s": seen["whole_p50_s"],
+        "whole_p99_s": seen["whole_p99_s"],
+        "foreign_ratio": meter.foreign_ratio,
+    }
+    if subject.pid is not None:
+        figures["cpu_per_chunk_s"] = meter.cpu_s / chunks
+    return figures
+
+
+def paced(subject: Subject, settings: Settings) -> Figures:
+    """Many concurrent streams, their events 10 ms apart."""
+    return _streams(subject, settings, "paced", settings.paced_streams_slow if subject.slow else settings.paced_streams)
+
+
+def burst(subject: Subject, settings: Settings) -> Figures:
+    """Streams whose events all come at once."""
+    return _streams(subject, settings, "burst", settings.burst_streams_slow if subject.slow else settings.burst_streams)
+
+
+def _idle(subject: Subject, settings: Settings, request: bytes | None) -> Figures:
+    if subject.pid is None:
+        return {}
+    count = settings.idle_connections_slow if subject.slow else settings.idle_connections
+    before = count // 10
+    # The first connections pay for pools and tables that the later ones share; only the later ones are measured.
+    held = probe.hold(subject.port, before, request)
+    try:
+        time.sleep(settings.settle_s)
+        empty = accounting.memory(subject.pid)
+        held += probe.hold(subject.port, count, request)
+        time.sleep(settings.settle_s)
+        full = accounting.memory(subject.pid)
+        open_now = probe.still_open(held)
+    finally:
+        probe.release(held)
+    if open_now < len(held):
+        raise WrongAnswer(f"the target closed {len(held) - open_now} of {len(held)} idle connections")
+    return {"connections": float(count), "bytes_per_connection": (full.anonymous_bytes - empty.anonymous_bytes) / count}
+
+
+def idle_unused(subject: Subject, settings: Settings) -> Figures:
+    """Connections that were opened and asked nothing yet: user memory of each."""
+    return _idle(subject, settings, None)
+
+
+def idle_used(subject: Subject, settings: Settings) -> Figures:
+    """Keep-alive connections that had one answer and wait: user memory of each."""
+    return _idle(subject, settings, probe.post_bytes(request_body(), subject.port))
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A scenario: its name, what it runs, its upstream; `once` means the first round only, and a process of its own."""
+
+    name: str
+    run: Callable[[Subject, Settings], Figures]
+    upstream: str = "unary"
+    once: bool = False
+
+
+SCENARIOS: Final = (
+    Scenario("unary", unary),
+    Scenario("single", single),
+    Scenario("long", long),
+    Scenario("paced", paced, "stream"),
+    Scenario("burst", burst, "stream"),
+    Scenario("idle-unused", idle_unused, once=True),
+    Scenario("idle-used", idle_used, once=True),
+)

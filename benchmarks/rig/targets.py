@@ -1,7 +1,7 @@
 """What is measured: how each target is configured, started and asked for its version.
 
-Configurations lie in `benchmarks/targets/`, with `@PORT@`-like places for what changes per run. A target that is not installed is not an
-error: it is reported with the reason.
+Configurations lie in `benchmarks/targets/`, with `@PORT@`-like places for what changes per run. A target that is not
+installed is not an error: it is reported with the reason.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Target:
         arguments: what follows; `@...@` places are filled in.
         version: a command that prints the version.
         env: added to the environment.
-        slow: it answers about a hundred requests a second, so it gets fewer streams and held connections, and longer windows.
-        default: it is part of a run that names no targets.
+        slow: it answers about a hundred requests a second, so it gets fewer streams and held connections, and longer
+        windows. default: it is part of a run that names no targets.
     """
 
     name: str
@@ -65,7 +65,11 @@ def _in_venv(name: str, package: str) -> tuple[str, ...]:
 
 
 _AUTOGLM_ENV: Final = {"PYTHONPATH": str(ROOT / "src")}
-_AUTOGLM_VERSION: Final = (sys.executable, "-c", "import open_autoglm as a; print(getattr(a, '__version__', 'in development'))")
+_AUTOGLM_VERSION: Final = (
+    sys.executable,
+    "-c",
+    "import open_autoglm as a; print(getattr(a, '__version__', 'in development'))",
+)
 _LITELLM_ENV: Final = {
     "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "ERROR",
@@ -129,7 +133,18 @@ TARGETS: Final = (
         "master key, simple shuffle, retries and cooldowns; no database, budgets or request log",
         config="litellm.yaml",
         program=".venvs/litellm/bin/litellm",
-        arguments=("--config", "@CONFIG@", "--host", "127.0.0.1", "--port", "@PORT@", "--num_workers", "1"),
+        arguments=(
+            "--config",
+            "@CONFIG@",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "@PORT@",
+            "--num_workers",
+            "1",
+            "--keepalive_timeout",
+            "600",
+        ),
         version=_in_venv("litellm", "litellm"),
         env=_LITELLM_ENV,
         slow=True,
@@ -201,7 +216,14 @@ def version(target: Target) -> str:
     if program is None:
         return ""
     argv = [program, *target.version[1:]]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env={"PATH": "/usr/sbin:/usr/bin:/bin", **target.env})
+    done = subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/sbin:/usr/bin:/bin", **target.env},
+    )
     return parse_version(done.stdout + done.stderr)
 
 

@@ -1,6 +1,7 @@
 """The unary load: wrk with one thread and a fixed number of keep-alive connections, every request the same POST.
 
-wrk asks again as soon as it has its answer (a closed loop), so its latencies are those of a full gateway, not of a given rate.
+wrk asks again as soon as it has its answer (a closed loop), so its latencies are those of a full gateway, not of a
+given rate.
 """
 
 from __future__ import annotations
@@ -59,7 +60,16 @@ def run(port: int, body_file: Path, *, connections: int, duration_s: float, core
     """
     # wrk takes whole seconds only.
     seconds = max(1, round(duration_s))
-    argv = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={ANSWER_TIMEOUT_S}s"]
+    argv = [
+        "taskset",
+        "-c",
+        str(core),
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        f"--timeout={ANSWER_TIMEOUT_S}s",
+    ]
     argv += ["-s", str(_SCRIPT), f"http://127.0.0.1:{port}{PATH}", "--", str(body_file), KEY, PATH]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + ANSWER_TIMEOUT_S + 10, check=False)
     return parse_output(done.stdout or done.stderr)

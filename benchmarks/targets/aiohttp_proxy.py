@@ -1,17 +1,20 @@
 """The proxy one writes in an afternoon: aiohttp's server in front of aiohttp's client, on uvloop.
 
-It checks one key, sends to the endpoint with fewer requests in flight, and relays the answer as it comes. No limits, breaker, retries,
-metrics or logs. Usage: `aiohttp_proxy.py PORT KEY ENDPOINT...`, where an endpoint is `http://host:port`.
+It checks one key, sends to the endpoint with fewer requests in flight, and relays the answer as it comes. No limits,
+breaker, retries, metrics or logs. Usage: `aiohttp_proxy.py PORT KEY ENDPOINT...`, where an endpoint is `http://host:port`.
 """
+
+from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 
 import aiohttp
 import uvloop
 from aiohttp import web
 
-HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "authorization", "content-encoding"}
+HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "authorization"}
 
 
 class Proxy:
@@ -22,7 +25,7 @@ class Proxy:
         self.in_flight = dict.fromkeys(endpoints, 0)
         self.session: aiohttp.ClientSession | None = None
 
-    async def run_client(self, _app: web.Application):
+    async def run_client(self, _app: web.Application) -> AsyncIterator[None]:
         """Holds the client session open while the server runs."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=600)
         timeout = aiohttp.ClientTimeout(total=600)
@@ -33,6 +36,7 @@ class Proxy:
         """One request: 401 without the key, else the endpoint's answer, piece by piece when it is a stream."""
         if request.headers.get("Authorization") != self.authorization:
             return web.json_response({"error": {"message": "wrong key", "code": "invalid_api_key"}}, status=401)
+        assert self.session is not None
         endpoint = min(self.in_flight, key=self.in_flight.__getitem__)
         self.in_flight[endpoint] += 1
         try:
@@ -46,7 +50,9 @@ class Proxy:
         finally:
             self.in_flight[endpoint] -= 1
 
-    async def relay_stream(self, request, answer, headers) -> web.StreamResponse:
+    async def relay_stream(
+        self, request: web.Request, answer: aiohttp.ClientResponse, headers: dict[str, str]
+    ) -> web.StreamResponse:
         """Writes each piece on as soon as it is there."""
         out = web.StreamResponse(status=answer.status, headers=headers)
         await out.prepare(request)

@@ -1,0 +1,39 @@
+"""Turns a result file into `docs/benchmarks.md` and the plots: `python benchmarks/report.py [RESULT.json]`.
+
+Every figure of the page comes from the result file; the sentences around it are fixed, so the page cannot claim what
+was not measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.rig.page import embedded_section, page
+from benchmarks.rig.plot import draw
+from benchmarks.rig.summary import Summary
+from benchmarks.rig.targets import DIRECT, ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+IMAGE = ROOT / "docs" / "images" / "benchmarks"
+
+
+def write(path: Path) -> None:
+    """Writes the page and the plots from the result file at `path`."""
+    result: dict[str, Any] = json.loads(path.read_text())
+    summary = Summary(result["runs"])
+    draw(summary, [name for name in result["targets"] if name != DIRECT], IMAGE)
+    embedded_file = RESULTS / "embedded.json"
+    embedded = embedded_section(json.loads(embedded_file.read_text())) if embedded_file.exists() else ""
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(result, summary, embedded))
+    print(f"wrote {PAGE} and {IMAGE}.svg")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "latest.json")
