@@ -1,0 +1,59 @@
+"""The names, labels and meanings of every metric, as a table. Names never change: dashboards and alerts rely on them.
+
+Invariant: label values are bounded; whoever fills them in (`metrics.py`) folds the rest into `other`.
+Format: Prometheus text exposition 0.0.4.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+BOUNDS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0)
+"""Upper bounds of the buckets of both histograms, seconds: from a local answer to the longest stream.
+Twelve, because each bucket is a series of its own and the number of series is limited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric.
+
+    Attributes:
+        kind: how it is read: `counter` only grows, `gauge` moves, `histogram` counts seconds in buckets.
+        labels: names of its labels, in order.
+        help: one line for people.
+    """
+
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+FAMILIES: dict[str, Family] = {
+    "mcp_requests_total": Family(
+        "counter", ("route", "model", "status", "code"), "Requests answered, by HTTP status and error code."
+    ),
+    "mcp_request_seconds": Family(
+        "histogram", ("route", "model"), "From the request's head to the answer's last byte."
+    ),
+    "mcp_first_token_seconds": Family("histogram", ("model",), "From the request's head to the first content sent."),
+    "mcp_attempts_total": Family(
+        "counter", ("model", "endpoint", "outcome"), "Attempts at endpoints, by how they ended."
+    ),
+    "mcp_in_flight": Family("gauge", ("model",), "Requests being served."),
+    "mcp_queue_depth": Family("gauge", ("class",), "Requests waiting for a slot, by priority class."),
+    "mcp_tokens_total": Family("counter", ("model", "kind"), "Tokens, as counted upstream: prompt, completion."),
+    "mcp_cost_total": Family("counter", ("model", "kind"), "Money: metered, charged."),
+    "mcp_breaker_state": Family("gauge", ("model", "endpoint"), "Circuit breaker: 0 closed, 1 half open, 2 open."),
+    "mcp_rejected_total": Family("counter", ("reason",), "Requests turned away before any attempt."),
+    "mcp_config_revision": Family("gauge", (), "Revision of the active configuration."),
+    "mcp_config_reload_total": Family("counter", ("outcome",), "Reloads of the configuration, by outcome."),
+    "mcp_loop_lag_seconds": Family("gauge", (), "Worst delay of the event loop in the last seconds."),
+    "mcp_nodes": Family("gauge", ("state",), "Inference nodes, by state."),
+    "mcp_model_version_info": Family("gauge", ("node", "model", "version"), "1 for each version a node serves."),
+    "mcp_connections": Family("gauge", ("side",), "Open connections: client, upstream_busy, upstream_idle."),
+    "mcp_log_dropped_total": Family("counter", (), "Log lines lost: queue full, disk full, file gone."),
+    "process_cpu_seconds_total": Family("counter", (), "CPU seconds of this process, user and system."),
+    "process_resident_memory_bytes": Family("gauge", (), "Memory of this process that is in RAM, bytes."),
+    "process_start_time_seconds": Family("gauge", (), "When this process started, seconds since 1970 UTC."),
+}

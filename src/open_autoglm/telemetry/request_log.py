@@ -1,0 +1,175 @@
+"""The log's writer: a bounded queue, and a thread that turns what is in it into lines.
+
+Invariant: putting something in costs a list append and never waits, whatever the disk does. What does not fit
+or cannot be written is lost and counted; writing goes on by itself as soon as the disk takes it again.
+
+The thread works in small chunks with a system call between them, so that it never holds the interpreter long
+enough to delay the event loop by more than a fraction of a millisecond.
+"""
+
+import threading
+from collections import deque
+
+import msgspec
+
+from open_autoglm import clock
+from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.telemetry.line_file import LineFile
+from open_autoglm.telemetry.request_line import LineBuilder, level_of
+from open_autoglm.telemetry.settings import LoggingSettings
+
+QUEUE_MAX = 32_768
+"""Lines that may wait: a second at 33,000 requests a second, 50 MB of records."""
+
+FLUSH_S = 0.2
+"""Longest time a line waits while the disk is well, seconds."""
+
+_CHUNK = 64
+"""Lines built and written at a time: about 100 µs of work."""
+
+_RANK = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3}
+
+
+class RequestLog:
+    """Writes one line per request, and the lines of everything else.
+
+    Args:
+        settings: where to, in which format, from which level, and which share of the successes.
+        queue_max: lines that may wait.
+        file: where lines go; made from `settings.file` when left out.
+    """
+
+    def __init__(self, settings: LoggingSettings, *, queue_max: int = QUEUE_MAX, file: LineFile | None = None) -> None:
+        self._settings = settings
+        self._queue: deque[RequestRecord | bytes] = deque()
+        self._append = self._queue.append
+        self._queue_max = queue_max
+        self._refused = 0
+        self._lost = 0
+        self._told = 0
+        self._share = 0.0
+        self._file = file if file is not None else LineFile(settings.file)
+        self._reopen = False
+        self._builder = LineBuilder(as_json=settings.format == "json")
+        self._rank = _RANK[settings.level]
+        self._everything = settings.requests >= 1.0 and self._rank <= _RANK["INFO"]
+        self._wake = threading.Event()
+        self._stop = False
+        self._thread: threading.Thread | None = None
+        self._writing = threading.Lock()
+
+    def put(self, record: RequestRecord) -> None:
+        """Leave a finished request to be written. About 0.1 µs; the record may be read for some time after."""
+        if len(self._queue) < self._queue_max:
+            self._append(record)
+        else:
+            self._refused += 1
+
+    def put_line(self, line: bytes, *, urgent: bool = False) -> None:
+        """Leave a ready line (with its line feed) to be written, at once when it is urgent. Any thread may call."""
+        if len(self._queue) < self._queue_max:
+            self._append(line)
+        else:
+            self._refused += 1
+        if urgent:
+            self._wake.set()
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost since the start: `mcp_log_dropped_total`."""
+        return self._refused + self._lost
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: it is running.
+        """
+        if self._thread is not None:
+            raise RuntimeError("the request log was started twice")
+        self._stop = False
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def reopen(self) -> None:
+        """Open the file anew before the next line, as log rotation asks for with a signal."""
+        self._reopen = True
+        self._wake.set()
+
+    def close(self, deadline_s: float = 2.0) -> None:
+        """Write what waits and stop; what is not written within `deadline_s` is lost and counted."""
+        thread, self._thread = self._thread, None
+        self._stop = True
+        self._wake.set()
+        if thread is not None:
+            thread.join(deadline_s)
+        if thread is None or not thread.is_alive():
+            self.flush()
+            self._file.close()
+        self._refused += len(self._queue)
+        self._queue.clear()
+
+    def flush(self) -> None:
+        """Write everything that waits, in the calling thread."""
+        with self._writing:
+            self._drain()
+
+    def _run(self) -> None:
+        while not self._stop:
+            self._wake.wait(FLUSH_S)
+            self._wake.clear()
+            self.flush()
+
+    def _drain(self) -> None:
+        if self._reopen:
+            self._reopen = False
+            self._file.close()
+        queue = self._queue
+        while queue:
+            chunk = [queue.popleft() for _ in range(min(_CHUNK, len(queue)))]
+            try:
+                data = self._encode(chunk)
+            except Exception:  # the thread's outermost loop: one bad record must not silence the log
+                self._lost += len(chunk)
+                continue
+            if data:
+                self._lost += self._file.write(data)
+        if self.dropped > self._told:
+            self._tell()
+
+    def _encode(self, chunk: list[RequestRecord | bytes]) -> bytes:
+        """Turn neighbours of one kind into lines together, keeping the order."""
+        parts: list[bytes] = []
+        records: list[RequestRecord] = []
+        for item in chunk:
+            if isinstance(item, bytes):
+                parts += (self._builder.build(records), item)
+                records = []
+            elif self._everything or self._wanted(item):
+                records.append(item)
+        parts.append(self._builder.build(records))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _wanted(self, record: RequestRecord) -> bool:
+        rank = _RANK[level_of(record)]
+        if rank < self._rank:
+            return False
+        if rank > _RANK["INFO"]:
+            return True
+        self._share += self._settings.requests
+        if self._share < 1.0:
+            return False
+        self._share -= 1.0
+        return True
+
+    def _tell(self) -> None:
+        """Say in the log itself that lines are missing, once it can be written again."""
+        lost = self.dropped - self._told
+        now = clock.iso_utc(clock.wall())
+        if self._settings.format == "json":
+            fields = {"time": now, "level": "WARNING", "event": "log_lines_dropped", "count": lost}
+            line = msgspec.json.encode(fields) + b"\n"
+        else:
+            line = f"{now} WARNING {lost} log lines were dropped\n".encode()
+        if self._file.write(line) == 0:
+            self._told += lost
