@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks.rig.summary import Spread, Summary
 from benchmarks.rig.targets import OURS
@@ -66,6 +67,8 @@ def _draw_panel(where: Axes, panel: Panel, summary: Summary, targets: list[str])
     for height, (name, value) in enumerate(rows):
         _draw_row(where, height, panel, name, value)
     where.set_xscale("log")
+    where.xaxis.set_major_formatter(FuncFormatter(_plain))
+    where.xaxis.set_minor_formatter(NullFormatter())
     where.set_yticks(range(len(rows)), [name for name, _ in rows])
     where.set_ylim(-0.6, len(rows) - 0.4)
     where.set_title(panel.title, fontsize=10)
@@ -88,6 +91,10 @@ def _draw_panel(where: Axes, panel: Panel, summary: Summary, targets: list[str])
     where.spines[["top", "right"]].set_visible(False)
 
 
+def _plain(value: float, _position: int) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+
 def _draw_row(where: Axes, height: int, panel: Panel, name: str, value: Spread) -> None:
     colour = _OURS_COLOUR if name == OURS else _OTHER_COLOUR
     middle = value.median * panel.scale
@@ -97,4 +104,6 @@ def _draw_row(where: Axes, height: int, panel: Panel, name: str, value: Spread) 
     where.plot([middle], [height], "o", color=colour, markersize=6)
     text = f"{middle:,.3g}" if middle < 1000 else f"{middle:,.0f}"
     right = (value.high * panel.scale, height)
-    where.annotate(text, right, xytext=(7, -3), textcoords="offset points", fontsize=8, color=colour)
+    # A white ground keeps the number readable where the line of the goal crosses it.
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    where.annotate(text, right, xytext=(7, -3), textcoords="offset points", fontsize=8, color=colour, bbox=ground)
