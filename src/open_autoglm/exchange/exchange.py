@@ -244,8 +244,11 @@ class Exchange:
         if outcome == "stale" and not self._stale_spent:
             # Nothing was processed there: repeat at once, free, on a fresh connection.
             self._stale_spent = True
-            self._open(target, leg, now_s)
-            return
+            permit = target.gate.acquire(now_s)
+            if permit:
+                self._attempts_in_leg -= 1
+                self._open(target, leg, now_s, permit)
+                return
         self._note(outcome, rule, detail, error)
         self._mark(target, outcome, error, now_s)
         if not self._may_go_on(rule, leg):
@@ -308,17 +311,14 @@ class Exchange:
     def _try_leg(self, leg: Leg, now_s: float) -> bool:
         """Open an attempt in this leg or wait for one; False when the leg has nothing to offer."""
         group = leg.group
-        for _ in range(len(group.endpoints) + 1):
-            target = group.select(now_s, self._affinity, self._tried)
+        for _ in group.endpoints:
+            target = group.acquire(now_s, self._affinity, self._tried)
             if target is None:
                 break
-            if self._window_min and target.context_window and target.context_window <= self._window_min:
-                self._tried = (*self._tried, target)
-                continue
-            permit = target.gate.acquire(now_s)
-            if permit:
-                self._open(target, leg, now_s, permit)
+            if not self._window_min or target.context_window == 0 or target.context_window > self._window_min:
+                self._open(target, leg, now_s, group.permit)
                 return True
+            target.gate.release(group.permit, now_s)
             self._tried = (*self._tried, target)
         return self._attempts_in_leg > 0 and self._wait(leg, now_s)
 
@@ -344,9 +344,9 @@ class Exchange:
         self.due_s = min(now_s + pause_s, self._deadline_s)
         return True
 
-    def _open(self, target: Endpoint, leg: Leg, now_s: float, permit: int = 0) -> None:
+    def _open(self, target: Endpoint, leg: Leg, now_s: float, permit: int) -> None:
         record = self._record
-        attempt = Attempt(target, leg, permit or target.gate.acquire(now_s), len(record.attempts), now_s)
+        attempt = Attempt(target, leg, permit, len(record.attempts), now_s)
         record.attempts.append(attempt)
         self._attempts_in_leg += 1
         self._attempt = attempt

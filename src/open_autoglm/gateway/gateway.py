@@ -192,7 +192,7 @@ class Gateway:
             if wait_s:
                 raise RequestError(
                     "rate_limit_exceeded",
-                    f"the key {principal.name!r} has reached its limit ({limiter.refused_by}: {limiter.limit}); slow down",
+                    f"the key {principal.name!r} has reached its limit of {limiter.limit} ({limiter.refused_by})",
                     retry_after_s=wait_s,
                 )
         record.admitted_s = record.received_s

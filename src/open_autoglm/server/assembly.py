@@ -1,0 +1,273 @@
+"""From a configuration to the objects that serve it, without disturbing those that serve now.
+
+`build` makes a whole new snapshot beside the running one and changes nothing; `adopt` makes it the running one. An
+endpoint whose entry did not change keeps its object, and with it its connections, breaker and figures; so does a key
+its limiter. What the new configuration no longer has is closed after its last answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from open_autoglm.backends.backend import Backend
+from open_autoglm.backends.http import HttpBackend
+from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
+from open_autoglm.dialects import FACES, UPSTREAMS
+from open_autoglm.errors import ConfigError, ConfigProblem
+from open_autoglm.exchange.plan import Leg, Plan
+from open_autoglm.gateway.snapshot import Listing, Route, Snapshot
+from open_autoglm.resilience.breaker import CircuitBreaker
+from open_autoglm.resilience.key_limiter import KeyLimiter
+from open_autoglm.resilience.retry_budget import RetryBudget
+from open_autoglm.resilience.settings import KeyLimits
+from open_autoglm.routing.balancers import make_balancer
+from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.routing.group import Group
+from open_autoglm.security.keys import KeyRing, Principal
+from open_autoglm.server.tls import upstream_context
+from open_autoglm.transport.http_client import HttpPool
+
+_ANONYMOUS = ""
+"""Whom requests come from while authentication is off; no key can have this name."""
+_AFFINITIES = {"ip_hash": "client", "consistent_hash": "session"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An endpoint with what belongs to it."""
+
+    endpoint: Endpoint
+    backend: Backend
+    breaker: CircuitBreaker
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A configuration made ready, not yet in use."""
+
+    config: ServerConfig
+    snapshot: Snapshot
+    parts: dict[object, Part]
+    limiters: dict[str, KeyLimiter]
+    budgets: dict[str, RetryBudget]
+
+
+class Assembly:
+    """See the module.
+
+    Args:
+        loop: for connections.
+        rng: for balancers and breakers.
+        pepper: for the digests of keys.
+        open_embedded: makes the backend of an embedded model; given so that numpy is loaded only when it is needed.
+        now: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rng: random.Random,
+        pepper: bytes,
+        open_embedded: Callable[[ModelEntry], Backend],
+        now: Callable[[], float],
+    ) -> None:
+        self._loop = loop
+        self._rng = rng
+        self._pepper = pepper
+        self._open_embedded = open_embedded
+        self._now = now
+        self.parts: dict[object, Part] = {}
+        self._limiters: dict[str, KeyLimiter] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+
+    def build(self, config: ServerConfig, revision: int, created_s: int) -> Built:
+        """Make everything that a configuration needs.
+
+        Raises:
+            ConfigError: something it names cannot be made, as a model that is not shipped or a broken CA file.
+        """
+        parts: dict[object, Part] = {}
+        groups: dict[str, list[Endpoint]] = {}
+        fresh: list[Part] = []
+        try:
+            for entry in config.models:
+                key = (entry, config.breaker, config.answers, config.pool, config.timeouts.connect_s)
+                part = parts.get(key) or self.parts.get(key)
+                if part is None:
+                    part = self._new_part(entry, config)
+                    fresh.append(part)
+                parts[key] = part
+                groups.setdefault(entry.name, []).append(part.endpoint)
+        except ConfigError:
+            for part in fresh:
+                part.backend.close()
+            raise
+        limiters: dict[str, KeyLimiter] = {}
+        keys, anonymous = self._keys(config, limiters)
+        budgets = {name: self._budgets.get(name) or RetryBudget(config.retries.budget_ratio) for name in groups}
+        snapshot = Snapshot(
+            revision=revision,
+            context_path=config.server.context_path,
+            routes=_routes(config.server.context_path),
+            plans=self._plans(config, groups, budgets),
+            default_model=config.routing.default or next((n for n in groups if n != WILDCARD), ""),
+            keys=keys,
+            anonymous=anonymous,
+            listings=_listings(config, created_s),
+            affinity=_AFFINITIES.get(config.routing.strategy, "none"),  # type: ignore[arg-type]
+            model_headers={name: quote(name, safe="/:@+,;=.-_~ ") for name in groups},
+        )
+        return Built(config, snapshot, parts, limiters, budgets)
+
+    def adopt(self, built: Built) -> None:
+        """Make a built configuration the running one; the caller swaps the snapshot in the same turn of the loop."""
+        now_s = self._now()
+        old = self.parts
+        self.parts = built.parts
+        self._limiters = built.limiters
+        self._budgets = built.budgets
+        for name, limits in _limits_by_name(built.config).items():
+            built.limiters[name].reconfigure(limits, now_s)
+        for key, part in old.items():
+            if key not in built.parts:
+                part.backend.close()
+
+    def close(self) -> None:
+        """Close every backend."""
+        for part in self.parts.values():
+            part.backend.close()
+
+    def _new_part(self, entry: ModelEntry, config: ServerConfig) -> Part:
+        breaker = CircuitBreaker(config.breaker, self._rng)
+        backend = self._open_embedded(entry) if entry.dialect == "embedded" else self._http_backend(entry, config)
+        price = entry.price
+        endpoint = Endpoint(
+            _shown(entry.endpoint),
+            breaker,
+            model=entry.name,
+            url=entry.endpoint,
+            upstream_model="" if entry.upstream_model is None else entry.upstream_model,
+            weight=entry.weight,
+            price_in=price.input_per_million if price else 0.0,
+            price_out=price.output_per_million if price else 0.0,
+            context_window=entry.context_window or 0,
+            extra=backend,
+        )
+        return Part(endpoint, backend, breaker)
+
+    def _http_backend(self, entry: ModelEntry, config: ServerConfig) -> HttpBackend:
+        unix_path = None
+        tls = None
+        if entry.endpoint.startswith("unix:"):
+            unix_path = entry.endpoint.removeprefix("unix:")
+            host, port, base_path = "localhost", 0, "/v1"
+        else:
+            parts = urlsplit(entry.endpoint)
+            host = parts.hostname or ""
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            base_path = parts.path.rstrip("/") + (f"?{parts.query}" if parts.query else "")
+            tls = upstream_context(entry.ca) if parts.scheme == "https" else None
+        pool = HttpPool(
+            host,
+            port,
+            limits=config.pool,
+            connect_timeout_s=entry.timeouts.connect_s,
+            loop=self._loop,
+            tls=tls,
+            unix_path=unix_path,
+        )
+        return HttpBackend(
+            pool,
+            UPSTREAMS[entry.dialect],
+            host=host if unix_path or port in (80, 443) else f"{_bracketed(host)}:{port}",
+            base_path=base_path,
+            token=entry.token,
+            limits=config.answers,
+            stream_usage=entry.stream_usage,
+        )
+
+    def _keys(self, config: ServerConfig, limiters: dict[str, KeyLimiter]) -> tuple[KeyRing | None, Principal]:
+        now_s = self._now()
+        for name, limits in _limits_by_name(config).items():
+            limiters[name] = self._limiters.get(name) or KeyLimiter(limits, now_s)
+        anonymous = Principal("anonymous", None, limiters[_ANONYMOUS])
+        if not config.auth.enabled:
+            return None, anonymous
+        ring = [(entry.key, self._principal(entry, limiters)) for entry in config.auth.keys]
+        return KeyRing(ring, self._pepper), anonymous
+
+    @staticmethod
+    def _principal(entry: KeyEntry, limiters: dict[str, KeyLimiter]) -> Principal:
+        models = frozenset(entry.models) if entry.models is not None else None
+        return Principal(entry.name, models, limiters[entry.name])
+
+    def _plans(
+        self, config: ServerConfig, groups: dict[str, list[Endpoint]], budgets: dict[str, RetryBudget]
+    ) -> dict[str, Plan]:
+        entries = {entry.name: entry for entry in reversed(config.models)}
+        strategy = config.routing.strategy
+        built = {
+            name: Group(name, endpoints, make_balancer(strategy, endpoints, self._rng))
+            for name, endpoints in groups.items()
+        }
+        plans = {}
+        for name in built:
+            names = [name, *(n for n in config.routing.fallbacks.get(name, []) if n in built)]
+            legs = []
+            for position, leg_name in enumerate(names):
+                entry = entries[leg_name]
+                retries = config.retries.max if entry.max_retries is None else entry.max_retries
+                has_alternative = len(built[leg_name].endpoints) > 1 or position + 1 < len(names)
+                legs.append(Leg(built[leg_name], retries, entry.timeouts, budgets[leg_name], has_alternative))
+            plans[name] = Plan(name, tuple(legs))
+        return plans
+
+
+def _limits_by_name(config: ServerConfig) -> dict[str, KeyLimits]:
+    limits = {_ANONYMOUS: config.limits}
+    limits.update({entry.name: entry.limits for entry in config.auth.keys})
+    return limits
+
+
+def _routes(context_path: str) -> dict[bytes, Route]:
+    routes = [
+        Route("/v1/chat/completions", b"POST", "infer", FACES["chat"]),
+        Route("/v1/completions", b"POST", "infer", FACES["completions"]),
+        Route("/v1/embeddings", b"POST", "infer", FACES["embeddings"]),
+        Route("/mcp/v1/messages", b"POST", "infer", FACES["mcp"]),
+        Route("/v1/models", b"GET", "models"),
+        Route("/v1/models/{id}", b"GET", "models"),
+        Route("/healthz", b"GET", "public"),
+        Route("/readyz", b"GET", "public"),
+    ]
+    return {(context_path + route.pattern).encode(): route for route in routes}
+
+
+def _listings(config: ServerConfig, created_s: int) -> tuple[Listing, ...]:
+    seen: dict[str, Listing] = {}
+    for entry in config.models:
+        if entry.name != WILDCARD and entry.name not in seen:
+            seen[entry.name] = Listing(entry.name, created_s, "open-autoglm", entry.context_window or 0)
+    return tuple(seen.values())
+
+
+def _shown(endpoint: str) -> str:
+    """An endpoint's name in metrics and logs: its address without what could be secret."""
+    if "://" not in endpoint:
+        return endpoint
+    parts = urlsplit(endpoint)
+    host = _bracketed(parts.hostname or "")
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def unavailable(entry: ModelEntry, message: str) -> ConfigError:
+    """The error for a model that cannot be opened."""
+    return ConfigError("models", [ConfigProblem(f"models.{entry.name}", 0, message)])

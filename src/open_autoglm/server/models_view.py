@@ -1,0 +1,50 @@
+"""The models as people see them: the table at the start, the admin API, `autoglm models`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from open_autoglm import clock
+
+if TYPE_CHECKING:
+    from open_autoglm.server.server import Server
+
+
+def models_view(server: Server) -> list[dict[str, object]]:
+    """One row for each endpoint, unavailable ones included; no secrets."""
+    now_s = clock.monotonic()
+    strategy = server.config.routing.strategy
+    rows: list[dict[str, object]] = []
+    for part in server.assembly.parts.values():
+        endpoint = part.endpoint
+        state = part.breaker.state
+        if endpoint.misconfigured_until_s > now_s:
+            shown = "misconfigured"
+        elif endpoint.throttled_until_s > now_s:
+            shown = "throttled"
+        else:
+            shown = {"closed": "ready"}.get(state, state)
+        rows.append(
+            {
+                "name": endpoint.model,
+                "dialect": part.backend.dialect_name,
+                "endpoint": endpoint.name,
+                "upstream_model": endpoint.upstream_model,
+                "state": shown,
+                "breaker": state,
+                "in_flight": endpoint.in_flight,
+                "first_token_ms": round(endpoint.latency_s * 1000, 3),
+                "weight": endpoint.weight,
+                "strategy": strategy,
+            }
+        )
+    for entry in server.config.models_unavailable:
+        rows.append(
+            {
+                "name": entry.name,
+                "dialect": entry.dialect,
+                "endpoint": entry.endpoint,
+                "state": "not available in this version",
+            }
+        )
+    return rows

@@ -1,0 +1,50 @@
+"""What is typed to start a server, and what a started one says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from open_autoglm.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What was typed.
+
+    Attributes:
+        config_path: the file; None for none, when the environment or `text` says what to serve.
+        insecure: a public address without authentication is meant.
+        host, port, admin_port: instead of the configuration's.
+        standard_loop: asyncio's own event loop instead of uvloop.
+        text: a configuration given directly.
+    """
+
+    config_path: str | None
+    insecure: bool = False
+    host: str | None = None
+    port: int | None = None
+    admin_port: int | None = None
+    standard_loop: bool = False
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A server that takes requests.
+
+    Attributes:
+        data_address, admin_address: host and port; no admin address while that listener opens.
+        admin_key: of the admin listener.
+        models: name, dialect, endpoint without secrets, state.
+        warnings: of the configuration.
+        tls: whether the data listener speaks TLS.
+        context_path: before every route.
+    """
+
+    data_address: tuple[str, int]
+    admin_address: tuple[str, int] | None
+    admin_key: Secret
+    models: list[dict[str, object]]
+    warnings: list[str]
+    tls: bool
+    context_path: str

@@ -1,0 +1,289 @@
+"""One server process from start to stop: the composition root.
+
+Start order: the configuration is built whole, then the data listener opens, then the admin listener. A reload goes
+through the same `build`; nothing of it is visible before all of it is ready. Stop order is the reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from open_autoglm import clock
+from open_autoglm.backends.backend import Backend
+from open_autoglm.config import ConfigError, Loaded, Revision, Revisions, load_config
+from open_autoglm.config.schema import ModelEntry, ServerConfig
+from open_autoglm.dialects import FACES
+from open_autoglm.errors import ServerError
+from open_autoglm.gateway.gateway import Gateway
+from open_autoglm.ids import new_key
+from open_autoglm.secret import Secret
+from open_autoglm.server.accounts import Accountant
+from open_autoglm.server.assembly import Assembly, Built, unavailable
+from open_autoglm.server.models_view import models_view
+from open_autoglm.server.options import ServeOptions, Started
+from open_autoglm.server.ports import holder_of
+from open_autoglm.server.tls import listener_context
+from open_autoglm.telemetry.explain import ExplainStore
+from open_autoglm.telemetry.loop_lag import LoopLag
+from open_autoglm.telemetry.metrics import Metrics
+from open_autoglm.telemetry.request_log import RequestLog
+from open_autoglm.transport.http_server import HttpServer
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_SWEEP_S = 1.0
+_PEPPER_BYTES = 32
+
+
+class Server:
+    """See the module.
+
+    Args:
+        loaded: the configuration to start with.
+        options: what was typed.
+        loop: where everything runs.
+        request_log: already started.
+    """
+
+    def __init__(
+        self, loaded: Loaded, options: ServeOptions, loop: asyncio.AbstractEventLoop, request_log: RequestLog
+    ) -> None:
+        self.options = options
+        self.started_wall_s = clock.wall()
+        self.revisions = Revisions()
+        self.revision: Revision = self.revisions.propose(loaded, "start", self.started_wall_s)
+        self._loop = loop
+        self._rng = random.Random()
+        self._engines: dict[str, Backend] = {}
+        self.assembly = Assembly(
+            loop, self._rng, secrets.token_bytes(_PEPPER_BYTES), self._open_embedded, clock.monotonic
+        )
+        built = self._build(loaded, self.revision.number)
+        self.assembly.adopt(built)
+        config = built.config
+        self.metrics = Metrics(lambda: self.gateway.snapshot.plans.keys())
+        self.explain = ExplainStore(config.explain.keep)
+        self.request_log = request_log
+        self._accountant = Accountant(self.metrics, request_log, self.explain)
+        self.gateway = Gateway(
+            built.snapshot, self._accountant, loop, FACES["chat"], ready=self.unready_reason, rng=self._rng
+        )
+        self.data = HttpServer(self.gateway, config.wire, loop)
+        self.admin_key = self._find_admin_key(config)
+        self.admin_address: tuple[str, int] | None = None
+        self.data_address: tuple[str, int] = ("", 0)
+        self._lag = LoopLag()
+        self._admin: object = None
+        self._sweep_handle: asyncio.TimerHandle | None = None
+        self._gauges()
+
+    @property
+    def config(self) -> ServerConfig:
+        """The active configuration."""
+        return self.revision.loaded.config
+
+    def unready_reason(self) -> str:
+        """Why requests cannot be served now; empty when they can."""
+        if not self.gateway.snapshot.plans:
+            return "no model is configured"
+        if not any(part.breaker.permits(clock.monotonic()) for part in self.assembly.parts.values()):
+            return "no endpoint is healthy"
+        return ""
+
+    # Life.
+
+    async def start(self) -> None:
+        """Open the listeners.
+
+        Raises:
+            ServerError: a port is taken, or an address cannot be had.
+            ConfigError: the TLS files cannot be used.
+        """
+        config = self.config
+        server = config.server
+        host = self.options.host or server.host
+        port = server.port if self.options.port is None else self.options.port
+        self.data_address = await _listen(
+            lambda: self.data.listen(host, port, listener_context(config.tls)), host, port
+        )
+        self.gateway.start()
+        self._lag.start(self._loop)
+        self._sweep()
+
+    async def start_admin(self) -> None:
+        """Open the admin listener; apart from `start`, so that the first answer need not wait for its imports.
+
+        Raises:
+            ServerError: its port is taken.
+        """
+        from open_autoglm.server.admin import build_admin, serve_admin
+        from open_autoglm.server.control import Control
+
+        server = self.config.server
+        port = server.admin_port if self.options.admin_port is None else self.options.admin_port
+        app = build_admin(Control(self), key=self.admin_key)
+        admin = await _listen(lambda: serve_admin(app, server.admin_host, port), server.admin_host, port)
+        self._admin = admin
+        self.admin_address = admin.address
+
+    async def stop(self, grace_s: float) -> None:
+        """Take nothing new, let what runs finish for `grace_s` seconds, then close."""
+        self.gateway.draining = True
+        self.data.close_listeners()
+        until_s = clock.monotonic() + grace_s
+        while self.gateway.in_flight and clock.monotonic() < until_s:
+            await asyncio.sleep(0.02)
+        self.gateway.stop()
+        self._lag.close()
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+        self.assembly.close()
+        for engine in self._engines.values():
+            engine.close()
+        if self._admin is not None:
+            await self._admin.close()  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        self.data.abort()
+
+    # Configuration.
+
+    def reload(self, by: str) -> Revision:
+        """Read the file again and apply it.
+
+        Raises:
+            ConfigError: with every problem; nothing has changed.
+        """
+        path = self.options.config_path
+        try:
+            loaded = load_config(path, os.environ, insecure=self.options.insecure)
+        except ConfigError as error:
+            self._refused(error, by)
+            raise
+        return self.apply(loaded, by)
+
+    def apply(self, loaded: Loaded, by: str) -> Revision:
+        """Make a configuration the active one, whole or not at all.
+
+        Raises:
+            ConfigError: something it names cannot be made; nothing has changed.
+        """
+        if loaded.digest == self.revision.loaded.digest:
+            return self.revision
+        try:
+            built = self._build(loaded, self.revisions.next_number)
+        except ConfigError as error:
+            self._refused(error, by)
+            raise
+        before = self.config
+        revision = self.revisions.propose(loaded, by, clock.wall())
+        self.assembly.adopt(built)
+        self.gateway.snapshot = built.snapshot
+        self.revision = revision
+        if before.wire != built.config.wire:
+            self.data.renew_limits(built.config.wire)
+        self._accountant.forget()
+        self.metrics.config_reloaded("applied")
+        _log.info("configuration revision %d is active, by %s", revision.number, by)
+        for warning in [*loaded.warnings, *_needs_restart(before, built.config)]:
+            _log.warning("configuration: %s", warning)
+        return revision
+
+    def _refused(self, error: ConfigError, by: str) -> None:
+        self.metrics.config_reloaded("refused")
+        for problem in error.problems:
+            _log.error("config_reload_failed by %s, revision %d serves on: %s", by, self.revision.number, problem)
+
+    def _build(self, loaded: Loaded, number: int) -> Built:
+        return self.assembly.build(loaded.config, number, int(clock.wall()))
+
+    def _open_embedded(self, entry: ModelEntry) -> Backend:
+        name = entry.endpoint.removeprefix("embedded:")
+        backend = self._engines.get(name)
+        if backend is None:
+            from open_autoglm.backends.embedded_engine import open_embedded
+
+            try:
+                backend = open_embedded(name, self._loop)
+            except (LookupError, ValueError, OSError, ServerError) as error:
+                raise unavailable(entry, str(error)) from error
+            self._engines[name] = backend
+        return backend
+
+    # Figures.
+
+    def _gauges(self) -> None:
+        self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
+        self.metrics.gauge("mcp_loop_lag_seconds", lambda: self._lag.max_s)
+
+    def describe(self) -> Started:
+        """What to tell whoever started the server."""
+        loaded = self.revision.loaded
+        return Started(
+            data_address=self.data_address,
+            admin_address=self.admin_address,
+            admin_key=self.admin_key,
+            models=models_view(self),
+            warnings=loaded.warnings,
+            tls=loaded.config.tls.cert is not None,
+            context_path=loaded.config.server.context_path,
+        )
+
+    def _sweep(self) -> None:
+        now_s = clock.monotonic()
+        for part in self.assembly.parts.values():
+            part.backend.sweep(now_s)
+            for change in part.breaker.take_transitions():
+                _log.warning(
+                    "breaker of %s: %s -> %s (%s)", part.endpoint.name, change.before, change.after, change.reason
+                )
+        self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def _find_admin_key(self, config: ServerConfig) -> Secret:
+        """The configured key, or the one of an earlier start, or a new one, kept in `data_dir/admin.key`."""
+        if config.server.admin_key is not None:
+            return config.server.admin_key
+        path = Path(config.server.data_dir) / "admin.key"
+        with contextlib.suppress(FileNotFoundError):
+            kept = path.read_text(encoding="ascii").strip()
+            if kept:
+                return Secret(kept, "file")
+        key = new_key()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(key + "\n")
+        except OSError as error:
+            raise ServerError(
+                "internal_error",
+                f"cannot keep the admin key in {str(path)!r}: {error.strerror}; set server.data_dir or server.admin_key",
+            ) from error
+        return Secret(key, "file")
+
+
+async def _listen(open_listener: Callable[[], Awaitable[_T]], host: str, port: int) -> _T:
+    try:
+        return await open_listener()
+    except OSError as error:
+        holder = holder_of(port)
+        taken = f" by {holder}" if holder else ""
+        reason = (
+            f"is taken{taken}; choose another port" if error.errno in (98, 48) else f"cannot be had: {error.strerror}"
+        )
+        raise ServerError("internal_error", f"{host}:{port} {reason}") from error
+
+
+def _needs_restart(before: ServerConfig, after: ServerConfig) -> list[str]:
+    """What a reload cannot change."""
+    fixed = ("host", "port", "admin_host", "admin_port", "workers", "data_dir")
+    changed = [f"server.{name}" for name in fixed if getattr(before.server, name) != getattr(after.server, name)]
+    changed += [name for name in ("tls", "logging", "explain") if getattr(before, name) != getattr(after, name)]
+    return [f"{name}: takes effect at the next start" for name in changed]

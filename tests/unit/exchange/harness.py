@@ -1,0 +1,127 @@
+"""An exchange with real groups and breakers, driven by hand, in virtual time."""
+
+import random
+
+from open_autoglm.errors import AutoGLMError
+from open_autoglm.exchange.exchange import Attempt, Exchange
+from open_autoglm.exchange.plan import Leg, Plan
+from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.exchange.settings import Timeouts
+from open_autoglm.resilience.breaker import CircuitBreaker
+from open_autoglm.resilience.retry_budget import RetryBudget
+from open_autoglm.resilience.settings import BreakerSettings
+from open_autoglm.routing.balancers import make_balancer
+from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.routing.group import Group
+
+
+class Recorder:
+    """A sink that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.opened: list[Attempt] = []
+        self.cancelled: list[Attempt] = []
+        self.sent = b""
+        self.ends: list[str] = []
+        self.error: AutoGLMError | None = None
+
+    def open(self, attempt: Attempt) -> None:
+        self.opened.append(attempt)
+
+    def cancel(self, attempt: Attempt) -> None:
+        self.cancelled.append(attempt)
+
+    def begin(self, attempt: Attempt, payload: bytes) -> None:
+        self.ends.append("begin")
+        self.sent += payload
+
+    def write(self, payload: bytes) -> None:
+        self.sent += payload
+
+    def end(self, attempt: Attempt, payload: bytes) -> None:
+        self.sent += payload
+        self.ends.append("end")
+
+    def whole(self, attempt: Attempt, body: bytes) -> None:
+        self.sent += body
+        self.ends.append("whole")
+
+    def fail(self, error: AutoGLMError) -> None:
+        self.error = error
+        self.ends.append("fail")
+
+    def cut(self, error: AutoGLMError) -> None:
+        self.error = error
+        self.ends.append("cut")
+
+
+class Rig:
+    """A plan of named endpoints, `a,b | c` being two legs, and one exchange over it."""
+
+    def __init__(
+        self,
+        legs: str = "a,b",
+        *,
+        retries: int = 2,
+        stream: bool = False,
+        timeouts: Timeouts | None = None,
+        total_s: float = 600.0,
+        windows: dict[str, int] | None = None,
+        may_retry: bool = True,
+        endpoints_open: bool = False,
+        seed: int = 1,
+    ) -> None:
+        rng = random.Random(seed)
+        self.now_s = 1000.0
+        self.endpoints: dict[str, Endpoint] = {}
+        plan_legs = []
+        names = [[name.strip() for name in leg.split(",")] for leg in legs.split("|")]
+        for number, leg in enumerate(names):
+            members = []
+            for name in leg:
+                breaker = CircuitBreaker(BreakerSettings(), rng)
+                for _ in range(5 if endpoints_open else 0):
+                    breaker.failure(breaker.acquire(self.now_s), self.now_s)
+                endpoint = Endpoint(name, breaker, context_window=(windows or {}).get(name, 0))
+                self.endpoints[name] = endpoint
+                members.append(endpoint)
+            group = Group(f"model-{number}", members, make_balancer("round_robin", members, rng))
+            alternative = len(leg) > 1 or number + 1 < len(names)
+            plan_legs.append(Leg(group, retries, timeouts or Timeouts(), RetryBudget(), alternative))
+        self.plan = Plan("model-0", tuple(plan_legs))
+        self.sink = Recorder()
+        self.record = RequestRecord("/test", self.now_s, 1)
+        self.exchange = Exchange(
+            self.plan,
+            self.sink,
+            self.record,
+            self.now_s + total_s,
+            stream=stream,
+            affinity=0,
+            may_retry=may_retry,
+            rng=rng,
+        )
+        self.exchange.start(self.now_s)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The newest attempt."""
+        return self.sink.opened[-1]
+
+    @property
+    def path(self) -> str:
+        """Where attempts went, and how they ended."""
+        return " ".join(f"{a.endpoint}:{a.outcome or 'running'}" for a in self.sink.opened)
+
+    def fail(self, outcome: str, error: AutoGLMError | None = None) -> None:
+        self.exchange.failed(self.attempt, outcome, f"scripted {outcome}", self.now_s, error)
+
+    def wait(self) -> float:
+        """Let time pass to the next deadline and return how long that took."""
+        waited_s = self.exchange.due_s - self.now_s
+        self.now_s = self.exchange.due_s
+        self.exchange.handle_timeout(self.now_s)
+        return waited_s
+
+    def in_flight(self) -> int:
+        return sum(endpoint.in_flight for endpoint in self.endpoints.values())
