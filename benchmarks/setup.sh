@@ -10,6 +10,7 @@ declare -A packages=(
   [sglang-router]="sglang-router"
   [aiohttp-proxy]="aiohttp uvloop"
   [litellm]="litellm[proxy]"
+  [py-spy]="py-spy"  # no gateway: benchmarks/spy.py
 )
 pip_flags=(--quiet --disable-pip-version-check --no-input)
 

@@ -95,6 +95,10 @@ class Child:
             raise RuntimeError(f"{self.argv[0]} has no standard output")
         return self.process.stdout.readline().strip()
 
+    def wait(self, wait_s: float) -> bool:
+        """Waits up to `wait_s` seconds for the end of the process; whether it has ended."""
+        return self.process is None or _ended(self.process, wait_s)
+
     def log_tail(self) -> str:
         """The last non-empty line of the log, at most 300 characters, for a report of why it did not start."""
         with self.log.open("rb") as file:
