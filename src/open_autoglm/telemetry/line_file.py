@@ -31,17 +31,16 @@ class LineFile:
         """
         if not self._ready():
             return data.count(b"\n")
-        if self._torn:
-            data = b"\n" + data
-        view, done = memoryview(data), 0
+        start = 1 if self._torn else 0
+        whole = b"\n" + data if self._torn else data
+        view, done = memoryview(whole), 0
         try:
-            while done < len(data):
+            while done < len(whole):
                 done += os.write(self._fd, view[done:])
         except OSError:
-            lost = data.count(b"\n") - data.count(b"\n", 0, done)
             if done:
-                self._torn = data[done - 1] != 0x0A
-            return lost
+                self._torn = whole[done - 1] != 0x0A
+            return data.count(b"\n") - whole.count(b"\n", start, max(start, done))
         self._torn = False
         return 0
 

@@ -1,0 +1,136 @@
+"""One line per request, whatever is in its record."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from open_autoglm.exchange.record import AttemptRecord, RequestRecord
+from open_autoglm.telemetry.request_line import LineBuilder
+
+FOREIGN = ["request_id", "trace_id", "model", "key", "client", "code", "message", "finish_reason", "route"]
+
+MakeRecord = Callable[..., RequestRecord]
+
+
+def built(record: RequestRecord) -> dict[str, object]:
+    data = LineBuilder(as_json=True).build([record])
+    assert data.endswith(b"\n")
+    assert data.count(b"\n") == 1
+    line: dict[str, object] = json.loads(data)
+    return line
+
+
+def test_a_success_has_these_fields(make_record: MakeRecord) -> None:
+    assert built(make_record()) == {
+        "time": "2001-09-09T01:46:40.125Z",
+        "level": "INFO",
+        "event": "request",
+        "request_id": "req-0123456789abcdef00000001",
+        "trace_id": "0123456789abcdef0123456789abcdef",
+        "route": "/v1/chat/completions",
+        "model": "chat",
+        "key": "default",
+        "client": "127.0.0.1",
+        "status": 200,
+        "ms": pytest.approx(2.15, abs=0.002),
+        "first_ms": pytest.approx(2.1, abs=0.002),
+        "finish_reason": "stop",
+        "prompt_tokens": 12,
+        "completion_tokens": 40,
+        "bytes_in": 446,
+        "bytes_out": 629,
+        "attempts": 1,
+        "endpoint": "local:8001",
+        "outcome": "ok",
+        "revision": 1,
+    }
+
+
+def test_a_failure_says_what_was_tried(make_record: MakeRecord, attempt_record: Callable[..., AttemptRecord]) -> None:
+    attempts = [
+        attempt_record(outcome="connect"),
+        attempt_record(endpoint="b", outcome="failed", detail="the upstream answered 500"),
+    ]
+    line = built(
+        make_record(status=502, code="upstream_error", message="no luck", attempts=attempts, served_by="spare")
+    )
+    assert line["level"] == "ERROR"
+    assert line["attempts"] == 2
+    assert (line["endpoint"], line["outcome"]) == ("b", "failed")
+    assert line["tried"] == "local:8001:connect"
+    assert line["detail"] == "the upstream answered 500"
+    assert line["served_by"] == "spare"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "level"),
+    [
+        (200, "", "INFO"),
+        (200, "stream_interrupted", "WARNING"),
+        (404, "model_not_found", "WARNING"),
+        (499, "client_closed", "WARNING"),
+        (500, "internal_error", "ERROR"),
+    ],
+)
+def test_the_level_follows_from_how_it_ended(make_record: MakeRecord, status: int, code: str, level: str) -> None:
+    assert built(make_record(status=status, code=code))["level"] == level
+
+
+def test_seconds_change_within_a_batch(make_record: MakeRecord) -> None:
+    data = LineBuilder(as_json=True).build([make_record(received_wall_s=1e9 + n + 0.5) for n in range(3)])
+    assert [json.loads(line)["time"][-13:] for line in data.splitlines()] == [
+        "01:46:40.500Z",
+        "01:46:41.500Z",
+        "01:46:42.500Z",
+    ]
+
+
+@pytest.mark.parametrize("field", FOREIGN)
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        'x"}\n{"level":"ERROR","message":"forged"}',
+        "\r\n2026-01-01 forged",
+        "\x1b[2J\x9b31m\x7f",
+        "line\u2028separator",
+        "lone \ud800 surrogate",
+        "y" * 1_000_000,
+    ],
+    ids=["json", "crlf", "ansi", "u2028", "surrogate", "flood"],
+)
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+def test_nothing_forges_a_line_or_floods_the_log(
+    make_record: MakeRecord, field: str, hostile: str, as_json: bool
+) -> None:
+    changes = {"status": 404, "code": "model_not_found", "message": "m", field: hostile}
+    data = LineBuilder(as_json=as_json).build([make_record(**changes), make_record()])
+    lines = data.decode().splitlines()
+    assert len(lines) == 2, "one line per record, also for readers that split at every Unicode separator"
+    assert all(character.isprintable() for line in lines for character in line)
+    assert len(lines[0]) < 8000
+    if as_json:
+        assert len(json.loads(lines[0])[field].encode()) <= 2048
+        assert json.loads(lines[0])["level"] == "WARNING"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the fixture is a function without state
+@given(st.lists(st.dictionaries(st.sampled_from(FOREIGN), st.text()), max_size=5), st.booleans())
+def test_any_text_gives_one_line_per_record(
+    make_record: MakeRecord, changes: list[dict[str, str]], as_json: bool
+) -> None:
+    data = LineBuilder(as_json=as_json).build([make_record(**change) for change in changes])
+    lines = data.decode().splitlines()
+    assert len(lines) == len(changes)
+    for line in lines:
+        assert not as_json or json.loads(line)["event"] == "request"
+
+
+def test_text_for_people(make_record: MakeRecord) -> None:
+    line = LineBuilder(as_json=False).build([make_record(ended_s=100.0124)]).decode()
+    assert line == (
+        "2001-09-09T01:46:40.125Z INFO    200 /v1/chat/completions chat -> local:8001 12.4 ms"
+        " request_id=req-0123456789abcdef00000001 key=default\n"
+    )
