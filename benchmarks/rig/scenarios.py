@@ -42,7 +42,7 @@ class Settings:
     rounds: int = 3
     unary_s: float = 4.0
     single_s: float = 2.0
-    long_s: float = 3.0
+    long_s: float = 2.0
     stream_s: float = 3.0
     warm_s: float = 1.0
     start_s: float = 60.0

@@ -185,6 +185,8 @@ def write_config(config: str, place: Place) -> Path:
     """Fills the configuration `config` of `benchmarks/targets/` and writes it into the place's folder."""
     path = place.folder / config
     path.write_text(fill((CONFIGS / config).read_text(), place))
+    # Some hold the key; our server warns when others could read it.
+    path.chmod(0o600)
     return path
 
 
