@@ -1,1 +1,1 @@
-"""Breakers, rate limiters, concurrency caps, retry budgets, deadlines. Pure."""
+"""Breakers, rate limiters, retry budgets, backoff, deadlines. Pure: time and chance are passed in."""

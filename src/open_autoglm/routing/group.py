@@ -1,0 +1,135 @@
+"""The endpoints of one model name: which of them may take a request now, and which of those does.
+
+Invariant: `acquire` returns an endpoint together with a permit of its gate, or nothing. A group is part of an
+immutable snapshot and is made anew on a reload; what lives longer is in its endpoints.
+"""
+
+from collections.abc import Collection, Sequence
+from math import inf
+
+from open_autoglm.routing.balancers import Balancer
+from open_autoglm.routing.endpoint import Endpoint
+
+LONE_TRIAL_EVERY_S = 5.0
+"""While every endpoint of a group is open, one request is let through so often."""
+
+
+class Group:
+    """Endpoints that answer for one name.
+
+    Attributes:
+        name: the model name.
+        endpoints: all of them, in the order of the configuration.
+        permit: of the last `acquire` that returned an endpoint; to be given back to that endpoint's gate.
+
+    Args:
+        name: the model name.
+        endpoints: at least one; they belong to no other group that is in use with another balancer.
+        balancer: chooses among those that may be used.
+
+    Raises:
+        ValueError: there are no endpoints.
+    """
+
+    __slots__ = ("_lone_trial_s", "_lone_turn", "_pick", "endpoints", "name", "permit")
+
+    def __init__(self, name: str, endpoints: Sequence[Endpoint], balancer: Balancer) -> None:
+        if not endpoints:
+            raise ValueError(f"group {name!r} has no endpoints; give it at least one")
+        self.name = name
+        self.endpoints = tuple(endpoints)
+        self.permit = 0
+        self._pick = balancer.pick
+        self._lone_trial_s = -inf
+        self._lone_turn = 0
+        for endpoint in endpoints:
+            # Turns count within one balancer; an older one's would make the newcomers wait or rush.
+            endpoint.credit = 0.0
+            endpoint.turn = 0.0
+
+    def acquire(self, now_s: float, affinity: int = 0, tried: Collection[Endpoint] = ()) -> Endpoint | None:
+        """Choose an endpoint and take a permit of its gate, which is then in `permit`.
+
+        While every endpoint is open, one request every 5 s is let through all the same.
+
+        Args:
+            now_s: monotonic seconds.
+            affinity: 64 bits; requests with the same bits should meet the same endpoint. 0 for no wish.
+            tried: endpoints not to be chosen.
+
+        Returns:
+            The endpoint, or None when there is none; see `retry_at_s`.
+        """
+        endpoint = self.select(now_s, affinity, tried)
+        if endpoint is None:
+            return self._acquire_trial(now_s, tried)
+        self.permit = endpoint.gate.acquire(now_s)
+        return endpoint
+
+    def select(self, now_s: float, affinity: int = 0, tried: Collection[Endpoint] = ()) -> Endpoint | None:
+        """Choose an endpoint that may be used now, without taking a permit. Arguments as for `acquire`."""
+        candidates: Sequence[Endpoint] = self.endpoints
+        if tried:
+            candidates = self._usable(now_s, tried)
+        else:
+            for endpoint in self.endpoints:
+                if (
+                    not endpoint.gate.healthy
+                    or endpoint.throttled_until_s > now_s
+                    or endpoint.misconfigured_until_s > now_s
+                ):
+                    candidates = self._usable(now_s, tried)
+                    break
+        if len(candidates) > 1:
+            return self._pick(candidates, now_s, affinity)
+        return candidates[0] if candidates else None
+
+    def has_untried(self, tried: Collection[Endpoint], now_s: float) -> bool:
+        """Whether an endpoint that is not among `tried` may be used now."""
+        for endpoint in self.endpoints:
+            if endpoint in tried:
+                continue
+            if _usable(endpoint, now_s):
+                return True
+        return False
+
+    def retry_at_s(self, now_s: float) -> float:
+        """When the first endpoint may be used again: `now_s` or later, infinite when only an operator can tell."""
+        return min(
+            max(endpoint.gate.retry_at_s(now_s), endpoint.throttled_until_s, endpoint.misconfigured_until_s)
+            for endpoint in self.endpoints
+        )
+
+    def _usable(self, now_s: float, tried: Collection[Endpoint]) -> list[Endpoint]:
+        return [endpoint for endpoint in self.endpoints if endpoint not in tried and _usable(endpoint, now_s)]
+
+    def _acquire_trial(self, now_s: float, tried: Collection[Endpoint]) -> Endpoint | None:
+        if now_s - self._lone_trial_s < LONE_TRIAL_EVERY_S:
+            return None
+        # Those that only an operator can bring back say nothing about the others.
+        lasting = [
+            endpoint
+            for endpoint in self.endpoints
+            if endpoint.misconfigured_until_s <= now_s and endpoint.gate.state != "forced_open"
+        ]
+        if any(endpoint.gate.state != "open" for endpoint in lasting):
+            return None
+        for _ in lasting:
+            self._lone_turn += 1
+            endpoint = lasting[self._lone_turn % len(lasting)]
+            if endpoint in tried or endpoint.throttled_until_s > now_s:
+                continue
+            permit = endpoint.gate.acquire_trial(now_s)
+            if permit:
+                self._lone_trial_s = now_s
+                self.permit = permit
+                return endpoint
+        return None
+
+
+def _usable(endpoint: Endpoint, now_s: float) -> bool:
+    return (
+        endpoint.throttled_until_s <= now_s
+        and endpoint.misconfigured_until_s <= now_s
+        and (endpoint.gate.healthy or endpoint.gate.permits(now_s))
+    )
