@@ -33,7 +33,7 @@ _REASONS_MAX = 64
 
 Labels = tuple[str, ...]
 Rows = Iterable[tuple[Labels, float]]
-Answer = float | Mapping[str, float] | Mapping[Labels, float]
+Answer = float | Mapping[str, float] | Mapping[tuple[str, str], float] | Mapping[tuple[str, str, str], float]
 Gauge = Callable[[], Answer]
 
 _log = logging.getLogger(__name__)

@@ -181,7 +181,7 @@ def test_gauges_are_asked_at_each_scrape(metrics: Metrics) -> None:
 
 def test_a_broken_gauge_costs_only_itself(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
     metrics.gauge("mcp_config_revision", lambda: 1 / 0)
-    metrics.gauge("mcp_breaker_state", lambda: {("chat",): 1.0})
+    metrics.gauge("mcp_breaker_state", lambda: {"chat": 1.0})
     metrics.gauge("mcp_loop_lag_seconds", lambda: 0.25)
     assert value(metrics, "mcp_loop_lag_seconds") == 0.25
     assert not [row for row in samples(metrics) if row[0] in ("mcp_config_revision", "mcp_breaker_state")]
