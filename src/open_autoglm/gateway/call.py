@@ -53,6 +53,7 @@ class Call(ModelCall):
         self.snapshot = snapshot
         self.record = record
         self.principal: Principal = snapshot.anonymous
+        self.body = b""
         self._running: Attempt | None = None
         self._settled = False
         self._paused = False
@@ -105,7 +106,7 @@ class Call(ModelCall):
         self.refuse(error)
 
     def cut(self, error: AutoGLMError) -> None:
-        payload = self.face.error_event(error, self.request_id, self.record.delivered_chars)
+        payload = self.face.error_event(error, self.request_id, self.record.delivered_chars, self.body)
         self.request.connection.cut(self.request, payload)
         self.settle(200, error.code, error.message)
 
@@ -115,7 +116,7 @@ class Call(ModelCall):
         """Answer with an error in the route's own form."""
         request = self.request
         face = self.route.face or self._gateway.plain_face
-        body = face.error_body(error, self.record.request_id)
+        body = face.error_body(error, self.record.request_id, request.body or self.body)
         status = error.http_status
         self.record.bytes_out = len(body)
         request.connection.respond(request, status, self._limit_headers() + error_headers(error, self.record), body)

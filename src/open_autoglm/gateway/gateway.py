@@ -6,6 +6,7 @@ Everything up to the exchange's first attempt runs in one go, without a task, a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import re
@@ -78,6 +79,8 @@ class Gateway:
         self._ids = IdSource()
         self._active: set[Call] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     # The transport calls these.
 
@@ -144,11 +147,15 @@ class Gateway:
     def watch(self, call: Call) -> None:
         """Look after a call's deadlines."""
         self._active.add(call)
+        if self.draining:
+            self._idle.clear()
         self._accounts.started(call.model)
 
     def unwatch(self, call: Call) -> None:
         """A call is over."""
         self._active.discard(call)
+        if self.draining and not self._active:
+            self._idle.set()
 
     # The composition root calls these.
 
@@ -160,6 +167,14 @@ class Gateway:
     def start(self) -> None:
         """Begin to look after deadlines."""
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    async def wait_idle(self, timeout_s: float) -> None:
+        """Wait until no exchange runs, for `timeout_s` at most; from now on the server says that it drains."""
+        self.draining = True
+        if self._active:
+            self._idle.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
 
     def stop(self) -> None:
         """Give up every running exchange."""
@@ -235,7 +250,7 @@ class Gateway:
         model = view.model or snapshot.default_model
         plan = snapshot.plan(model, call.principal) if model else None
         record.model = model
-        record.stream = view.stream
+        record.stream = stream = bool(view.stream)
         if plan is None:
             raise self._unknown_model(snapshot, call.principal, model)
         now_s = record.read_s = clock.monotonic()
@@ -257,7 +272,7 @@ class Gateway:
             call,
             record,
             deadline_s,
-            stream=view.stream,
+            stream=stream,
             affinity=affinity,
             may_retry=not view.no_retry,
             rng=self._rng,

@@ -1,4 +1,4 @@
-"""Where finished requests are accounted for: metrics, log line, explain record. On the request path, so it only counts."""
+"""Where finished requests are accounted for: metrics, log line, explain record. On the request path: it only counts."""
 
 from __future__ import annotations
 

@@ -38,13 +38,13 @@ def models_view(server: Server) -> list[dict[str, object]]:
                 "strategy": strategy,
             }
         )
-    for entry in server.config.models_unavailable:
-        rows.append(
-            {
-                "name": entry.name,
-                "dialect": entry.dialect,
-                "endpoint": entry.endpoint,
-                "state": "not available in this version",
-            }
-        )
+    rows.extend(
+        {
+            "name": entry.name,
+            "dialect": entry.dialect,
+            "endpoint": entry.endpoint,
+            "state": "not available in this version",
+        }
+        for entry in server.config.models_unavailable
+    )
     return rows

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from open_autoglm.config import ConfigError, Loaded, load_config, parse_config
+from open_autoglm.config import Loaded, load_config, parse_config
 from open_autoglm.config.watch import watch_file
+from open_autoglm.errors import ConfigError
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.server import Server
 from open_autoglm.telemetry.logs import configure

@@ -18,10 +18,10 @@ from typing import TypeVar
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend
-from open_autoglm.config import ConfigError, Loaded, Revision, Revisions, load_config
+from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_config, needs_restart
 from open_autoglm.config.schema import ModelEntry, ServerConfig
 from open_autoglm.dialects import FACES
-from open_autoglm.errors import ServerError
+from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.ids import new_key
 from open_autoglm.secret import Secret
@@ -138,9 +138,7 @@ class Server:
         """Take nothing new, let what runs finish for `grace_s` seconds, then close."""
         self.gateway.draining = True
         self.data.close_listeners()
-        until_s = clock.monotonic() + grace_s
-        while self.gateway.in_flight and clock.monotonic() < until_s:
-            await asyncio.sleep(0.02)
+        await self.gateway.wait_idle(grace_s)
         self.gateway.stop()
         self._lag.close()
         if self._sweep_handle is not None:
@@ -175,7 +173,7 @@ class Server:
         Raises:
             ConfigError: something it names cannot be made; nothing has changed.
         """
-        if loaded.digest == self.revision.loaded.digest:
+        if loaded.config == self.config:
             return self.revision
         try:
             built = self._build(loaded, self.revisions.next_number)
@@ -192,8 +190,10 @@ class Server:
         self._accountant.forget()
         self.metrics.config_reloaded("applied")
         _log.info("configuration revision %d is active, by %s", revision.number, by)
-        for warning in [*loaded.warnings, *_needs_restart(before, built.config)]:
+        for warning in loaded.warnings:
             _log.warning("configuration: %s", warning)
+        for change in needs_restart(diff_configs(before, built.config)):
+            _log.warning("configuration: %s takes effect at the next start", change.path)
         return revision
 
     def _refused(self, error: ConfigError, by: str) -> None:
@@ -221,7 +221,7 @@ class Server:
 
     def _gauges(self) -> None:
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
-        self.metrics.gauge("mcp_loop_lag_seconds", lambda: self._lag.max_s)
+        self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
 
     def describe(self) -> Started:
         """What to tell whoever started the server."""
@@ -264,7 +264,8 @@ class Server:
         except OSError as error:
             raise ServerError(
                 "internal_error",
-                f"cannot keep the admin key in {str(path)!r}: {error.strerror}; set server.data_dir or server.admin_key",
+                f"cannot keep the admin key in {str(path)!r}: {error.strerror}; "
+                "set server.data_dir or server.admin_key",
             ) from error
         return Secret(key, "file")
 
@@ -279,11 +280,3 @@ async def _listen(open_listener: Callable[[], Awaitable[_T]], host: str, port: i
             f"is taken{taken}; choose another port" if error.errno in (98, 48) else f"cannot be had: {error.strerror}"
         )
         raise ServerError("internal_error", f"{host}:{port} {reason}") from error
-
-
-def _needs_restart(before: ServerConfig, after: ServerConfig) -> list[str]:
-    """What a reload cannot change."""
-    fixed = ("host", "port", "admin_host", "admin_port", "workers", "data_dir")
-    changed = [f"server.{name}" for name in fixed if getattr(before.server, name) != getattr(after.server, name)]
-    changed += [name for name in ("tls", "logging", "explain") if getattr(before, name) != getattr(after, name)]
-    return [f"{name}: takes effect at the next start" for name in changed]

@@ -228,6 +228,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_bytes",
         "_head_ready",
         "_headers",
+        "_keep",
         "_parser",
         "_parts",
         "_paused",
@@ -252,6 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._head_ready = False
+        self._keep = False
         self._complete = False
         self._chunked = False
         self._sized = False
@@ -335,6 +337,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sized = "content-length" in headers
         self._chunked = "transfer-encoding" in headers
         self._head_ready = True
+        # Asked here, since the parser forgets it with the end of the message.
+        self._keep = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
         # A 1xx answer is followed by the real one.
@@ -389,7 +393,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transfer = None
         transfer.connection = None
         transfer.sink = None
-        if self._parser.should_keep_alive() and self.usable():
+        if self._keep and self.usable():
             self.resume_reading()
             self.idle_since_s = clock.monotonic()
             self._pool.give_back(self)

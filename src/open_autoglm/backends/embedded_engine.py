@@ -1,0 +1,206 @@
+"""Models that run in this process: between exchanges on the event loop and an engine in its own thread.
+
+Invariant: nothing here waits for the engine, and the loop is woken at most once per forward pass, however many
+requests that pass served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from open_autoglm import clock
+from open_autoglm.backends.backend import ModelCall
+from open_autoglm.backends.embedded import chat, open_model
+from open_autoglm.backends.embedded.chat import GenerateEvent, GenerateRequest
+from open_autoglm.backends.embedded.engine import Engine
+from open_autoglm.dialects import canonical
+from open_autoglm.dialects.canonical import InferRequest
+from open_autoglm.dialects.face import AnswerEncoder
+from open_autoglm.dialects.upstream import embedded_supports
+from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.exchange.exchange import Attempt
+
+_SLOTS = 8
+_QUEUE_MAX = 256
+
+
+def open_embedded(name: str, loop: asyncio.AbstractEventLoop) -> EmbeddedBackend:
+    """Load a shipped model and start its engine.
+
+    Args:
+        name: as in the catalog.
+        loop: on which answers are delivered.
+
+    Raises:
+        AutoGLMError: there is no such model, or its files are not what they should be.
+    """
+    engine = Engine(open_model(name), slots=_SLOTS, queue_max=_QUEUE_MAX)
+    engine.start()
+    return EmbeddedBackend(engine, loop)
+
+
+class EmbeddedBackend:
+    """One engine; see `backends.backend.Backend`."""
+
+    dialect_name = "embedded"
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.engine = engine
+        self._loop = loop
+        self._arrived: deque[tuple[EmbeddedAnswer, list[GenerateEvent]]] = deque()
+        self._woken = False
+
+    def open(self, attempt: Attempt, call: ModelCall) -> None:
+        """Hand the request to the engine; one that it cannot serve fails as `refused`."""
+        answer = EmbeddedAnswer(self, attempt, call)
+        attempt.handle = answer
+        try:
+            request = call.face.infer(call.body, call.view)
+            embedded_supports(request)
+            answer.handle = self.engine.submit(_generate_request(request, call.deadline_s), answer.deliver)
+        except AutoGLMError as error:
+            answer.over = True
+            outcome = "unavailable" if error.retryable else "refused"
+            call.exchange.failed(attempt, outcome, error.message, clock.monotonic(), error)
+
+    def post(self, answer: EmbeddedAnswer, events: list[GenerateEvent]) -> None:
+        """Called in the engine's thread: queue events, and wake the loop unless it is awake already."""
+        self._arrived.append((answer, events))
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def sweep(self, now_s: float) -> None:
+        """See `Backend`; there is nothing that idles."""
+
+    def close(self) -> None:
+        """Engines outlive configurations; the server stops them by `stop`."""
+
+    def stop(self) -> None:
+        """Stop the engine; what still runs fails."""
+        self.engine.close()
+
+    def _drain(self) -> None:
+        self._woken = False
+        while self._arrived:
+            answer, events = self._arrived.popleft()
+            answer.take(events)
+
+
+class EmbeddedAnswer:
+    """One answer of an engine on its way to an exchange; also the attempt's handle."""
+
+    __slots__ = ("_attempt", "_backend", "_call", "_calls", "_encoder", "_events", "_finish_reason", "handle", "over")
+
+    def __init__(self, backend: EmbeddedBackend, attempt: Attempt, call: ModelCall) -> None:
+        self._backend = backend
+        self._attempt = attempt
+        self._call = call
+        self._encoder: AnswerEncoder = call.face.encoder(call.view, call.request_id, call.model, call.created_s)
+        self._events: list[canonical.Event] = []
+        self._calls = 0
+        self._finish_reason = ""
+        self.handle = 0
+        self.over = False
+
+    def deliver(self, events: list[GenerateEvent]) -> None:
+        """Called in the engine's thread."""
+        self._backend.post(self, events)
+
+    def cancel(self) -> None:
+        """Stop the generation."""
+        self.over = True
+        self._backend.engine.cancel(self.handle)
+
+    def pause(self) -> None:
+        """A slow reader: answers are short, so they are kept rather than held up."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
+    def take(self, generated: list[GenerateEvent]) -> None:
+        """Pass events on, on the loop."""
+        if self.over:
+            return
+        now_s = clock.monotonic()
+        attempt, call = self._attempt, self._call
+        attempt.head_s = attempt.head_s or now_s
+        events: list[canonical.Event] = []
+        done = False
+        for event in generated:
+            if isinstance(event, chat.Failed):
+                self._fail(event, now_s)
+                return
+            events.append(self._translated(event))
+            done = done or isinstance(event, chat.Usage)
+        if not call.view.stream:
+            self._events += events
+            if done:
+                self.over = True
+                call.exchange.whole(attempt, self._encoder.whole(self._events), now_s)
+            return
+        payload = self._encoder.stream(events)
+        if done:
+            self.over = True
+            call.exchange.ended(attempt, payload + self._encoder.end(), now_s)
+        else:
+            call.exchange.content(attempt, payload, 2, now_s)
+
+    def _fail(self, event: chat.Failed, now_s: float) -> None:
+        self.over = True
+        error = ServerError(event.code, event.message)
+        outcome = "deadline" if event.code == "deadline_exceeded" else "unavailable"
+        self._call.exchange.failed(self._attempt, outcome, event.message, now_s, error)
+
+    def _translated(self, event: GenerateEvent) -> canonical.Event:
+        record = self._call.record
+        match event:
+            case chat.ReasoningDelta(text):
+                return canonical.ReasoningDelta(text)
+            case chat.TextDelta(text):
+                record.delivered_chars += len(text)
+                return canonical.TextDelta(text)
+            case chat.ToolCall(id=call_id, name=name, arguments=arguments):
+                self._calls += 1
+                return canonical.ToolCallDelta(self._calls - 1, call_id, name, arguments)
+            case chat.Finish(reason):
+                record.finish_reason = reason
+                return canonical.Finish(reason)
+            case chat.Usage(prompt_tokens, completion_tokens):
+                record.prompt_tokens = prompt_tokens
+                record.completion_tokens = completion_tokens
+                return canonical.Usage(prompt_tokens, completion_tokens)
+            case _:
+                raise TypeError(f"an engine does not make {type(event).__name__}")
+
+
+def _generate_request(request: InferRequest, deadline_s: float) -> GenerateRequest:
+    """Put a request into the engine's words. `embedded_supports` has accepted it."""
+    if request.kind == "chat":
+        messages = [_message(message) for message in request.messages]
+    else:
+        prompt = request.prompt if isinstance(request.prompt, str) else ""
+        messages = [{"role": "user", "content": prompt}]
+    return GenerateRequest(
+        messages=messages,
+        tools=request.tools,
+        max_tokens=request.max_tokens,
+        temperature=request.temperature or 0.0,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        seed=request.seed,
+        stop=request.stop,
+        deadline_s=deadline_s,
+    )
+
+
+def _message(message: canonical.Message) -> dict[str, object]:
+    plain: dict[str, object] = {"role": message.role, "content": message.text() if message.parts is not None else None}
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        plain["tool_call_id"] = message.tool_call_id
+    return plain
