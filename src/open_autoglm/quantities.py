@@ -10,11 +10,17 @@ from typing import Annotated
 
 from msgspec import Meta
 
-Seconds = Annotated[float, Meta(ge=0, extra={"quantity": "duration"})]
-"""Seconds, >= 0. Written `500ms`, `2s`, `5m`, `72h` or a plain number of seconds."""
+Seconds = Annotated[float, Meta(ge=0.001, le=31_622_400, extra={"quantity": "duration"})]
+"""Seconds, 1 ms to 366 days: a limit of time that is zero would let nothing through.
 
-Bytes = Annotated[int, Meta(ge=0, extra={"quantity": "size"})]
-"""Bytes, >= 0. Written `32MiB`, `64KiB`, `1GiB`, `10MB` or a plain number of bytes."""
+Written `500ms`, `2s`, `5m`, `72h` or a plain number of seconds.
+"""
+
+Bytes = Annotated[int, Meta(ge=1, le=2**50, extra={"quantity": "size"})]
+"""Bytes, 1 to 1 PiB: none of the limits can be switched off.
+
+Written `32MiB`, `64KiB`, `1GiB`, `10MB` or a plain number of bytes.
+"""
 
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 """A share of a whole, 0 to 1."""
@@ -57,9 +63,12 @@ def parse_size(text: str) -> int:
     """Read `32MiB`, `64KiB`, `10MB`, `1024` as bytes.
 
     Raises:
-        ValueError: the text is none of these.
+        ValueError: the text is none of these, or beyond all measure.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 64KiB, 32MiB, 1GiB or a number of bytes")
-    return int(float(match[1]) * _SIZE_UNITS[(match[2] or "B").lower()])
+    size = float(match[1]) * _SIZE_UNITS[(match[2] or "B").lower()]
+    if size >= 2**63:
+        raise ValueError(f"{text[:80]!r} is larger than anything")
+    return int(size)

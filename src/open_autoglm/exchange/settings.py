@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from open_autoglm.quantities import Count, Ratio, Seconds
+from open_autoglm.quantities import Bytes, Ratio, Seconds
 
 
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +64,6 @@ class AnswerLimits(Struct, frozen=True):
         event_bytes: of one server-sent event.
     """
 
-    response_bytes: Count = 64 * 2**20
-    stream_bytes: Count = 256 * 2**20
-    event_bytes: Count = 2**20
+    response_bytes: Bytes = 64 * 2**20
+    stream_bytes: Bytes = 256 * 2**20
+    event_bytes: Bytes = 2**20

@@ -1,0 +1,180 @@
+"""The configuration as the server uses it: one frozen tree, complete, checked, with every default filled in.
+
+`ServerConfig` is built whole or not at all. What may be written in a file, with its short forms, is in `document.py`;
+a section that is the same on both sides is one struct here or beside its role.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from open_autoglm.config.planned import (
+    BudgetSettings,
+    CooperationEntry,
+    DatabaseSettings,
+    JwtSettings,
+    McpSettings,
+    ServiceSettings,
+    SessionSettings,
+    SigningSettings,
+    SyncSettings,
+)
+from open_autoglm.exchange.settings import AnswerLimits, Hedging, Retries, StreamFailure, Timeouts
+from open_autoglm.quantities import Port
+from open_autoglm.resilience.settings import BreakerSettings, KeyLimits
+from open_autoglm.routing.settings import RoutingSettings
+from open_autoglm.secret import Secret
+from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
+from open_autoglm.transport.settings import PoolLimits, TlsFiles, WireLimits
+
+Dialect = Literal["openai", "anthropic", "generate", "mcp", "embedded"]
+"""What an endpoint speaks."""
+
+WILDCARD = "*"
+"""A model of this name takes every request whose model has no entry of its own; the name is sent on as it is."""
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The server's own addresses and places.
+
+    Attributes:
+        host: address of the data listener: an IP address or a host name; `0.0.0.0` or `::` for every network.
+        port: of the data listener; 0 asks the system for a free one.
+        admin_host: address of the admin listener.
+        admin_port: of the admin listener; 0 asks the system for a free one.
+        admin_key: key of the admin listener; made at the first start and kept in `data_dir/admin.key` when left out.
+        workers: server processes. Also written `worker_threads`.
+        context_path: before every route of the data listener, as `/api`.
+        max_connections: client connections open at once.
+        data_dir: folder for what the server keeps, from the working directory.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 8081
+    admin_key: Secret | None = None
+    workers: Annotated[int, Meta(ge=1, le=1024)] = 1
+    context_path: str = ""
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    data_dir: str = "data"
+
+
+class Price(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an endpoint costs, in any one currency.
+
+    Attributes:
+        input_per_million: for a million tokens of prompts.
+        output_per_million: for a million tokens of answers.
+    """
+
+    input_per_million: Annotated[float, Meta(ge=0)] = 0.0
+    output_per_million: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class ModelEntry(Struct, frozen=True):
+    """One endpoint that answers for a model name. Entries of one name form a balancing group.
+
+    Attributes:
+        name: under which clients ask for it; `*` takes every name that has no entry of its own.
+        endpoint: `http://…`, `https://…`, `unix:PATH`, `embedded:NAME` or `mcp://HOST:PORT`; an address of the openai
+            dialect has a path, without a slash at its end.
+        dialect: what the endpoint speaks.
+        upstream_model: the name that is sent upstream; None for `*`: the name that was asked for.
+        token: credential for the endpoint.
+        weight: share of the group's requests under weighted strategies, relative to the others.
+        max_retries: retries of requests for this name; `retries.max` when None.
+        context_window: tokens that fit; None when unknown.
+        price: None when unknown.
+        timeouts: the global ones with this entry's own in their place.
+        stream_usage: ask the endpoint to count tokens at the end of a stream.
+        ca: file of the authorities that are trusted for this endpoint, absolute; the system's when None.
+    """
+
+    name: str
+    endpoint: str
+    dialect: Dialect
+    upstream_model: str | None
+    token: Secret | None
+    weight: float
+    max_retries: int | None
+    context_window: int | None
+    price: Price | None
+    timeouts: Timeouts
+    stream_usage: bool
+    ca: str | None
+
+
+class KeyEntry(Struct, frozen=True):
+    """One API key.
+
+    Attributes:
+        name: in logs and metrics; unique.
+        key: what the client sends.
+        models: names that it may use; None for all.
+        limits: what it may ask for.
+    """
+
+    name: str
+    key: Secret
+    models: list[str] | None
+    limits: KeyLimits
+
+
+class AuthSettings(Struct, frozen=True):
+    """Who is let in.
+
+    Attributes:
+        enabled: whether a key is asked for at all.
+        keys: the API keys; empty only while authentication is off or by other means.
+        jwt: None when tokens are not configured.
+        signing: signed requests.
+    """
+
+    enabled: bool = False
+    keys: list[KeyEntry] = []
+    jwt: JwtSettings | None = None
+    signing: SigningSettings = SigningSettings()
+
+
+class ServerConfig(Struct, frozen=True):
+    """Everything that the server is told.
+
+    Attributes:
+        server: addresses and places.
+        models: endpoints that are served.
+        models_unavailable: endpoints that are understood but not served by this version; shown, never called.
+        routing: how a name becomes an endpoint; it names served models only.
+        timeouts, retries, breaker, hedging, stream_failure: how an exchange behaves.
+        limits: per key, for keys without limits of their own, and for the one client there is without authentication.
+        wire, pool, answers: limits of client connections, upstream connections, and upstream answers.
+        auth: who is let in.
+        tls: files of the data listener, absolute.
+        logging, explain: what is written down.
+        mcp, service, sync, budgets, sessions, cooperation, database: mostly for later versions; see `planned.py`.
+    """
+
+    server: ServerSettings = ServerSettings()
+    models: list[ModelEntry] = []
+    models_unavailable: list[ModelEntry] = []
+    routing: RoutingSettings = RoutingSettings()
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    breaker: BreakerSettings = BreakerSettings()
+    hedging: Hedging = Hedging()
+    stream_failure: StreamFailure = "terminate"
+    limits: KeyLimits = KeyLimits()
+    wire: WireLimits = WireLimits()
+    pool: PoolLimits = PoolLimits()
+    answers: AnswerLimits = AnswerLimits()
+    auth: AuthSettings = AuthSettings()
+    tls: TlsFiles = TlsFiles()
+    logging: LoggingSettings = LoggingSettings()
+    explain: ExplainSettings = ExplainSettings()
+    mcp: McpSettings = McpSettings()
+    service: ServiceSettings = ServiceSettings()
+    sync: SyncSettings = SyncSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    sessions: SessionSettings = SessionSettings()
+    cooperation: dict[str, CooperationEntry] = {}
+    database: DatabaseSettings | None = None
