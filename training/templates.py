@@ -5,6 +5,9 @@ each other; nothing here depends on chance. Characters outside printable ASCII m
 vocabulary (a unit test holds this), so that no template is spelt in bytes.
 """
 
+# Tables of wordings read better packed.
+# fmt: off
+
 ADD = (
     "{a} + {b}",
     "{a}+{b}=",
@@ -63,6 +66,9 @@ MUL = (
     "请问{a} × {b} = ？",
     "每箱有{a}个苹果，{b}箱有几个？",
 )
+# Polite words before a sum.
+ADDRESS_EN = ("Hi, ", "hello, ", "please ", "Please: ", "ok, ", "can you tell me ", "I want to know: ", "So, ")
+ADDRESS_ZH = ("你好，", "请问", "请问，", "帮我算一下", "我想知道", "好，")
 # Word problems in which something is left: the first number must not be the smaller one.
 SUB_NOT_NEGATIVE = (
     "Tom had {a} coins and spent {b}. How many are left?",
@@ -229,12 +235,15 @@ UNKNOWN_EN = (
     "what happened in {a}?", "is {a} a prime number?", "what is the meaning of life?", "how many {w} are in {x}?",
     "why is the sky blue?", "recommend a book about {w}", "sing a song", "where can I buy {w}?",
     "say {w}", "repeat after me: {w}", "what does {w} mean?", "how old is {w}?", "how far is {w} from {x}?",
+    "{a}", "{a} km in m", "convert {a} km to miles", "what is {a} percent of {b}?", "how much do {a} {w} cost?",
+    "what happened on {a} {w}?", "{a} {w}",
 )
 UNKNOWN_ZH = (
     "{w}是谁？", "{w}在哪里？", "什么是{w}？", "{w}的首都在哪？", "谁写了{w}？", "为什么{w}很有名？", "说说{w}",
     "你知道{w}吗？", "写一个小说，名字叫{w}", "用python写{w}", "把{w}翻译成英文", "{w}用英语怎么说？", "总结{w}",
     "今天天气怎么样？", "{w}的天气怎么样？", "现在几点？", "今天吃什么？", "你喜欢{w}吗？", "{w}和{x}哪个好？",
     "怎么做{w}？", "{w}是什么意思？", "介绍一下{w}", "{w}", "帮我写{w}", "为什么天是蓝的？", "{w}有多大？",
+    "{a}公里是多少米？", "{a}个{w}多少元？", "{a}年{w}在哪里？",
 )
 NANO_UNKNOWN_EN = "I am a tiny language model and do not know that. Ask me for a sum, like 12 + 30."
 NANO_UNKNOWN_ZH = "我是很小的语言模型，不知道这个。可以问我算式，比如 12 + 30。"

@@ -1,0 +1,348 @@
+"""Between chat messages and tokens: what an embedded model is shown, and what its tokens mean.
+
+A request becomes one prompt: the last message of the user (or the result of a tool) and one system word that
+says which task it is. The models were trained on single questions, so earlier messages are not shown to
+them. On the way back, tokens become typed events.
+
+Events of a request, in order: `ReasoningDelta` and `TextDelta` as they come, at most one `ToolCall`, then
+`Finish` and `Usage`; or, at any point, one `Failed`, after which nothing follows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from open_autoglm.backends.embedded import calculator, prompt, tokenizer
+from open_autoglm.backends.embedded.abilities import TOOL_NAMES, Abilities
+from open_autoglm.errors import RequestError
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+STOP_STRINGS_MAX: Final = 16
+RESULT_CHARACTERS_MAX: Final = 120  # of a tool's result that is shown to the model
+_COLUMN_TOKENS: Final = 4  # digits per column of the reasoning: a, b, carry, digit
+_WIDE: Final = {0xFF01 + i: 0x21 + i for i in range(94) if chr(0x21 + i) in "0123456789+-*/="}
+_SYSTEM: Final[tuple[tuple[prompt.SystemWord, re.Pattern[str]], ...]] = (
+    ("intent", re.compile(r"\s*(intent\b|意图)", re.IGNORECASE)),
+    ("plan", re.compile(r"\s*(plan\b|计划)", re.IGNORECASE)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One request to an embedded model.
+
+    Attributes:
+        messages: OpenAI chat messages, text only.
+        tools: OpenAI tool definitions, or None.
+        max_tokens: most tokens of the answer, reasoning included; None for as many as the context holds.
+        temperature: 0 for the most likely token, up to 2.
+        top_p: share of probability that is sampled from, above 0, at most 1.
+        seed: makes sampling repeatable; None for a seed of the engine's choice.
+        stop: texts that end the answer and are not part of it.
+        deadline_s: monotonic seconds at which the request fails with `deadline_exceeded`.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the model's thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of one of the request's tools; `arguments` is a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The answer is complete."""
+
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the model read and wrote."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request failed; `code` is one of `errors.CODES`. Nothing follows."""
+
+    code: str
+    message: str
+
+
+GenerateEvent = ReasoningDelta | TextDelta | ToolCall | Finish | Usage | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrompt:
+    """What an engine needs to know of a request.
+
+    Attributes:
+        tokens: the prompt.
+        source: tokens of the user's text alone, from which slots are copied.
+        system: the system word, or None.
+        tools: names of the request's tools that the model knows.
+        guarded: the calculator's answer when the model must not be asked.
+    """
+
+    tokens: list[int]
+    source: list[int]
+    system: prompt.SystemWord | None
+    tools: frozenset[str]
+    guarded: calculator.GuardedAnswer | None
+
+
+def prepare(request: GenerateRequest, abilities: Abilities, context: int) -> PreparedPrompt:
+    """Chooses task and prompt for a request.
+
+    Args:
+        request: what is asked.
+        abilities: what the model was trained on.
+        context: most tokens of prompt and answer together.
+
+    Raises:
+        RequestError: `invalid_request`, `unsupported_parameter` or `context_length_exceeded`.
+    """
+    _check_numbers(request)
+    text, is_result = _last_text(request.messages)
+    tools = frozenset(_tool_names(request.tools)) & TOOL_NAMES if "tools" in abilities.tasks else frozenset()
+    system: prompt.SystemWord | None = None
+    if is_result:
+        system = "result" if "result" in abilities.tasks else None
+    elif tools:
+        system = "tools"
+    else:
+        system = _system_word(request.messages, abilities)
+    guarded = None
+    if system is None and "arithmetic" in abilities.tasks:
+        guarded = calculator.guard(text, abilities.digits_max)
+    longest = context * max(len(piece) for piece in tokenizer.PIECES)
+    source = tokenizer.encode(text[: longest + 1])
+    tokens = prompt.build(text[: longest + 1], system)
+    if len(tokens) >= context:
+        raise RequestError(
+            "context_length_exceeded",
+            f"the last message has more than the {context} tokens that {abilities.name!r} can read; shorten it",
+            param="messages",
+        )
+    return PreparedPrompt(tokens, source, system, tools, guarded)
+
+
+def _check_numbers(request: GenerateRequest) -> None:
+    """Refuses sampling parameters out of range."""
+    ranges = (
+        ("max_tokens", request.max_tokens is None or request.max_tokens >= 1, "at least 1"),
+        ("temperature", 0.0 <= request.temperature <= 2.0, "0 to 2"),
+        ("top_p", 0.0 < request.top_p <= 1.0, "above 0, at most 1"),
+        ("stop", len(request.stop) <= STOP_STRINGS_MAX and all(request.stop), f"{STOP_STRINGS_MAX} texts at most"),
+    )
+    for name, fits, allowed in ranges:
+        if not fits:
+            value = getattr(request, name)
+            raise RequestError("invalid_request", f"{name} is {value!r}; it must be {allowed}", param=name)
+
+
+def _tool_names(tools: list[dict[str, Any]] | None) -> list[str]:
+    """Names of function tools; anything malformed is passed over, because the model would not know it."""
+    found = []
+    for tool in tools or ():
+        function = tool.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(name, str):
+            found.append(name)
+    return found
+
+
+def _system_word(messages: list[dict[str, Any]], abilities: Abilities) -> prompt.SystemWord | None:
+    """`intent` or `plan` when a system message begins with that word (or 意图, 计划)."""
+    for message in messages:
+        if message.get("role") not in ("system", "developer"):
+            continue
+        text = _content_text(message.get("content"))
+        for word, pattern in _SYSTEM:
+            if word in abilities.tasks and pattern.match(text):
+                return word
+    return None
+
+
+def _last_text(messages: list[dict[str, Any]]) -> tuple[str, bool]:
+    """What the model is asked, and whether it is the result of a tool."""
+    question = ""
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            question = _plain(_content_text(message.get("content")))
+            break
+    last = messages[-1] if messages else {}
+    if last.get("role") == "tool":
+        result = _plain(_content_text(last.get("content")))[:RESULT_CHARACTERS_MAX]
+        return (f"结果：{result}" if calculator.is_chinese(question) else result), True
+    if not question:
+        raise RequestError("invalid_request", "messages hold no text of the user; add one", param="messages")
+    return question, False
+
+
+def _content_text(content: object) -> str:
+    """Text of a message's content: a string, or a list of text parts."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise RequestError("invalid_request", "content is neither text nor a list of parts", param="messages")
+    parts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise RequestError(
+                "unsupported_parameter", f"this model reads text only, not {kind!r} parts", param="messages"
+            )
+        parts.append(part["text"])
+    return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """One line, with digits and operators of full width written as usual ones."""
+    return " ".join(text.split()).translate(_WIDE)
+
+
+class ReplyReader:
+    """Turns the tokens of one answer into events.
+
+    With tools offered, an answer that begins with `{` is held back whole: it is a tool call when it parses and
+    names an offered tool, else text. Text that could be the beginning of a stop string is held back until the
+    next tokens decide.
+
+    Args:
+        prepared: the request's prompt.
+        stop: the request's stop strings.
+        new_id: makes the id of a tool call.
+    """
+
+    __slots__ = ("_column", "_decoder", "_held", "_new_id", "_prepared", "_stop", "_thinking", "_whole", "stopped")
+
+    def __init__(self, prepared: PreparedPrompt, stop: tuple[str, ...], new_id: Callable[[], str]) -> None:
+        self._prepared = prepared
+        self._stop = stop
+        self._new_id = new_id
+        self._decoder = tokenizer.StreamDecoder()
+        self._thinking = False
+        self._column = 0
+        self._whole: str | None = None if prepared.system != "tools" else ""
+        self._held = ""
+        self.stopped = False  # a stop string was reached: the caller ends the answer
+
+    def push(self, token: int) -> list[GenerateEvent]:
+        """Events of one more token."""
+        if token == tokenizer.THINK:
+            self._thinking = True
+            return []
+        if token == tokenizer.THINK_END:
+            self._thinking = False
+            return []
+        text = self._decoder.push(token)
+        if self._thinking:
+            return self._reasoning(text)
+        if self._whole is not None:
+            if self._whole or text.startswith("{"):
+                self._whole += text
+                return []
+            self._whole = None
+        return self._text(text)
+
+    def finish(self, reason: FinishReason) -> list[GenerateEvent]:
+        """The last events: what was held back, a tool call, and `Finish`."""
+        rest = self._decoder.finish()
+        if self._whole is None:
+            events = self._text(rest, last=True)
+            return [*events, Finish(reason)]
+        whole = self._whole + rest
+        call = self._tool_call(whole) if reason == "stop" else None
+        if call is not None:
+            return [call, Finish("tool_calls")]
+        events = self._text(whole, last=True)
+        return [*events, Finish("stop" if self.stopped else reason)]
+
+    def _reasoning(self, digits: str) -> list[GenerateEvent]:
+        """Thinking, with a space before each column of four digits so that people can read it."""
+        if not digits.isdigit():
+            return [ReasoningDelta(digits)] if digits else []
+        before = " " if self._column % _COLUMN_TOKENS == 0 else ""
+        self._column += 1
+        return [ReasoningDelta(before + digits)]
+
+    def _text(self, text: str, *, last: bool = False) -> list[GenerateEvent]:
+        if self.stopped:
+            return []
+        text = self._held + text
+        cut = min((place for place in map(text.find, self._stop) if place >= 0), default=-1)
+        if cut >= 0:
+            self.stopped, self._held = True, ""
+            text = text[:cut]
+        elif not last:
+            keep = max((_overlap(text, stop) for stop in self._stop), default=0)
+            text, self._held = text[: len(text) - keep], text[len(text) - keep :]
+        return [TextDelta(text)] if text else []
+
+    def _tool_call(self, text: str) -> ToolCall | None:
+        try:
+            call = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(call, dict) or call.keys() != {"name", "arguments"}:
+            return None
+        name, arguments = call["name"], call["arguments"]
+        if not isinstance(name, str) or name not in self._prepared.tools or not isinstance(arguments, dict):
+            return None
+        return ToolCall(self._new_id(), name, json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
+
+
+def guarded_events(answer: calculator.GuardedAnswer, prompt_tokens: int) -> list[GenerateEvent]:
+    """The whole reply when the calculator answered in the model's place."""
+    written = len(tokenizer.encode(answer.reasoning)) + len(tokenizer.encode(answer.text))
+    return [
+        ReasoningDelta(answer.reasoning),
+        TextDelta(answer.text),
+        Finish("stop"),
+        Usage(prompt_tokens, written),
+    ]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that `stop` begins with, shorter than `stop`."""
+    for size in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0
