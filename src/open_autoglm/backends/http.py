@@ -16,7 +16,7 @@ from open_autoglm.exchange.exchange import Attempt
 from open_autoglm.exchange.settings import AnswerLimits
 from open_autoglm.resilience.backoff import parse_retry_after
 from open_autoglm.secret import Secret
-from open_autoglm.transport.http_client import HttpPool, Loss, Transfer
+from open_autoglm.transport.http_client import Headers, HttpPool, Loss, Transfer
 
 _ERROR_BYTES_MAX = 64 * 1024
 """Of an upstream's error body; the rest is not worth reading."""
@@ -146,15 +146,17 @@ class HttpAnswer:
         attempt.sent_s = attempt.started_s if reused else clock.monotonic()
         attempt.reused = reused
 
-    def on_head(self, status: int, headers: dict[str, str]) -> None:
+    def on_head(self, status: int, headers: Headers) -> None:
         attempt = self._attempt
         attempt.status = self._status = status
         attempt.head_s = clock.monotonic()
-        self._content_type = headers["content-type"]
-        self._retry_after = headers.get("retry-after")
-        coding = headers.get("content-encoding", "identity")
-        if coding != "identity":
-            self._fail("malformed", f"an answer in content coding {coding[:20]!r}, which was not asked for")
+        self._content_type = headers.get(b"content-type", b"Content-Type")
+        if status != 200:
+            self._retry_after = headers.get(b"retry-after", b"Retry-After") or None
+        if b"Content-Encoding" in headers.raw or b"content-encoding" in headers.raw:
+            coding = headers.get(b"content-encoding", b"Content-Encoding")
+            if coding != "identity":
+                self._fail("malformed", f"an answer in content coding {coding[:20]!r}, which was not asked for")
 
     def on_data(self, data: bytes) -> None:
         if self._over:

@@ -30,8 +30,8 @@ from open_autoglm.transport.http_request import ServerRequest
 _log = logging.getLogger(__name__)
 _SWEEP_S = 0.025
 """How often deadlines are looked at: one coarse sweep instead of a timer per request."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _TIMEOUT_MS_MAX = 86_400_000
 _NOT_FOUND = Route("other", b"", "models")
 
@@ -90,7 +90,10 @@ class Gateway:
         record = RequestRecord("", request.received_s, snapshot.revision)
         headers = request.headers
         given_id = headers.get("x-request-id")
-        record.request_id = given_id if given_id and _REQUEST_ID.fullmatch(given_id) else self._ids.request_id()
+        if given_id is not None and _REQUEST_ID.fullmatch(given_id):
+            record.request_id = given_id.decode("ascii")
+        else:
+            record.request_id = self._ids.request_id()
         if route is None:
             route = self._find_route(snapshot, request)
         record.route = route.pattern
@@ -186,7 +189,7 @@ class Gateway:
 
     # Inside.
 
-    def _admit(self, call: Call, headers: dict[str, str]) -> None:
+    def _admit(self, call: Call, headers: dict[str, bytes]) -> None:
         """Who, and how much: decided before the body is read."""
         request, route = call.request, call.route
         if route.scope == "public":
@@ -211,26 +214,26 @@ class Gateway:
                     retry_after_s=wait_s,
                 )
         record.admitted_s = record.received_s
-        if headers.get("content-encoding", "identity") != "identity":
+        if headers.get("content-encoding", b"identity") != b"identity":
             raise RequestError("invalid_request", "compressed bodies are not taken; send the body as it is")
 
-    def _authenticate(self, snapshot: Snapshot, request: ServerRequest, headers: dict[str, str]) -> Principal:
+    def _authenticate(self, snapshot: Snapshot, request: ServerRequest, headers: dict[str, bytes]) -> Principal:
         """Find whose key it is; a kept-alive connection that shows the same key again need not be looked up."""
-        shown = headers.get("authorization")
+        shown = headers.get("authorization") or headers.get("x-api-key")
         if shown is None:
-            shown = headers.get("x-api-key")
-            scheme = "Bearer"
-        else:
-            scheme, _, shown = shown.partition(" ")
-        if not shown or scheme.lower() != "bearer":
             raise RequestError("invalid_api_key", "no API key; send `Authorization: Bearer KEY` or `x-api-key: KEY`")
         connection = request.connection
         memo = connection.memo
         if memo is not None and memo[0] is snapshot and memo[1] == shown:
             found: Principal = memo[2]
             return found
+        key = shown.decode("latin-1").strip()
+        if "authorization" in headers:
+            scheme, _, key = key.partition(" ")
+            if scheme.lower() != "bearer":
+                raise RequestError("invalid_api_key", "this authorization scheme is not taken; send `Bearer KEY`")
         assert snapshot.keys is not None
-        principal = snapshot.keys.find(shown)
+        principal = snapshot.keys.find(key.strip())
         if principal is None:
             raise RequestError("invalid_api_key", "this API key is not known here")
         connection.memo = (snapshot, shown, principal)
@@ -243,7 +246,7 @@ class Gateway:
         body = request.body
         record.bytes_in = request.body_size
         view = face.read(body)
-        if face.name == "mcp" and "text/event-stream" in headers.get("accept", ""):
+        if face.name == "mcp" and b"text/event-stream" in headers.get("accept", b""):
             view.stream = True
         call.face, call.view, call.body = face, view, body
         request.body = b""
@@ -279,12 +282,12 @@ class Gateway:
         )
         exchange.start(now_s)
 
-    def _trace_id(self, headers: dict[str, str], given: str) -> str:
+    def _trace_id(self, headers: dict[str, bytes], given: str) -> str:
         parent = headers.get("traceparent")
         if parent is not None:
             match = _TRACEPARENT.fullmatch(parent)
             if match is not None:
-                return match[1]
+                return match[1].decode("ascii")
         del given
         return self._ids.trace_id()
 
@@ -343,8 +346,9 @@ class Gateway:
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
 
 
-def _timeout_s(text: str) -> float:
-    if not text.isdecimal() or not 0 < int(text) <= _TIMEOUT_MS_MAX:
+def _timeout_s(value: bytes) -> float:
+    text = value.decode("latin-1")
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= _TIMEOUT_MS_MAX:
         raise RequestError(
             "invalid_request", f"x-request-timeout-ms: {text[:40]!r} is not a number of milliseconds above 0"
         )

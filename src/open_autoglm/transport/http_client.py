@@ -22,9 +22,30 @@ Loss = Literal["stale", "connect", "reset", "malformed"]
 """Why an exchange of bytes failed: a kept connection was closed before a byte of the answer; none could be opened;
 closed or cut later; not HTTP."""
 
-_KEPT_HEADERS = (b"content-type", b"retry-after", b"content-length", b"transfer-encoding", b"content-encoding")
-_KEPT = {spelling: name.decode() for name in _KEPT_HEADERS for spelling in (name, name.title())}
 _JOIN_BYTES_MAX = 16 * 1024
+
+
+class Headers:
+    """The headers of an answer, as sent; asked for by name."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self) -> None:
+        self.raw: dict[bytes, bytes] = {}
+
+    def get(self, lower: bytes, title: bytes) -> str:
+        """Return a header's value, empty when there is none.
+
+        Args:
+            lower, title: its name in the two usual spellings; any other is found too, more slowly.
+        """
+        raw = self.raw
+        value = raw.get(title)
+        if value is None:
+            value = raw.get(lower)
+            if value is None:
+                value = next((found for name, found in raw.items() if name.lower() == lower), b"")
+        return value.decode("latin-1").strip(" \t")
 
 
 class AnswerSink(Protocol):
@@ -33,8 +54,8 @@ class AnswerSink(Protocol):
     def on_sent(self, reused: bool) -> None:
         """The request was written, on a connection that had (not) served before."""
 
-    def on_head(self, status: int, headers: dict[str, str]) -> None:
-        """The head has come; headers are those that matter here, lower-case."""
+    def on_head(self, status: int, headers: Headers) -> None:
+        """The head has come."""
 
     def on_data(self, data: bytes) -> None:
         """A piece of the body, without its framing."""
@@ -222,9 +243,9 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an origin."""
 
     __slots__ = (
-        "_chunked",
         "_complete",
         "_feed",
+        "_has_head",
         "_head_bytes",
         "_head_ready",
         "_headers",
@@ -234,12 +255,12 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_pool",
         "_reused",
-        "_sized",
         "_touched",
         "_transfer",
         "_transport",
         "idle_since_s",
         "on_body",
+        "on_header",
     )
 
     def __init__(self, pool: HttpPool) -> None:
@@ -247,16 +268,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._transfer: Transfer | None = None
         self._parts: list[bytes] = []
+        self._headers = Headers()
+        # Both callbacks are the containers' own methods: no Python runs per header or chunk. A header that
+        # comes twice keeps its last value; those that frame the body are the parser's to check.
         self.on_body = self._parts.append
+        self.on_header = self._headers.raw.__setitem__
         self._parser = httptools.HttpResponseParser(self)
         self._feed = self._parser.feed_data
-        self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._head_ready = False
         self._keep = False
         self._complete = False
-        self._chunked = False
-        self._sized = False
+        self._has_head = False
         self._touched = False
         self._paused = False
         self._reused = False
@@ -279,7 +302,7 @@ class UpstreamConnection(asyncio.Protocol):
         transfer.sink = None
         if not self._touched:
             sink.on_lost("stale" if self._reused else "reset", "closed before the answer")
-        elif exc is None and self._headers and not self._sized and not self._chunked:
+        elif exc is None and self._has_head and self._ends_with_close():
             # Without a length the close is the end; whether that is whole is for the reader of the body to say.
             sink.on_end()
         else:
@@ -304,7 +327,7 @@ class UpstreamConnection(asyncio.Protocol):
             if sink is not None:
                 sink.on_head(self._parser.get_status_code(), self._headers)
                 sink = transfer.sink
-        elif not self._headers:
+        elif not self._has_head:
             self._head_bytes += len(data)
             if self._head_bytes > self._pool.limits.head_bytes:
                 self._lose(transfer, "malformed", "the answer's head is too large")
@@ -318,27 +341,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete and self._transfer is transfer:
             self._end(transfer, sink)
 
-    # httptools calls these; `on_body` is the list's own append.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        kept = _KEPT.get(name)
-        if kept is None:
-            kept = _KEPT.get(name.lower())
-            if kept is None:
-                return
-        self._headers[kept] = value.decode("latin-1").strip(" \t")
+    # httptools calls these.
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
-            self._headers.clear()
+        parser = self._parser
+        if parser.get_status_code() < 200:
+            self._headers.raw.clear()
             return
-        headers = self._headers
-        headers.setdefault("content-type", "")
-        self._sized = "content-length" in headers
-        self._chunked = "transfer-encoding" in headers
-        self._head_ready = True
+        self._head_ready = self._has_head = True
         # Asked here, since the parser forgets it with the end of the message.
-        self._keep = self._parser.should_keep_alive()
+        self._keep = parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
         # A 1xx answer is followed by the real one.
@@ -355,7 +367,8 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         self._transfer = transfer
-        self._headers = {}
+        self._headers.raw.clear()
+        self._has_head = False
         self._head_bytes = 0
         self._complete = False
         self._touched = False
@@ -388,6 +401,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
+
+    def _ends_with_close(self) -> bool:
+        headers = self._headers
+        return not headers.get(b"content-length", b"Content-Length") and not headers.get(
+            b"transfer-encoding", b"Transfer-Encoding"
+        )
 
     def _end(self, transfer: Transfer, sink: AnswerSink | None) -> None:
         self._transfer = None

@@ -42,13 +42,7 @@ KEPT_HEADERS: Final = (
 """Headers that somebody reads. All others are checked and dropped: nothing of a client's head is sent on."""
 
 
-def _spellings(name: str) -> list[bytes]:
-    title = "-".join(word.capitalize() for word in name.split("-"))
-    return [name.encode(), title.encode()]
-
-
-_KEPT: Final[dict[bytes, str | None]] = {b: name for name in KEPT_HEADERS for b in _spellings(name)}
-_IGNORED: Final = (
+_IGNORED_HEADERS: Final = (
     "accept-encoding",
     "accept-language",
     "cache-control",
@@ -58,9 +52,46 @@ _IGNORED: Final = (
     "pragma",
     "user-agent",
 )
-_KEPT.update({b: None for name in _IGNORED for b in _spellings(name)})
 
-_UNSEEN: Final = object()
+
+def _spellings(name: str) -> list[bytes]:
+    title = "-".join(word.capitalize() for word in name.split("-"))
+    return [name.encode(), title.encode()]
+
+
+_LOWER: Final[dict[bytes, str]] = {b: name for name in KEPT_HEADERS + _IGNORED_HEADERS for b in _spellings(name)}
+"""Usual spellings of usual names; a head that has other names in it is read more slowly."""
+_KEPT: Final = frozenset(KEPT_HEADERS)
+
+
+def read_headers(lines: list[tuple[bytes, bytes]]) -> dict[str, bytes]:
+    """Return the kept headers of a head by lower-case name.
+
+    Raises:
+        RequestError: a name holds `_`, or a kept header appears twice.
+    """
+    try:
+        headers = {_LOWER[name]: value for name, value in lines}
+    except KeyError:
+        return _read_unusual(lines)
+    return headers if len(headers) == len(lines) else _read_unusual(lines)
+
+
+def _read_unusual(lines: list[tuple[bytes, bytes]]) -> dict[str, bytes]:
+    headers: dict[str, bytes] = {}
+    for name, value in lines:
+        if b"_" in name:
+            raise RequestError("invalid_request", "a header name holds '_', which proxies read as '-'; use '-'")
+        kept = name.lower().decode("latin-1")
+        if kept not in _KEPT:
+            continue
+        if kept in headers:
+            raise RequestError("invalid_request", f"the header {kept!r} appears twice")
+        headers[kept] = value
+    return headers
+
+
+_NO_HEADERS: Final[dict[str, bytes]] = {}
 
 
 class ServerRequest:
@@ -69,7 +100,7 @@ class ServerRequest:
     Attributes:
         connection: where it came from.
         method, target: as sent, `b"POST"`, `b"/v1/models?x=1"`.
-        headers: the kept headers by lower-case name, latin-1 text without surrounding blanks.
+        headers: kept and some other headers by lower-case name, values as sent.
         body: the whole body once `complete`.
         body_size: bytes of the body so far.
         complete: the body has arrived.
@@ -106,7 +137,7 @@ class ServerRequest:
         self.connection = connection
         self.method = b""
         self.target = b""
-        self.headers: dict[str, str] = {}
+        self.headers: dict[str, bytes] = _NO_HEADERS
         self.body = b""
         self.parts: list[bytes] | None = None
         self.body_size = 0
@@ -123,19 +154,13 @@ class ServerRequest:
 
 
 class RequestReader:
-    """Feeds bytes to a parser and fills requests; `heads` holds those whose head came with the last feed."""
+    """Feeds bytes to a parser and fills requests; `heads` holds those whose head came with the last feed.
 
-    __slots__ = (
-        "_head_bytes",
-        "_header_count",
-        "_limits",
-        "_parser",
-        "connection",
-        "feed",
-        "heads",
-        "raw_body_bytes",
-        "request",
-    )
+    Attributes:
+        message_bytes: fed since the message began, the block that it began in counted whole.
+    """
+
+    __slots__ = ("_limits", "_lines", "_parser", "connection", "feed", "heads", "message_bytes", "request")
 
     def __init__(self, limits: WireLimits) -> None:
         self._limits = limits
@@ -144,18 +169,14 @@ class RequestReader:
         self.connection: HttpConnection | None = None
         self.request: ServerRequest | None = None
         self.heads: list[ServerRequest] = []
-        self.raw_body_bytes = 0
-        self._head_bytes = 0
-        self._header_count = 0
+        self.message_bytes = 0
+        self._lines: list[tuple[bytes, bytes]] = []
 
     # Called by httptools, in this order.
 
     def on_message_begin(self) -> None:
         assert self.connection is not None
         self.request = ServerRequest(self.connection)
-        self._header_count = 0
-        self._head_bytes = 0
-        self.raw_body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         request = self.request
@@ -165,37 +186,22 @@ class RequestReader:
             raise RequestError("headers_too_large", f"the request target exceeds {self._limits.target_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_count += 1
-        self._head_bytes += len(name) + len(value)
-        kept = _KEPT.get(name, _UNSEEN)
-        if kept is None:
-            return
-        request = self.request
-        assert request is not None
-        if kept is _UNSEEN:
-            if b"_" in name:
-                raise RequestError("invalid_request", "a header name holds '_', which proxies read as '-'; use '-'")
-            kept = _KEPT.get(name.lower())
-            if kept is None:
-                return
-        headers = request.headers
-        assert isinstance(kept, str)
-        if kept in headers:
-            raise RequestError("invalid_request", f"the header {kept!r} appears twice")
-        headers[kept] = value.decode("latin-1").strip(" \t")
+        self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         request = self.request
         assert request is not None
         limits = self._limits
-        if self._header_count > limits.headers or self._head_bytes > limits.header_bytes:
+        lines = self._lines
+        if len(lines) > limits.headers or (self.message_bytes > limits.header_bytes and self._head_too_large()):
             raise RequestError(
                 "headers_too_large",
                 f"the request has more than {limits.headers} headers or {limits.header_bytes} bytes of them",
             )
+        request.headers = headers = read_headers(lines)
+        lines.clear()
         parser = self._parser
         request.method = parser.get_method()
-        headers = request.headers
         version = parser.get_http_version()
         if version != "1.1" or "transfer-encoding" in headers or "host" not in headers:
             request.problem = self._check_rare(request, version)
@@ -203,7 +209,7 @@ class RequestReader:
         length = headers.get("content-length")
         if length is not None and int(length) > limits.body_bytes:
             request.problem = RequestError(
-                "request_too_large", f"the body has {length} bytes; at most {limits.body_bytes} are taken"
+                "request_too_large", f"the body has {int(length)} bytes; at most {limits.body_bytes} are taken"
             )
         self.heads.append(request)
 
@@ -234,6 +240,11 @@ class RequestReader:
             request.body = b"".join(request.parts)
             request.parts = None
         request.complete = True
+        self.message_bytes = 0
+        self._lines.clear()
+
+    def _head_too_large(self) -> bool:
+        return sum(len(name) + len(value) + 4 for name, value in self._lines) > self._limits.header_bytes
 
     def _check_rare(self, request: ServerRequest, version: str) -> RequestError | None:
         headers = request.headers
@@ -241,10 +252,8 @@ class RequestReader:
         if version not in ("1.1", "1.0"):
             return RequestError("invalid_request", f"HTTP/{version} is not spoken here; use HTTP/1.1")
         coding = headers.get("transfer-encoding")
-        if coding is not None and (version == "1.0" or coding.lower() != "chunked"):
-            return RequestError(
-                "invalid_request", f"the transfer coding {coding!r} is not taken; use chunked with HTTP/1.1"
-            )
+        if coding is not None and (version == "1.0" or coding.strip().lower() != b"chunked"):
+            return RequestError("invalid_request", "only the transfer coding chunked is taken, with HTTP/1.1")
         if version == "1.1" and "host" not in headers:
             return RequestError("invalid_request", "the Host header is missing")
         return None

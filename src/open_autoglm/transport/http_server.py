@@ -198,7 +198,7 @@ class HttpConnection(asyncio.Protocol):
         self._since_s = 0.0
         self.current: ServerRequest | None = None
         self.peer = ""
-        self.memo: tuple[object, str, Any] | None = None
+        self.memo: tuple[object, bytes, Any] | None = None
 
     # asyncio calls these.
 
@@ -243,6 +243,7 @@ class HttpConnection(asyncio.Protocol):
         if reader is None:
             self._since_s = clock.monotonic()
             reader = self._reader = self._server.take_reader(self)
+        reader.message_bytes += len(data)
         try:
             reader.feed(data)
         except httptools.HttpParserUpgrade:
@@ -261,7 +262,7 @@ class HttpConnection(asyncio.Protocol):
         elif request is None:
             return
         if request is not None and not request.complete:
-            self._watch_incomplete(reader, request, len(data))
+            self._watch_incomplete(reader, request)
         self._advance()
 
     # The application calls these.
@@ -476,22 +477,19 @@ class HttpConnection(asyncio.Protocol):
             request.finished = True
             self._server.application.on_gone(request)
 
-    def _watch_incomplete(self, reader: RequestReader, request: ServerRequest, size: int) -> None:
+    def _watch_incomplete(self, reader: RequestReader, request: ServerRequest) -> None:
         """Hold a half-read message to its size, framing included."""
-        reader.raw_body_bytes += size
         limits = self._server.limits
-        if (
-            request is not self.current
-            and reader.raw_body_bytes > limits.header_bytes + limits.target_bytes
-            and not request.method
-        ):
-            self._refuse(None, RequestError("headers_too_large", f"the head exceeds {limits.header_bytes} bytes"))
-        elif reader.raw_body_bytes > 2 * limits.body_bytes + limits.header_bytes and request.problem is None:
+        if not request.method:
+            if reader.message_bytes > limits.header_bytes + limits.target_bytes:
+                error = RequestError("headers_too_large", f"the head exceeds {limits.header_bytes} bytes")
+                self._refuse_broken(reader, error)
+        elif reader.message_bytes > 2 * limits.body_bytes + limits.header_bytes and request.problem is None:
             request.problem = RequestError("request_too_large", "the body's framing is larger than the body itself")
 
-    def _refuse_broken(self, reader: RequestReader, error: httptools.HttpParserError) -> None:
+    def _refuse_broken(self, reader: RequestReader, error: Exception) -> None:
         """The framing is in doubt: answer what was whole before it, then close."""
-        cause = error.__context__
+        cause = error if isinstance(error, RequestError) else error.__context__
         if not isinstance(cause, RequestError):
             cause = RequestError("invalid_request", f"malformed HTTP message: {error}")
         reader.heads.clear()
