@@ -11,13 +11,14 @@ from collections import deque
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
-from open_autoglm.backends.embedded import chat, open_model
+from open_autoglm.backends.embedded import chat
+from open_autoglm.backends.embedded.catalog import open_model
 from open_autoglm.backends.embedded.chat import GenerateEvent, GenerateRequest
 from open_autoglm.backends.embedded.engine import Engine
 from open_autoglm.dialects import canonical
 from open_autoglm.dialects.canonical import InferRequest
-from open_autoglm.dialects.face import AnswerEncoder
-from open_autoglm.dialects.upstream import embedded_supports
+from open_autoglm.dialects.embedded import embedded_supports
+from open_autoglm.dialects.relay import EventRelay
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.exchange.exchange import Attempt
 
@@ -91,16 +92,17 @@ class EmbeddedBackend:
 class EmbeddedAnswer:
     """One answer of an engine on its way to an exchange; also the attempt's handle."""
 
-    __slots__ = ("_attempt", "_backend", "_call", "_calls", "_encoder", "_events", "_finish_reason", "handle", "over")
+    __slots__ = ("_attempt", "_backend", "_call", "_calls", "_events", "_relay", "handle", "over")
 
     def __init__(self, backend: EmbeddedBackend, attempt: Attempt, call: ModelCall) -> None:
         self._backend = backend
         self._attempt = attempt
         self._call = call
-        self._encoder: AnswerEncoder = call.face.encoder(call.view, call.request_id, call.model, call.created_s)
+        view = call.view
+        encoder = call.face.encoder(view, call.request_id, call.model, call.created_s)
+        self._relay = EventRelay(encoder, structured=view.structured)
         self._events: list[canonical.Event] = []
         self._calls = 0
-        self._finish_reason = ""
         self.handle = 0
         self.over = False
 
@@ -134,42 +136,49 @@ class EmbeddedAnswer:
                 return
             events.append(self._translated(event))
             done = done or isinstance(event, chat.Usage)
+        relay = self._relay
         if not call.view.stream:
             self._events += events
             if done:
                 self.over = True
-                call.exchange.whole(attempt, self._encoder.whole(self._events), now_s)
+                body = relay.deliver_whole(self._events)
+                self._note_usage()
+                call.exchange.whole(attempt, body, now_s)
             return
-        payload = self._encoder.stream(events)
+        payload = relay.deliver(events)
         if done:
             self.over = True
-            call.exchange.ended(attempt, payload + self._encoder.end(), now_s)
+            self._note_usage()
+            call.exchange.ended(attempt, payload + relay.finish(), now_s)
         else:
-            call.exchange.content(attempt, payload, 2, now_s)
+            call.exchange.content(attempt, payload, relay.stage, now_s)
+
+    def _note_usage(self) -> None:
+        relay, record = self._relay, self._call.record
+        record.finish_reason = relay.finish_reason
+        record.prompt_tokens = relay.prompt_tokens
+        record.completion_tokens = relay.completion_tokens
+        record.delivered_chars = relay.delivered_chars
 
     def _fail(self, event: chat.Failed, now_s: float) -> None:
         self.over = True
+        self._note_usage()
         error = ServerError(event.code, event.message)
         outcome = "deadline" if event.code == "deadline_exceeded" else "unavailable"
         self._call.exchange.failed(self._attempt, outcome, event.message, now_s, error)
 
     def _translated(self, event: GenerateEvent) -> canonical.Event:
-        record = self._call.record
         match event:
             case chat.ReasoningDelta(text):
                 return canonical.ReasoningDelta(text)
             case chat.TextDelta(text):
-                record.delivered_chars += len(text)
                 return canonical.TextDelta(text)
             case chat.ToolCall(id=call_id, name=name, arguments=arguments):
                 self._calls += 1
                 return canonical.ToolCallDelta(self._calls - 1, call_id, name, arguments)
             case chat.Finish(reason):
-                record.finish_reason = reason
                 return canonical.Finish(reason)
             case chat.Usage(prompt_tokens, completion_tokens):
-                record.prompt_tokens = prompt_tokens
-                record.completion_tokens = completion_tokens
                 return canonical.Usage(prompt_tokens, completion_tokens)
             case _:
                 raise TypeError(f"an engine does not make {type(event).__name__}")

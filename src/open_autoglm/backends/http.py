@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
-from open_autoglm.dialects import face as faces
+from open_autoglm.dialects.face import passes
+from open_autoglm.dialects.refusal import Refusal
 from open_autoglm.dialects.relay import Relay, open_relay
-from open_autoglm.dialects.upstream import UpstreamDialect, splice_request
+from open_autoglm.dialects.splice import splice_request
+from open_autoglm.dialects.upstream import UpstreamDialect
 from open_autoglm.errors import AutoGLMError, UpstreamError
 from open_autoglm.exchange.exchange import Attempt
 from open_autoglm.exchange.settings import AnswerLimits
@@ -67,11 +69,13 @@ class HttpBackend:
         face, view = call.face, call.view
         model = target.upstream_model or call.model
         try:
-            if faces.passes(face.name, self.dialect_name):
+            request = None
+            if passes(face.name, self.dialect_name):
                 body = splice_request(call.body, view, model, self.stream_usage)
             else:
-                body = self.dialect.encode(face.infer(call.body, view), model)
-            relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s)
+                request = face.infer(call.body, view)
+                body = self.dialect.encode(request, model)
+            relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s, request)
         except AutoGLMError as error:
             call.exchange.failed(attempt, "refused", error.message, clock.monotonic(), error)
             return
@@ -92,6 +96,16 @@ class HttpBackend:
     def close(self) -> None:
         """See `Backend`."""
         self.pool.close()
+
+
+def _told(refusal: Refusal, retry_after_s: float | None) -> AutoGLMError | None:
+    """What the client is to hear of an upstream's refusal, if anything."""
+    code = refusal.code
+    if not code:
+        if refusal.outcome != "throttled":
+            return None
+        code = "rate_limit_exceeded"
+    return UpstreamError(code, refusal.message, param=refusal.param or None, retry_after_s=retry_after_s)
 
 
 class HttpAnswer:
@@ -185,7 +199,7 @@ class HttpAnswer:
         else:
             payload = relay.whole(self._whole_body(), self._content_type)
         if relay.failure is not None:
-            self._fail(relay.failure.outcome, relay.failure.message)
+            self._fail_relay(relay.failure)
             return
         self._over = True
         self._note_usage()
@@ -213,16 +227,16 @@ class HttpAnswer:
         if payload or attempt.first_s == 0.0:
             self._call.exchange.content(attempt, payload, relay.stage, clock.monotonic())
         if relay.failure is not None and not self._over:
-            self._fail(relay.failure.outcome, relay.failure.message)
+            self._fail_relay(relay.failure)
 
     def _refuse(self) -> None:
         """The upstream answered with an error status: say what kind it is."""
         refusal = self._backend.dialect.classify(self._status, self._content_type, self._whole_body())
         retry_after_s = parse_retry_after(self._retry_after, clock.wall()) if self._retry_after is not None else None
-        error: AutoGLMError | None = None
-        if refusal.code:
-            error = UpstreamError(refusal.code, refusal.message, param=refusal.param, retry_after_s=retry_after_s)
-        self._fail(refusal.outcome, f"HTTP {self._status}", error)
+        self._fail(refusal.outcome, f"HTTP {self._status}", _told(refusal, retry_after_s))
+
+    def _fail_relay(self, refusal: Refusal) -> None:
+        self._fail(refusal.outcome, refusal.message, _told(refusal, None))
 
     def _fail(self, outcome: str, detail: str, error: AutoGLMError | None = None) -> None:
         self._over = True

@@ -55,7 +55,7 @@ class Attempt(AttemptRecord):
     __slots__ = ("handle", "leg", "permit", "target")
 
     def __init__(self, target: Endpoint, leg: Leg, permit: int, number: int, now_s: float) -> None:
-        super().__init__(target.name, leg.group.name, number, "", now_s)
+        super().__init__(target.name, leg.group.name, number, leg.reason, now_s)
         self.target: Endpoint | None = target
         self.leg = leg
         self.permit = permit
@@ -347,6 +347,8 @@ class Exchange:
     def _open(self, target: Endpoint, leg: Leg, now_s: float, permit: int) -> None:
         record = self._record
         attempt = Attempt(target, leg, permit, len(record.attempts), now_s)
+        if record.attempts:
+            attempt.reason = f"{leg.reason}, after {record.attempts[-1].outcome}"
         record.attempts.append(attempt)
         self._attempts_in_leg += 1
         self._attempt = attempt

@@ -17,18 +17,27 @@ class Leg:
         timeouts: of attempts in this leg.
         budget: shared by all requests of the group.
         has_alternative: another endpoint or leg could take over, so one attempt may not use up all the time.
+        reason: why an endpoint of this leg is chosen, as `least_connections of 2`.
     """
 
-    __slots__ = ("budget", "group", "has_alternative", "max_retries", "timeouts")
+    __slots__ = ("budget", "group", "has_alternative", "max_retries", "reason", "timeouts")
 
     def __init__(
-        self, group: Group, max_retries: int, timeouts: Timeouts, budget: RetryBudget, has_alternative: bool
+        self,
+        group: Group,
+        max_retries: int,
+        timeouts: Timeouts,
+        budget: RetryBudget,
+        *,
+        has_alternative: bool,
+        reason: str,
     ) -> None:
         self.group = group
         self.max_retries = max_retries
         self.timeouts = timeouts
         self.budget = budget
         self.has_alternative = has_alternative
+        self.reason = reason
 
     def in_flight(self) -> int:
         """Requests on the group's endpoints now."""

@@ -136,6 +136,10 @@ class Assembly:
             if key not in built.parts:
                 part.backend.close()
 
+    def limiter(self, key_name: str) -> KeyLimiter | None:
+        """The limiter of a key, by its name."""
+        return self._limiters.get(key_name)
+
     def close(self) -> None:
         """Close every backend."""
         for part in self.parts.values():
@@ -222,7 +226,17 @@ class Assembly:
                 entry = entries[leg_name]
                 retries = config.retries.max if entry.max_retries is None else entry.max_retries
                 has_alternative = len(built[leg_name].endpoints) > 1 or position + 1 < len(names)
-                legs.append(Leg(built[leg_name], retries, entry.timeouts, budgets[leg_name], has_alternative))
+                reason = f"{strategy} of {len(built[leg_name].endpoints)}"
+                legs.append(
+                    Leg(
+                        built[leg_name],
+                        retries,
+                        entry.timeouts,
+                        budgets[leg_name],
+                        has_alternative=has_alternative,
+                        reason=reason if leg_name == name else f"{reason}, fallback of {name}",
+                    )
+                )
             plans[name] = Plan(name, tuple(legs))
         return plans
 

@@ -14,11 +14,11 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend
-from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_config, needs_restart
+from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_config, needs_restart, parse_config
 from open_autoglm.config.schema import ModelEntry, ServerConfig
 from open_autoglm.dialects import FACES
 from open_autoglm.errors import ConfigError, ServerError
@@ -36,6 +36,10 @@ from open_autoglm.telemetry.loop_lag import LoopLag
 from open_autoglm.telemetry.metrics import Metrics
 from open_autoglm.telemetry.request_log import RequestLog
 from open_autoglm.transport.http_server import HttpServer
+
+if TYPE_CHECKING:
+    from open_autoglm.backends.embedded_engine import EmbeddedBackend
+    from open_autoglm.server.admin_listener import AdminListener
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -57,12 +61,12 @@ class Server:
         self, loaded: Loaded, options: ServeOptions, loop: asyncio.AbstractEventLoop, request_log: RequestLog
     ) -> None:
         self.options = options
-        self.started_wall_s = clock.wall()
+        self.started_s = clock.monotonic()
         self.revisions = Revisions()
-        self.revision: Revision = self.revisions.propose(loaded, "start", self.started_wall_s)
+        self.revision: Revision = self.revisions.propose(loaded, "start", clock.wall())
         self._loop = loop
         self._rng = random.Random()
-        self._engines: dict[str, Backend] = {}
+        self._engines: dict[str, EmbeddedBackend] = {}
         self.assembly = Assembly(
             loop, self._rng, secrets.token_bytes(_PEPPER_BYTES), self._open_embedded, clock.monotonic
         )
@@ -81,7 +85,7 @@ class Server:
         self.admin_address: tuple[str, int] | None = None
         self.data_address: tuple[str, int] = ("", 0)
         self._lag = LoopLag()
-        self._admin: object = None
+        self._admin: AdminListener | None = None
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._gauges()
 
@@ -129,7 +133,7 @@ class Server:
 
         server = self.config.server
         port = server.admin_port if self.options.admin_port is None else self.options.admin_port
-        app = build_admin(Control(self), key=self.admin_key)
+        app = build_admin(Control(self), key=self.admin_key, allowed_hosts=(server.admin_host,))
         admin = await _listen(lambda: serve_admin(app, server.admin_host, port), server.admin_host, port)
         self._admin = admin
         self.admin_address = admin.address
@@ -145,9 +149,9 @@ class Server:
             self._sweep_handle.cancel()
         self.assembly.close()
         for engine in self._engines.values():
-            engine.close()
+            engine.stop()
         if self._admin is not None:
-            await self._admin.close()  # type: ignore[attr-defined]
+            await self._admin.close()
         await asyncio.sleep(0)
         self.data.abort()
 
@@ -195,6 +199,19 @@ class Server:
         for change in needs_restart(diff_configs(before, built.config)):
             _log.warning("configuration: %s takes effect at the next start", change.path)
         return revision
+
+    def apply_text(self, text: str, by: str) -> Revision:
+        """Check a configuration that came over the API, and make it the active one.
+
+        Raises:
+            ConfigError: with every problem; nothing has changed.
+        """
+        try:
+            loaded = parse_config(text, source=by, environ=os.environ, trusted=False, insecure=self.options.insecure)
+        except ConfigError as error:
+            self._refused(error, by)
+            raise
+        return self.apply(loaded, by)
 
     def _refused(self, error: ConfigError, by: str) -> None:
         self.metrics.config_reloaded("refused")

@@ -87,7 +87,16 @@ class Rig:
                 members.append(endpoint)
             group = Group(f"model-{number}", members, make_balancer("round_robin", members, rng))
             alternative = len(leg) > 1 or number + 1 < len(names)
-            plan_legs.append(Leg(group, retries, timeouts or Timeouts(), RetryBudget(), alternative))
+            plan_legs.append(
+                Leg(
+                    group,
+                    retries,
+                    timeouts or Timeouts(),
+                    RetryBudget(),
+                    has_alternative=alternative,
+                    reason="scripted",
+                )
+            )
         self.plan = Plan("model-0", tuple(plan_legs))
         self.sink = Recorder()
         self.record = RequestRecord("/test", self.now_s, 1)
