@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 declare -A packages=(
   [vllm-router]="vllm-router"
   [sglang-router]="sglang-router"
+  [smg]="smg"
   [aiohttp-proxy]="aiohttp uvloop"
   [litellm]="litellm[proxy]"
   [py-spy]="py-spy"  # no gateway: benchmarks/spy.py

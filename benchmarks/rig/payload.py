@@ -74,6 +74,11 @@ def answer_body() -> bytes:
     return _padded(value, ANSWER_BYTES, message, "content")
 
 
+def models_body() -> bytes:
+    """The list of models of an upstream; some routers ask for it before they send anything."""
+    return _compact({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "bench"}]})
+
+
 def _stream_event(choices: list[dict[str, Any]], usage: dict[str, int] | None) -> dict[str, Any]:
     event: dict[str, Any] = {
         "id": "chatcmpl-bench1",

@@ -40,10 +40,10 @@ class Settings:
     """How long and how much. Times in seconds."""
 
     rounds: int = 3
-    unary_s: float = 4.0
+    unary_s: float = 3.0
     single_s: float = 2.0
     long_s: float = 2.0
-    stream_s: float = 3.0
+    stream_s: float = 2.5
     warm_s: float = 1.0
     start_s: float = 60.0
     paced_streams: int = 256

@@ -2,7 +2,7 @@
 
 Invariant: every stream is the `STREAM_WRITES` pieces of `payload.stream_writes`, each one HTTP chunk and, when paced,
 one write of its own, 10 ms apart; the head goes with the first piece. A request without `"stream"` gets the unary
-answer, a GET an empty object, so that health checks pass. Usage: `python -m benchmarks.rig.stream_upstream PORT
+answer, a GET the list of models, so that health checks pass. Usage: `python -m benchmarks.rig.stream_upstream PORT
 PORT`.
 """
 
@@ -16,7 +16,7 @@ from typing import Final, cast
 import httptools
 import uvloop
 
-from benchmarks.rig.payload import BURST_MARK, STREAM_GAP_S, answer_body, stream_writes
+from benchmarks.rig.payload import BURST_MARK, STREAM_GAP_S, answer_body, models_body, stream_writes
 
 # Streams wait in ten slots of 1 ms each, so their events are spread over time as those of independent streams are.
 SLOTS: Final = 10
@@ -47,7 +47,7 @@ def _unary(body: bytes) -> bytes:
 _WRITES: Final = wire_writes()
 _BURST: Final = b"".join(_WRITES)
 _ANSWER: Final = _unary(answer_body())
-_EMPTY: Final = _unary(b"{}")
+_MODELS: Final = _unary(models_body())
 
 
 class Wheel:
@@ -119,7 +119,7 @@ class Upstream(asyncio.Protocol):
         if self.connection is None:
             return
         if self.parser.get_method() != b"POST":
-            self.connection.write(_EMPTY)
+            self.connection.write(_MODELS)
         elif b'"stream"' not in self.body.replace(b'"stream_options"', b""):
             self.connection.write(_ANSWER)
         elif BURST_MARK in self.body:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.rig.payload import KEY, answer_body
+from benchmarks.rig.payload import KEY, answer_body, models_body
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CONFIGS: Final = ROOT / "benchmarks" / "targets"
@@ -121,6 +121,14 @@ TARGETS: Final = (
         version=_in_venv("sglang-router", "sglang-router"),
     ),
     Target(
+        "smg",
+        "round robin, retries, circuit breaker, health checks, metrics; checks no client key; no request log",
+        config="smg.args",
+        program=".venvs/smg/bin/smg",
+        arguments=("launch", "@ARGS@"),
+        version=_in_venv("smg", "smg"),
+    ),
+    Target(
         "aiohttp",
         "API key, least connections; no limit, breaker, metrics or log",
         config="aiohttp_proxy.py",
@@ -175,6 +183,7 @@ def fill(text: str, place: Place, config: Path | None = None) -> str:
         "KEY": KEY,
         "CONFIG": str(config),
         "ANSWER": answer_body().decode(),
+        "MODELS": models_body().decode(),
     }
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)

@@ -34,7 +34,7 @@ def test_the_wire_carries_exactly_the_stream() -> None:
 async def test_upstream_answers_each_kind_of_request() -> None:
     connection, pipe, _ = upstream()
     connection.data_received(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert parse_answer(pipe.written) == (200, b"{}")
+    assert parse_answer(pipe.written) == (200, payload.models_body())
     pipe.written = b""
     connection.data_received(post_bytes(payload.request_body(), 1))
     assert parse_answer(pipe.written) == (200, payload.answer_body())
