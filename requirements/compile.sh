@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Rewrites the two lock files from pyproject.toml. Needs `uv` on the PATH; versions younger than a week are left alone.
+# Rewrites the lock files from pyproject.toml. Needs `uv` on the PATH; versions younger than a week are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 newest=$(date -u -d '7 days ago' +%Y-%m-%dT00:00:00Z)
 flags=(--quiet --universal --generate-hashes --python-version 3.11 --no-header --exclude-newer "$newest" --upgrade)
 uv pip compile "${flags[@]}" pyproject.toml -o requirements/core.txt
 uv pip compile "${flags[@]}" --group dev -c requirements/core.txt pyproject.toml -o requirements/dev.txt
+uv pip compile "${flags[@]}" --group build -o requirements/build.txt
