@@ -67,6 +67,7 @@ CODES: dict[str, ErrorCode] = {
     "insufficient_quota": ErrorCode(429, "insufficient_quota", "rate_limit_error"),
     "client_closed": _invalid(499),
     "internal_error": ErrorCode(500, "server_error", "api_error"),
+    "not_implemented": ErrorCode(501, "server_error", "api_error"),
     "upstream_error": ErrorCode(502, "server_error", "api_error", retryable=True),
     "stream_interrupted": ErrorCode(502, "server_error", "api_error", retryable=True),
     "overloaded": _unavailable(),

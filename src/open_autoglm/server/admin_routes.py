@@ -1,0 +1,272 @@
+"""The table of the admin listener's routes, and what each of them does.
+
+Invariant: the application (`admin_app.py`) and its description (`admin_openapi.py`) are both made from `ROUTES`, so
+neither has a route that the other lacks, and every route says who may use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from open_autoglm.errors import RequestError, ServerError
+from open_autoglm.server.admin import AdminControl, EndpointAction, JSONObject
+from open_autoglm.server.admin_guard import BODY_BYTES_MAX, Access, json_response, peer, too_large
+from open_autoglm.server.admin_query import Parameter, flag, integer, text
+from open_autoglm.telemetry.explain import RequestFilter
+from open_autoglm.telemetry.exposition import CONTENT_TYPE
+
+BODY_S = 30.0
+"""Longest time for a request's body, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminCall:
+    """One request to a route.
+
+    Attributes:
+        control: the server.
+        request: what came.
+        path: the path's variables, decoded.
+        query: the query's, checked against the route's parameters.
+    """
+
+    control: AdminControl
+    request: Request
+    path: dict[str, str]
+    query: dict[str, Any]
+
+    @property
+    def by(self) -> str:
+        """Who asks, for the history of the configuration."""
+        return f"admin API from {peer(self.request.scope)}"
+
+    async def body(self) -> str:
+        """Return the body as text.
+
+        Raises:
+            RequestError: it is too long, too slow, empty, or not UTF-8.
+        """
+        data = bytearray()
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for chunk in self.request.stream():
+                    data += chunk
+                    if len(data) > BODY_BYTES_MAX:
+                        raise too_large()
+        except TimeoutError as error:
+            raise RequestError("request_timeout", f"the body did not come within {BODY_S:g} s") from error
+        try:
+            decoded = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RequestError("invalid_request", f"the body is not UTF-8, at byte {error.start}") from error
+        if not decoded.strip():
+            raise RequestError("invalid_request", "the body is empty; send the configuration, in YAML or JSON")
+        return decoded
+
+
+Handler = Callable[[AdminCall], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRoute:
+    """One route.
+
+    Attributes:
+        method: GET or POST.
+        path: with variables in braces.
+        access: who may use it.
+        operation: its name in the description, unique.
+        summary: one line for people.
+        handler: what it does.
+        schema: name of the answer's schema in `admin_openapi.SCHEMAS`; empty when the answer is not JSON.
+        query: the parameters it understands.
+        takes_config: whether the body is a configuration.
+        statuses: what it may answer beside what all routes may.
+    """
+
+    method: str
+    path: str
+    access: Access
+    operation: str
+    summary: str
+    handler: Handler
+    schema: str = ""
+    query: tuple[Parameter, ...] = ()
+    takes_config: bool = False
+    statuses: tuple[int, ...] = (200,)
+
+
+async def _settled(answer: JSONObject | Awaitable[JSONObject]) -> JSONObject:
+    """Wait for what a control method returned, if it is to be waited for."""
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def _health(call: AdminCall) -> Response:
+    return json_response({**call.control.health(), "status": "ok"})
+
+
+async def _ready(call: AdminCall) -> Response:
+    ready, reason = call.control.ready()
+    return json_response({"ready": ready, "reason": reason}, 200 if ready else 503)
+
+
+async def _metrics(call: AdminCall) -> Response:
+    return Response(call.control.metrics(), headers={"content-type": CONTENT_TYPE})
+
+
+async def _status(call: AdminCall) -> Response:
+    return json_response(call.control.status())
+
+
+async def _config(call: AdminCall) -> Response:
+    return json_response(call.control.config_active())
+
+
+async def _config_apply(call: AdminCall) -> Response:
+    config = await call.body()
+    return json_response(await _settled(call.control.config_apply(config, call.by)))
+
+
+async def _config_rollback(call: AdminCall) -> Response:
+    return json_response(await _settled(call.control.config_rollback(call.by)))
+
+
+async def _config_history(call: AdminCall) -> Response:
+    return json_response({"revisions": call.control.config_history()})
+
+
+async def _config_diff(call: AdminCall) -> Response:
+    return json_response(call.control.config_diff(await call.body()))
+
+
+async def _models(call: AdminCall) -> Response:
+    return json_response({"models": call.control.models()})
+
+
+async def _endpoint_action(call: AdminCall) -> Response:
+    action = call.path["action"]
+    if action not in ("open", "reset"):
+        raise RequestError("not_found", f"there is no action {action!r}; there are open and reset")
+    done = call.control.endpoint_action(call.path["name"], call.path["endpoint"], cast(EndpointAction, action))
+    return json_response(done)
+
+
+async def _keys(call: AdminCall) -> Response:
+    return json_response({"keys": call.control.keys()})
+
+
+async def _requests(call: AdminCall) -> Response:
+    limit = call.query.pop("limit", 50)
+    return json_response({"requests": call.control.requests(limit, RequestFilter(**call.query))})
+
+
+async def _explain(call: AdminCall) -> Response:
+    told = call.control.explain(call.path["request_id"])
+    if told is None:
+        raise RequestError(
+            "not_found",
+            f"request {call.path['request_id']!r} is not known here, or no longer; explain.keep says how many are kept",
+        )
+    return json_response(told)
+
+
+async def _openapi(call: AdminCall) -> Response:
+    from open_autoglm.server.admin_openapi import description_bytes
+
+    return Response(description_bytes(), media_type="application/json")
+
+
+def _not_built(part: str) -> Handler:
+    async def answer(call: AdminCall) -> Response:
+        raise ServerError("not_implemented", f"{part} are not part of this version")
+
+    return answer
+
+
+REQUEST_FILTERS = (
+    integer("limit", 1, 1000, "How many, the newest first; 50 when left out."),
+    text("model", "The name asked for, or the one that answered."),
+    integer("status", 100, 599, "The HTTP status sent."),
+    text("code", "The error code; empty for successes.", empty=True),
+    text("key", "The name of the API key; empty for requests without one.", empty=True),
+    text("endpoint", "The name of an endpoint that was tried."),
+    flag("failed", "Only those that ended with an error, or only those that did not."),
+)
+
+_EXPLAIN = "/admin/v1/requests/{request_id}/explain"
+_ENDPOINT = "/admin/v1/models/{name}/endpoints/{endpoint}/{action}"
+
+ROUTES: tuple[AdminRoute, ...] = (
+    AdminRoute("GET", "/healthz", "public", "health", "Whether the process lives.", _health, "Health"),
+    AdminRoute("GET", "/readyz", "public", "ready", "Whether it can serve.", _ready, "Ready", statuses=(200, 503)),
+    AdminRoute("GET", "/metrics", "loopback", "metrics", "Metrics in Prometheus' text format.", _metrics),
+    AdminRoute("GET", "/admin/v1/status", "key", "status", "The server on one page.", _status, "Status"),
+    AdminRoute("GET", "/admin/v1/config", "key", "config", "The active configuration.", _config, "Revision"),
+    AdminRoute(
+        "POST",
+        "/admin/v1/config",
+        "key",
+        "configApply",
+        "Apply a configuration, whole or not at all.",
+        _config_apply,
+        "Revision",
+        takes_config=True,
+        statuses=(200, 409),
+    ),
+    AdminRoute(
+        "POST",
+        "/admin/v1/config/rollback",
+        "key",
+        "configRollback",
+        "Go back to the revision before.",
+        _config_rollback,
+        "Revision",
+        statuses=(200, 409, 422),
+    ),
+    AdminRoute(
+        "GET", "/admin/v1/config/history", "key", "configHistory", "Former revisions.", _config_history, "Revisions"
+    ),
+    AdminRoute(
+        "POST",
+        "/admin/v1/config/diff",
+        "key",
+        "configDiff",
+        "What a configuration would change.",
+        _config_diff,
+        "Diff",
+        takes_config=True,
+    ),
+    AdminRoute("GET", "/admin/v1/models", "key", "models", "Models and their endpoints.", _models, "Models"),
+    AdminRoute(
+        "POST", _ENDPOINT, "key", "endpointAction", "Force a breaker open, or reset it.", _endpoint_action, "Model"
+    ),
+    AdminRoute("GET", "/admin/v1/keys", "key", "keys", "API keys by name, never the keys.", _keys, "Keys"),
+    AdminRoute(
+        "GET",
+        "/admin/v1/requests",
+        "key",
+        "requests",
+        "The newest requests.",
+        _requests,
+        "Requests",
+        query=REQUEST_FILTERS,
+    ),
+    AdminRoute("GET", _EXPLAIN, "key", "explain", "Why one request went as it did.", _explain, "Explanation"),
+    AdminRoute("GET", "/openapi.json", "key", "openapi", "This description.", _openapi, "Description"),
+    *(
+        AdminRoute("GET", path, "key", part, f"Not part of this version: {part}.", _not_built(words), statuses=(501,))
+        for path, part, words in (
+            ("/admin/v1/nodes", "nodes", "inference nodes"),
+            ("/admin/v1/sessions", "sessions", "sessions"),
+            ("/admin/v1/rollouts", "rollouts", "rollouts"),
+            ("/console", "console", "the console's pages"),
+        )
+    ),
+)
