@@ -6,7 +6,7 @@ before they are committed.
 
 | command | does |
 |---|---|
-| `breaker PROFILE [FIELD=VALUE ...]` | begins anew at 0 s; `slow=S`: floor of slowness; `draws=A,B`: jitter, 0.5 is none |
+| `breaker PROFILE [FIELD=VALUE ...]` | begins at 0 s; `slow=S`: floor of slowness; `draws=A,B`: jitter, 0.5 is none |
 | `at S` | goes to that second |
 | `good N [first=S] [gap=S]`, `fail N [slow]` | N whole calls |
 | `take NAME`, `trial NAME` | acquires a permit; a lone trial's |

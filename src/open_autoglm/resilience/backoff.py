@@ -67,7 +67,7 @@ def _parse_date(value: str, wall_s: float) -> float | None:
     if match is None or match["month"] not in _MONTHS:
         return None
     year = int(match["year"])
-    if year < _CENTURY:
+    if len(match["year"]) == 2:
         # Two digits mean the year with these digits that is at most 50 years ahead.
         this_year = datetime.fromtimestamp(wall_s, UTC).year
         year += this_year - this_year % _CENTURY
@@ -80,7 +80,7 @@ def _parse_date(value: str, wall_s: float) -> float | None:
             int(match["hour"]),
             int(match["minute"]),
             # A leap second is the second before it: datetime knows none.
-            min(int(match["second"]), 59),
+            59 if match["second"] == "60" else int(match["second"]),
             tzinfo=UTC,
         )
     except ValueError:

@@ -1,0 +1,176 @@
+"""Who may take a request: tried, throttled, misconfigured, refused; and the lone trial when all are open."""
+
+import random
+from itertools import pairwise
+from math import inf
+
+import pytest
+from tests.unit.routing.scripted_gate import ScriptedGate, broken
+
+from open_autoglm.resilience.breaker import CircuitBreaker
+from open_autoglm.resilience.settings import BreakerSettings
+from open_autoglm.routing.balancers import LeastConnections, RoundRobin
+from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.routing.group import Group
+
+
+def group(*gates: ScriptedGate) -> Group:
+    pool = [Endpoint("abcdef"[number], gate) for number, gate in enumerate(gates)]
+    return Group("m", pool, RoundRobin(random.Random(1)))
+
+
+def names(tested: Group, draws: int = 12, now_s: float = 1.0, tried: tuple[Endpoint, ...] = ()) -> set[str]:
+    return {endpoint.name for _ in range(draws) if (endpoint := tested.select(now_s, 0, tried)) is not None}
+
+
+def test_all_are_chosen_while_all_are_well() -> None:
+    assert names(group(ScriptedGate(), ScriptedGate(), ScriptedGate())) == {"a", "b", "c"}
+
+
+def test_tried_ones_are_not_chosen_again() -> None:
+    tested = group(ScriptedGate(), ScriptedGate(), ScriptedGate())
+    a, b, c = tested.endpoints
+    assert names(tested, tried=(a,)) == {"b", "c"}
+    assert names(tested, tried=(c, a)) == {"b"}
+    assert tested.select(1.0, 0, {a, b, c}) is None
+    assert tested.has_untried((a, b), 1.0)
+    assert not tested.has_untried((a, b, c), 1.0)
+
+
+def test_throttled_and_misconfigured_ones_are_left_alone_until_their_time() -> None:
+    tested = group(ScriptedGate(), ScriptedGate(), ScriptedGate())
+    a, b, c = tested.endpoints
+    a.throttled_until_s = 5.0
+    b.misconfigured_until_s = 7.0
+    assert names(tested) == {"c"}
+    assert not tested.has_untried((c,), 1.0)
+    assert names(tested, now_s=5.0) == {"a", "c"}
+    assert names(tested, now_s=7.0) == {"a", "b", "c"}
+
+
+def test_a_gate_that_refuses_is_passed_over() -> None:
+    tested = group(ScriptedGate(), broken(10.0))
+    assert names(tested) == {"a"}
+    assert not tested.has_untried(tested.endpoints[:1], 1.0)
+    assert names(tested, now_s=10.0) == {"a", "b"}
+
+
+def test_a_single_endpoint_is_checked_too() -> None:
+    tested = group(ScriptedGate())
+    assert names(tested) == {"a"}
+    tested.endpoints[0].throttled_until_s = 5.0
+    assert tested.select(1.0) is None
+
+
+def test_acquire_takes_the_permit_of_the_one_it_returns() -> None:
+    tested = group(ScriptedGate(), ScriptedGate())
+    for expected in (1, 1, 2, 2):
+        endpoint = tested.acquire(1.0)
+        assert endpoint is not None
+        assert tested.permit == expected == endpoint.gate.permit  # type: ignore[attr-defined]
+
+
+def test_select_takes_nothing() -> None:
+    gate = ScriptedGate()
+    tested = group(gate)
+    tested.select(1.0)
+    assert gate.permit == 0
+
+
+def test_while_all_are_open_one_request_every_five_seconds_goes_through() -> None:
+    tested = group(broken(100.0), broken(100.0))
+    through = []
+    for tick in range(200):
+        endpoint = tested.acquire(tick * 0.1)
+        if endpoint is not None:
+            through.append((tick * 0.1, endpoint.name))
+    assert [at_s for at_s, _ in through] == pytest.approx([0.0, 5.0, 10.0, 15.0])
+    assert {name for _, name in through} == {"a", "b"}, "they take turns"
+
+
+def test_no_lone_trial_while_another_is_not_open() -> None:
+    half_open = ScriptedGate(open_until_s=50.0, state="half_open")
+    assert group(broken(100.0), half_open).acquire(1.0) is None
+    tested = group(broken(100.0), ScriptedGate())
+    assert tested.acquire(1.0, 0, tested.endpoints[1:]) is None, "the tried one is well"
+
+
+def test_no_lone_trial_while_a_throttled_one_will_be_back() -> None:
+    tested = group(broken(100.0), ScriptedGate())
+    tested.endpoints[1].throttled_until_s = 9.0
+    assert tested.acquire(1.0) is None
+
+
+def test_lone_trials_do_not_wait_for_those_only_an_operator_brings_back() -> None:
+    forced = ScriptedGate(open_until_s=inf, state="forced_open")
+    tested = group(broken(100.0), forced, ScriptedGate())
+    tested.endpoints[2].misconfigured_until_s = 1000.0
+    endpoint = tested.acquire(1.0)
+    assert endpoint is tested.endpoints[0]
+    assert group(forced).acquire(1.0) is None
+
+
+def test_a_lone_trial_goes_to_one_that_takes_it_and_was_not_tried() -> None:
+    tested = group(broken(100.0), broken(100.0, trials=False), broken(100.0))
+    assert tested.acquire(1.0, 0, tested.endpoints[:1]) is tested.endpoints[2]
+    assert group(broken(100.0, trials=False)).acquire(1.0) is None
+
+
+def test_a_refused_lone_trial_does_not_use_up_the_five_seconds() -> None:
+    gate = broken(100.0, trials=False)
+    tested = group(gate)
+    assert tested.acquire(1.0) is None
+    gate.trials = True
+    assert tested.acquire(1.1) is tested.endpoints[0]
+
+
+def test_the_time_to_retry_is_that_of_the_first_to_be_back() -> None:
+    tested = group(broken(30.0), broken(20.0), ScriptedGate())
+    tested.endpoints[2].throttled_until_s = 25.0
+    assert tested.retry_at_s(1.0) == 20.0
+    tested.endpoints[1].misconfigured_until_s = 40.0
+    assert tested.retry_at_s(1.0) == 25.0
+    assert tested.retry_at_s(26.0) == 26.0
+    assert group(broken(inf)).retry_at_s(1.0) == inf
+
+
+def test_a_group_needs_endpoints() -> None:
+    with pytest.raises(ValueError, match="'m' has no endpoints"):
+        Group("m", [], LeastConnections())
+
+
+def test_a_new_group_starts_its_turns_anew() -> None:
+    pool = [Endpoint(name, ScriptedGate()) for name in "ab"]
+    old = Group("m", pool[:1], LeastConnections())
+    for _ in range(1000):
+        old.select(1.0)
+    new = Group("m", pool, LeastConnections())
+    assert [new.select(1.0) for _ in range(4)] == [pool[0], pool[1], pool[0], pool[1]]
+
+
+def test_with_real_breakers_an_outage_is_noticed_probed_and_survived() -> None:
+    pool = [
+        Endpoint(name, CircuitBreaker(BreakerSettings(), random.Random(number))) for number, name in enumerate("ab")
+    ]
+    tested = Group("m", pool, LeastConnections())
+    called_s = []
+    for tick in range(900):
+        now_s = tick * 0.1
+        endpoint = tested.acquire(now_s)
+        if endpoint is None:
+            continue
+        called_s.append(now_s)
+        if now_s < 60.0:
+            endpoint.gate.failure(tested.permit, now_s)
+        else:
+            endpoint.gate.success(tested.permit, now_s, 0.1)
+    assert [endpoint.gate.state for endpoint in pool] == ["closed", "closed"]
+    outage_s = [now_s for now_s in called_s if now_s < 60.0]
+    # Five failures each, then trials; without a breaker it would be 600 calls.
+    assert 10 + 2 * 3 <= len(outage_s) <= 50
+    # One every 5 s is let through, so the end of the outage is noticed in that time.
+    gaps_s = [after - before for before, after in pairwise(outage_s)]
+    assert max(gaps_s) < 6.2
+    served_s = [now_s for now_s in called_s if now_s >= 60.0]
+    assert served_s[0] < 65.2
+    assert len(served_s) > 240
