@@ -22,7 +22,7 @@ from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.secret import Secret
 from open_autoglm.server.admin import AdminControl
 from open_autoglm.server.admin_guard import Access, Gate, Guard, error_response
-from open_autoglm.server.admin_query import read_query
+from open_autoglm.server.admin_query import TEXT_CHARS_MAX, read_query
 from open_autoglm.server.admin_routes import ROUTES, AdminCall, AdminRoute
 
 _log = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ class Door:
         if route is None:
             raise RequestError("method_not_allowed", f"{request.method} is not for this path: {', '.join(self.routes)}")
         path = {name: unquote(value) for name, value in request.path_params.items()}
+        if any(len(value) > TEXT_CHARS_MAX for value in path.values()):
+            raise RequestError("not_found", f"no name here is longer than {TEXT_CHARS_MAX} characters")
         query = read_query(route.query, request.query_params.multi_items())
         return await route.handler(AdminCall(self._control, request, path, query))
 

@@ -446,6 +446,13 @@ async def test_explaining_a_request(client: Client, control: Control) -> None:
     assert control.asked[-1] == ("explain", "a/b c")
 
 
+async def test_a_name_longer_than_any_is_not_found(client: Client, control: Control) -> None:
+    async with client(headers=BEARER) as http:
+        assert (await http.post(f"/admin/v1/models/chat/endpoints/{'x' * 256}/open")).status_code == 200
+        assert (await http.post(f"/admin/v1/models/chat/endpoints/{'x' * 257}/open")).status_code == 404
+    assert len(control.asked) == 1
+
+
 async def test_an_endpoint_s_breaker_is_opened_and_reset(client: Client, control: Control) -> None:
     async with client(headers=BEARER) as http:
         response = await http.post("/admin/v1/models/org%2Fchat/endpoints/local%3A8001/open")
