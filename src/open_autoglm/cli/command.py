@@ -1,0 +1,72 @@
+"""The commands: name, what it does in one line, and the module that does it.
+
+A module is imported when its command is typed, so this table costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from open_autoglm.cli.terminal import Terminal
+
+
+class CommandModule(Protocol):
+    """What a module of `commands/` offers."""
+
+    def configure(self, parser: ArgumentParser) -> None:
+        """Add what may be typed after the command."""
+
+    def run(self, arguments: Namespace, terminal: Terminal) -> int:
+        """Do it; return an exit code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    Attributes:
+        name: as typed.
+        summary: one line for `autoglm --help`.
+        module: of `open_autoglm.cli.commands`.
+    """
+
+    name: str
+    summary: str
+    module: str
+
+    def load(self) -> CommandModule:
+        """Import the command's module."""
+        return cast(CommandModule, importlib.import_module(f"open_autoglm.cli.commands.{self.module}"))
+
+
+COMMANDS = (
+    Command("demo", "a server with models and a first question, all offline", "demo"),
+    Command("serve", "the server: prints its address and the table of models", "serve"),
+    Command("chat", "talk to a model in the terminal", "chat"),
+    Command("models", "the models of a running server and the state of their endpoints", "models"),
+    Command("status", "whether a running server is well, and what it runs", "status"),
+    Command("keys", "the API keys of a running server; `keys new` makes one", "keys"),
+    Command("config", "check, compare, show, apply and roll back configurations", "config"),
+    Command("requests", "the newest requests of a running server", "requests"),
+    Command("trace", "where one request's milliseconds went, and why", "trace"),
+    Command("doctor", "check this machine, the configuration and every endpoint", "doctor"),
+    Command("bench", "load a server step by step and find its knee", "bench"),
+)
+
+PLANNED = {
+    "node": "inference nodes",
+    "rollout": "roll-outs of models",
+    "tasks": "task graphs",
+    "session": "sessions",
+    "evaluate": "evaluation of models",
+    "drill": "fault drills",
+}
+"""Commands of parts that are not built yet: name -> the part."""
+
+
+def find(name: str) -> Command | None:
+    """Return the command of this name."""
+    return next((command for command in COMMANDS if command.name == name), None)

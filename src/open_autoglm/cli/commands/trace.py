@@ -1,0 +1,29 @@
+"""`autoglm trace`: where one request's milliseconds went, what was tried, and why."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from open_autoglm.cli.admin import add_admin_options, find_admin, segment
+from open_autoglm.cli.failure import DONE
+from open_autoglm.cli.terminal import Terminal
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Say what may be typed."""
+    parser.add_argument(
+        "request_id", metavar="REQUEST_ID", help="as in the header x-request-id, in logs and in `autoglm requests`"
+    )
+    add_admin_options(parser)
+
+
+def run(arguments: Namespace, terminal: Terminal) -> int:
+    """Draw the request."""
+    from open_autoglm.telemetry.trace_picture import draw
+
+    value = find_admin(arguments, terminal).get(f"/requests/{segment(arguments.request_id)}/explain")
+    if arguments.json:
+        terminal.json(value)
+    else:
+        terminal.line(draw(value, terminal.width))
+    return DONE

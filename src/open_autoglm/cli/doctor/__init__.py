@@ -1,0 +1,1 @@
+"""What `autoglm doctor` looks at: the installation, the machine, files, and the models' endpoints."""
