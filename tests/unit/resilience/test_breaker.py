@@ -68,6 +68,44 @@ def test_rests_differ_between_breakers_by_a_fifth_at_most() -> None:
     assert abs(sum(rests) / len(rests) - 5.0) < 0.2
 
 
+def test_a_new_and_a_disabled_breaker_are_healthy() -> None:
+    tested = breaker()
+    assert tested.healthy
+    tested.force_open(0.0)
+    assert not tested.healthy
+    tested.disable(0.0)
+    assert tested.healthy
+    tested.reset(0.0)
+    assert tested.healthy
+
+
+def test_by_default_a_first_token_within_five_seconds_is_never_slow() -> None:
+    tested = CircuitBreaker(BreakerSettings(), random.Random(1))
+    for _ in range(25):
+        tested.success(tested.acquire(0.0), 0.0, 0.1)
+    assert tested.snapshot().slow_limit_s == 5.0
+
+
+def test_a_failure_is_slow_only_when_it_is_said_to_be() -> None:
+    tested = breaker(failures=1000)
+    tested.failure(tested.acquire(0.0), 0.0)
+    assert tested.snapshot().slow == 0
+    tested.failure(tested.acquire(0.0), 0.0, slow=True)
+    assert tested.snapshot().slow == 1
+
+
+def test_at_thousands_of_calls_a_second_the_median_looks_at_ten() -> None:
+    tested = breaker()
+    now_s = 0.0
+    for _ in range(25):
+        tested.success(tested.acquire(now_s), now_s, 0.1)
+    for _ in range(5000):
+        now_s += 0.001
+        tested.success(tested.acquire(now_s), now_s, 0.2)
+    # Of five seconds fifty samples at most were taken; each moves the median by a five hundredth.
+    assert 0.1 * 1.002**40 < tested.first_token_p50_s < 0.1 * 1.002**52
+
+
 def test_healthy_means_nothing_to_ask() -> None:
     tested = opened()
     assert not tested.healthy
