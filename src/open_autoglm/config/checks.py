@@ -16,6 +16,9 @@ from open_autoglm.config.schema import WILDCARD, ModelEntry, ServerConfig
 from open_autoglm.config.tree import shorten
 from open_autoglm.secret import Secret
 
+HOST_CHARACTERS_MAX = 253
+"""Of a host name (RFC 1035, without the root's dot)."""
+
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*)|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 _EVERY_NETWORK = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
@@ -53,7 +56,7 @@ class Checks:
     def _addresses(self) -> None:
         server = self.config.server
         for path, host in (("server.host", server.host), ("server.admin_host", server.admin_host)):
-            if _HOST.fullmatch(host) is None:
+            if _HOST.fullmatch(host) is None or len(host) > HOST_CHARACTERS_MAX:
                 hint = "; write 0.0.0.0 for every network" if host in ("*", "") else ""
                 self._add(path, f"{shorten(host)} is no IP address or host name{hint}")
         same_host = server.host == server.admin_host or {server.host, server.admin_host} & set(_EVERY_NETWORK)
@@ -118,12 +121,12 @@ class Checks:
 
     def _names(self) -> None:
         """Models that are named elsewhere must exist. A refused entry might have been the one that is meant."""
-        known = {model.name for model in self.config.models + self.config.models_unavailable}
+        known = dict.fromkeys(model.name for model in self.config.models + self.config.models_unavailable)
         if WILDCARD in known or self._refused("model"):
             return
         for path, name in self._named():
             if name not in known and path not in self.problems.bad:
-                hint = f"; the nearest is {nearest(name, sorted(known))!r}" if known else ""
+                hint = f"; the nearest is {nearest(name, known)!r}" if known and not self.problems.full else ""
                 self._add(path, f"no model is called {shorten(name)}{hint}")
 
     def _named(self) -> Iterator[tuple[str, str]]:
@@ -133,10 +136,12 @@ class Checks:
             yield "routing.default", routing.default
         for name, fallbacks in routing.fallbacks.items():
             yield f"routing.fallbacks.{name}", name
+            tried = {name}
             for index, fallback in enumerate(fallbacks):
                 path = f"routing.fallbacks.{name}[{index}]"
-                if fallback == name or fallback in fallbacks[:index]:
+                if fallback in tried:
                     self._add(path, f"{shorten(fallback)} has been tried by then; remove it")
+                tried.add(fallback)
                 yield path, fallback
         for key in self.config.auth.keys:
             for position, name in enumerate(key.models or ()):

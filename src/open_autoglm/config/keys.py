@@ -16,6 +16,9 @@ NAME_CHARACTERS_MAX = 256
 
 NAME_RULE = f"1 to {NAME_CHARACTERS_MAX} printable characters without spaces around them"
 
+COMPARED_WORDS_MAX = 500
+"""Of the known words; among more, only those with the same first letter are compared."""
+
 _ALIKE_RATIO = 0.6
 """Above it lie a letter too few, a letter too many and swapped letters of any word of four or more."""
 
@@ -32,7 +35,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word that is most like a wrong one; empty when nothing is known."""
     import difflib  # only a wrong configuration needs it
 
-    matches = difflib.get_close_matches(word[:COMPARED_CHARACTERS_MAX], list(known), n=1, cutoff=0.0)
+    wrong = word[:COMPARED_CHARACTERS_MAX]
+    candidates = list(known)
+    if len(candidates) > COMPARED_WORDS_MAX:
+        candidates = [each for each in candidates if each[:1] == wrong[:1]][:COMPARED_WORDS_MAX] or candidates[:1]
+    matches = difflib.get_close_matches(wrong, candidates, n=1, cutoff=0.0)
     return matches[0] if matches else ""
 
 

@@ -20,6 +20,9 @@ from open_autoglm.config.tree import Entry, Mapping, Node, Scalar, Sequence, Tre
 from open_autoglm.quantities import parse_duration, parse_size
 from open_autoglm.secret import Secret
 
+TEXT_CHARACTERS_MAX = 4096
+"""Of one text: longer than any address or path that works."""
+
 _LEFT_OUT: Final = object()
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _INT = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
@@ -295,6 +298,8 @@ def _blank(type_: shape.Type) -> Any:
 
 
 def _text(text: str) -> str:
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise Refused(f"has {len(text)} characters; no value needs more than {TEXT_CHARACTERS_MAX}")
     # isprintable() is also false for lone surrogates, which cannot be written anywhere.
     if not text.isprintable():
         raise Refused("holds a control character or a line break")

@@ -6,6 +6,7 @@ The system's events on the folders only say when to look; a look each second fin
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -85,6 +86,8 @@ async def _ticks(path: str, stop: asyncio.Event) -> AsyncGenerator[None, None]:
 async def _events(folders: frozenset[str], stop: asyncio.Event) -> AsyncGenerator[None, None]:
     from watchfiles import awatch  # 20 ms that a start should not wait for
 
+    # It logs every change; a log file in a watched folder would then feed itself.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     watch = awatch(
         *folders,
         watch_filter=None,
