@@ -47,7 +47,7 @@ class Accounts(Protocol):
 
 
 class Gateway:
-    """The application behind the data listener; see `transport.http_server.Application`.
+    """The application behind the data listener; see `transport.application.Application`.
 
     Args:
         snapshot: the first configuration.

@@ -18,7 +18,7 @@ import httptools
 from open_autoglm.errors import RequestError
 
 if TYPE_CHECKING:
-    from open_autoglm.transport.http_server import HttpConnection
+    from open_autoglm.transport.http_connection import HttpConnection
     from open_autoglm.transport.settings import WireLimits
 
 KEPT_HEADERS: Final = (
@@ -54,6 +54,15 @@ _IGNORED_HEADERS: Final = (
 )
 
 
+_LIST_HEADERS: Final = frozenset(("accept", "content-encoding", "expect"))
+"""Lists by their definition: sent in several lines they are one list (RFC 9110, 5.3). Of all others one is enough."""
+
+_PIPELINED_MAX: Final = 256
+"""Requests in one block of bytes; the next one is refused, and the connection closed."""
+_PIECE_BYTES_MIN: Final = 512
+"""Smaller pieces of a body are gathered: each alone would cost more than its bytes."""
+
+
 def _spellings(name: str) -> list[bytes]:
     title = "-".join(word.capitalize() for word in name.split("-"))
     return [name.encode(), title.encode()]
@@ -85,9 +94,12 @@ def _read_unusual(lines: list[tuple[bytes, bytes]]) -> dict[str, bytes]:
         kept = name.lower().decode("latin-1")
         if kept not in _KEPT:
             continue
-        if kept in headers:
+        if kept not in headers:
+            headers[kept] = value
+        elif kept in _LIST_HEADERS:
+            headers[kept] += b", " + value
+        else:
             raise RequestError("invalid_request", f"the header {kept!r} appears twice")
-        headers[kept] = value
     return headers
 
 
@@ -139,7 +151,7 @@ class ServerRequest:
         self.target = b""
         self.headers: dict[str, bytes] = _NO_HEADERS
         self.body = b""
-        self.parts: list[bytes] | None = None
+        self.parts: list[bytes | bytearray] | None = None
         self.body_size = 0
         self.complete = False
         self.keep_alive = True
@@ -157,10 +169,23 @@ class RequestReader:
     """Feeds bytes to a parser and fills requests; `heads` holds those whose head came with the last feed.
 
     Attributes:
-        message_bytes: fed since the message began, the block that it began in counted whole.
+        message_bytes: fed since the message began, the block that it began in counted whole, or not at all when
+            another message ended in it.
     """
 
-    __slots__ = ("_limits", "_lines", "_parser", "connection", "feed", "heads", "message_bytes", "request")
+    __slots__ = (
+        "_limits",
+        "_lines",
+        "_mute_bytes",
+        "_parser",
+        "_pipelined",
+        "_seen_bytes",
+        "connection",
+        "feed",
+        "heads",
+        "message_bytes",
+        "request",
+    )
 
     def __init__(self, limits: WireLimits) -> None:
         self._limits = limits
@@ -171,12 +196,80 @@ class RequestReader:
         self.heads: list[ServerRequest] = []
         self.message_bytes = 0
         self._lines: list[tuple[bytes, bytes]] = []
+        self._pipelined = False
+        self._seen_bytes = -1
+        self._mute_bytes = 0
+
+    def lend(self, connection: HttpConnection | None) -> None:
+        """Begin to read for a connection, or for none, between two messages."""
+        self.connection = connection
+        self.request = None
+        self._pipelined = False
+
+    def reads_by(self, limits: WireLimits) -> bool:
+        """Whether it holds messages to these limits."""
+        return self._limits is limits
+
+    def check_incomplete(self, size: int) -> RequestError | None:
+        """Hold a half-read message to its size, framing included.
+
+        Args:
+            size: bytes that were fed last.
+
+        Returns:
+            What is wrong, if anything.
+        """
+        request = self.request
+        assert request is not None
+        limits = self._limits
+        if not request.method:
+            if self.message_bytes > limits.header_bytes + limits.target_bytes:
+                return RequestError("headers_too_large", f"the head exceeds {limits.header_bytes} bytes")
+        elif request.body_size != self._seen_bytes:
+            self._seen_bytes = request.body_size
+            self._mute_bytes = 0
+            if self.message_bytes > 2 * limits.body_bytes + limits.header_bytes:
+                return RequestError("request_too_large", "the body's framing is larger than the body itself")
+        else:
+            # Chunk extensions and trailers have no limit of their own.
+            self._mute_bytes += size
+            if self._mute_bytes > limits.header_bytes:
+                return RequestError("headers_too_large", f"more than {limits.header_bytes} bytes around a chunk")
+        return None
+
+    def pass_over_upgrade(self, rest: bytes) -> None:
+        """Go on with the request that offered another protocol, as if it had not; nothing is read after it.
+
+        The parser takes what follows such a head for the other protocol, so the body is read by another one.
+
+        Args:
+            rest: what followed the head in the same block.
+
+        Raises:
+            HttpParserError: the body's framing is broken.
+        """
+        request = self.request
+        assert request is not None
+        request.keep_alive = False
+        length = int(request.headers.get("content-length", 0))
+        if "transfer-encoding" in request.headers:
+            framing = b"transfer-encoding: chunked"
+        elif length > 0:
+            framing = b"content-length: %d" % length
+        else:
+            return
+        request.complete = False
+        self.feed = httptools.HttpRequestParser(_BodyCallbacks(self)).feed_data
+        self.feed(b"POST / HTTP/1.1\r\nconnection: close\r\n%b\r\n\r\n" % framing)
+        self.feed(rest)
 
     # Called by httptools, in this order.
 
     def on_message_begin(self) -> None:
         assert self.connection is not None
         self.request = ServerRequest(self.connection)
+        if len(self.heads) >= _PIPELINED_MAX:
+            raise RequestError("invalid_request", f"more than {_PIPELINED_MAX} requests were sent ahead")
 
     def on_url(self, url: bytes) -> None:
         request = self.request
@@ -193,7 +286,9 @@ class RequestReader:
         assert request is not None
         limits = self._limits
         lines = self._lines
-        if len(lines) > limits.headers or (self.message_bytes > limits.header_bytes and self._head_too_large()):
+        if len(lines) > limits.headers or (
+            (self._pipelined or self.message_bytes > limits.header_bytes) and self._head_too_large()
+        ):
             raise RequestError(
                 "headers_too_large",
                 f"the request has more than {limits.headers} headers or {limits.header_bytes} bytes of them",
@@ -226,7 +321,7 @@ class RequestReader:
         else:
             if request.parts is None:
                 request.parts = [request.body]
-            request.parts.append(data)
+            self._add_piece(request.parts, data)
             request.body_size += len(data)
         if request.body_size > self._limits.body_bytes:
             request.parts = None
@@ -241,7 +336,18 @@ class RequestReader:
             request.parts = None
         request.complete = True
         self.message_bytes = 0
+        self._pipelined = True
+        self._seen_bytes = -1
         self._lines.clear()
+
+    @staticmethod
+    def _add_piece(parts: list[bytes | bytearray], data: bytes) -> None:
+        if len(data) >= _PIECE_BYTES_MIN:
+            parts.append(data)
+        elif isinstance(tail := parts[-1], bytearray):
+            tail += data
+        else:
+            parts.append(bytearray(data))
 
     def _head_too_large(self) -> bool:
         return sum(len(name) + len(value) + 4 for name, value in self._lines) > self._limits.header_bytes
@@ -262,3 +368,11 @@ class RequestReader:
     def idle(self) -> bool:
         """Whether no message is half read, so that the reader may serve another connection."""
         return self.request is None or (self.request.complete and self.request.keep_alive)
+
+
+class _BodyCallbacks:
+    """What a parser that reads a body alone may call."""
+
+    def __init__(self, reader: RequestReader) -> None:
+        self.on_body = reader.on_body
+        self.on_message_complete = reader.on_message_complete
