@@ -56,7 +56,12 @@ def load_config(path: str | None, environ: Mapping[str, str], *, insecure: bool 
     """
     if path is None:
         text, warnings = text_from_environment(environ)
-        loaded = parse_config(text, source=ENVIRONMENT, environ=environ, trusted=True, insecure=insecure)
+        try:
+            loaded = parse_config(text, source=ENVIRONMENT, environ=environ, trusted=True, insecure=insecure)
+        except ConfigError as error:
+            # Nobody has written the text, so its lines mean nothing.
+            unwritten = [ConfigProblem(problem.path, 0, problem.message) for problem in error.problems]
+            raise ConfigError(ENVIRONMENT, unwritten) from None
         return Loaded(loaded.config, warnings + loaded.warnings, text, loaded.digest, ENVIRONMENT)
     data, mode = _read_file(path)
     try:

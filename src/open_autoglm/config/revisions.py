@@ -77,12 +77,8 @@ class Revisions:
         return next((revision for revision in self._kept if revision.number == number), None)
 
     def rollback_target(self) -> Revision | None:
-        """The newest revision before the active one whose content differs from it; None when there is none.
+        """The revision before the active one, which has other content; None when there is none.
 
         To go back, propose its `loaded`. Going back twice returns to where one was, since each step is a revision.
         """
-        active = self.active
-        for revision in reversed(self._kept):
-            if active is not None and revision.loaded.config != active.loaded.config:
-                return revision
-        return None
+        return self._kept[-2] if len(self._kept) > 1 else None

@@ -97,9 +97,9 @@ def test_a_model_needs_a_name(problems: Problems) -> None:
 
 
 def test_an_embedded_model_must_ship(problems: Problems, parse: Parse) -> None:
-    assert parse("models: [{name: a, endpoint: embedded:glm-nano}]").config.models[0].dialect == "embedded"
-    [problem] = problems("models: [{name: a, endpoint: embedded:glm-nona}]")
-    assert "the nearest is 'glm-nano'" in problem.message
+    assert parse("models: [{name: a, endpoint: embedded:glm-calc-s}]").config.models[0].dialect == "embedded"
+    [problem] = problems("models: [{name: a, endpoint: embedded:glm-clac-s}]")
+    assert "the nearest is 'glm-calc-s'" in problem.message
 
 
 def test_a_public_address(parse: Parse) -> None:

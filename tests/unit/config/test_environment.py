@@ -4,6 +4,7 @@ import pytest
 
 from open_autoglm.config import load_config
 from open_autoglm.config.environment import ollama_url
+from open_autoglm.errors import ConfigError
 
 from .conftest import Parse, Problems
 
@@ -120,6 +121,12 @@ def test_without_a_file_another_address() -> None:
 def test_without_a_file_ollama() -> None:
     [model] = load_config(None, {"OLLAMA_HOST": "0.0.0.0"}).config.models
     assert (model.name, model.endpoint, model.token) == ("*", "http://127.0.0.1:11434/v1", None)
+
+
+def test_without_a_file_a_wrong_address_has_no_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {"OPENAI_API_KEY": "sk-1", "OPENAI_BASE_URL": "api.openai.com"})
+    assert "1 problem\n  models[0].endpoint: 'api.openai.com' is no address" in str(caught.value)
 
 
 def test_two_vendors_need_a_file() -> None:

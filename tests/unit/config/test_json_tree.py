@@ -60,6 +60,8 @@ def test_depth_is_bounded() -> None:
     parse_json("[" * DEPTH_MAX + "]" * DEPTH_MAX)
     with pytest.raises(TreeError, match="deeper than 32"):
         parse_json("[" * (DEPTH_MAX + 1) + "]" * (DEPTH_MAX + 1))
+    with pytest.raises(TreeError, match="deeper than 32"):
+        parse_json('{"a": ' * DEPTH_MAX + "1" + "}" * DEPTH_MAX)
 
 
 def test_number_of_values_is_bounded() -> None:
