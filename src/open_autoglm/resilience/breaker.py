@@ -359,7 +359,6 @@ class CircuitBreaker:
         elif self.state == "open" and not slow:
             self._half_open(now_s, "a lone trial succeeded")
             self._trials_out = 1
-            self._trials_until_s = now_s + self._rules.trials_s
             self._trial_ended(now_s, good=True)
 
     def _trial_failure(self, permit: int, now_s: float) -> None:

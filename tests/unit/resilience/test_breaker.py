@@ -128,6 +128,23 @@ def test_weight_alone_notices_the_end_of_the_slow_start() -> None:
     assert tested.healthy
 
 
+def test_a_snapshot_says_until_when_only_while_open() -> None:
+    tested = opened(100.0)
+    assert 104.0 <= tested.snapshot().open_until_s <= 106.0
+    tested.acquire(106.0)
+    assert tested.state == "half_open"
+    assert tested.snapshot().open_until_s == 0.0
+
+
+def test_a_trial_at_the_limits_of_slowness_is_good() -> None:
+    tested = breaker(probes=1, failures=1)
+    for _ in range(25):
+        tested.success(tested.acquire(0.0), 0.0, 0.5)
+    tested.failure(tested.acquire(0.0), 0.0)
+    tested.success(tested.acquire(6.0), 6.0, 1.5, gap_s=5.0)
+    assert tested.state == "closed"
+
+
 def test_transitions_are_taken_once() -> None:
     tested = opened(3.0)
     assert tested.take_transitions() == [Transition(3.0, "closed", "open", "5 failures in a row")]

@@ -10,9 +10,10 @@ from open_autoglm.resilience.running_median import RunningMedian
 
 def test_the_first_samples_give_the_exact_median() -> None:
     median = RunningMedian()
-    for sample in (5.0, 1.0, 3.0):
+    assert (median.value, median.count) == (0.0, 0)
+    for number, (sample, middle) in enumerate(((5.0, 5.0), (1.0, 5.0), (3.0, 3.0), (2.0, 3.0), (9.0, 3.0)), start=1):
         median.add(sample)
-    assert (median.value, median.count) == (3.0, 3)
+        assert (median.value, median.count) == (middle, number)
 
 
 @pytest.mark.parametrize("seed", range(5))
