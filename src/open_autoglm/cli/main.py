@@ -13,11 +13,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from open_autoglm import __version__
 from open_autoglm.cli.command import COMMANDS, PLANNED, find
@@ -52,7 +53,7 @@ def run(words: list[str], terminal: Terminal) -> int:
     """Run one command on a given terminal; return the exit code."""
     debug = "--debug" in words
     try:
-        code = _dispatch(words, terminal)
+        code = _dispatch([word for word in words if word != "--debug"], terminal)
         terminal.out.flush()
         return code
     except SystemExit as stop:  # argparse, after a help text or a usage error of its own
@@ -61,7 +62,7 @@ def run(words: list[str], terminal: Terminal) -> int:
         terminal.note("")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone; what is still buffered must not fail at exit
-        _drop_output()
+        _drop_output(terminal.out)
         return FAILED
     except Exception as error:  # the outermost loop: whatever it is, the user gets one line
         if debug:
@@ -83,7 +84,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"open-autoglm {__version__}")
-    parser.add_argument("--debug", action="store_true", default=False, help="show the traceback of a failure")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure; may stand anywhere")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         sub = commands.add_parser(
@@ -92,7 +93,6 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
             description=f"{command.summary[0].upper()}{command.summary[1:]}.",
             allow_abbrev=False,
         )
-        sub.add_argument("--debug", action="store_true", default=SUPPRESS, help="show the traceback of a failure")
         if command.name == chosen:
             command.load().configure(sub)
     return parser
@@ -100,7 +100,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
 
 def _dispatch(words: list[str], terminal: Terminal) -> int:
     words = with_command(words)
-    name = next((word for word in words if word != "--debug"), "")
+    name = words[0] if words else ""
     if name in PLANNED:
         raise CommandFailed(f"{name}: {PLANNED[name]}: not available in this version")
     command = find(name)
@@ -116,8 +116,7 @@ def _dispatch(words: list[str], terminal: Terminal) -> int:
 
 def with_command(words: list[str]) -> list[str]:
     """Put `serve` before options that stand without a command; `--help` and `--version` are the program's own."""
-    first = next((word for word in words if word != "--debug"), "")
-    if first.startswith("-") and first not in _NOT_SERVE:
+    if words and words[0].startswith("-") and words[0] not in _NOT_SERVE:
         return ["serve", *words]
     return words
 
@@ -154,7 +153,9 @@ def _print_traceback() -> None:
     traceback.print_exc()
 
 
-def _drop_output() -> None:
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
+def _drop_output(out: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor keeps nothing for later
+        descriptor = out.fileno()
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, descriptor)
+        os.close(devnull)

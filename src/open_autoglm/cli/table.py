@@ -21,9 +21,7 @@ def print_table(terminal: Terminal, head: Sequence[str], rows: Sequence[Sequence
     On a terminal the longest column that is text is cut until lines fit; a pipe gets everything.
     """
     texts = [[_text(cell) for cell in row] for row in rows]
-    right = [
-        bool(rows) and all(isinstance(row[i], (int, float)) or row[i] is None for row in rows) for i in range(len(head))
-    ]
+    right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(head))]
     widths = [max([cells(name)] + [cells(row[i]) for row in texts]) for i, name in enumerate(head)]
     if terminal.out.isatty():
         _narrow(widths, right, terminal.width)
@@ -77,6 +75,11 @@ def _cell(character: str) -> int:
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _is_number(value: object) -> bool:
+    """Whether a cell may stand in a column of numbers."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def _text(value: object) -> str:

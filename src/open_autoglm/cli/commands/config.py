@@ -85,7 +85,7 @@ def _check(arguments: Namespace, terminal: Terminal) -> int:
 
 
 def _schema(arguments: Namespace, terminal: Terminal) -> int:
-    from open_autoglm.config import json_schema
+    from open_autoglm.config.reference import json_schema
 
     terminal.json(json_schema())
     return DONE

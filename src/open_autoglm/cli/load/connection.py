@@ -7,6 +7,7 @@ nothing is read beyond `ANSWER_BYTES_MAX`, nothing is waited for beyond the time
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 from dataclasses import dataclass
@@ -92,15 +93,18 @@ class Connection:
             failure = "not HTTP"
         except OSError:
             failure = "no connection"
-        self.close()
+        await self.close()
         end_s = clock.monotonic()
         return Sample(0, failure, start_s, end_s, end_s)
 
-    def close(self) -> None:
-        """Close the connection; the next question opens another."""
-        if self._writer is not None:
-            self._writer.close()
+    async def close(self) -> None:
+        """Close the connection, without waiting for what was not sent; the next question opens another."""
+        writer = self._writer
         self._reader = self._writer = None
+        if writer is not None:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _ask(self, start_s: float) -> Sample:
         reader, writer = self._reader, self._writer
@@ -115,7 +119,7 @@ class Connection:
         body = _Body(reader)
         await body.read(length, chunked)
         if close or (length is None and not chunked):
-            self.close()
+            await self.close()
         broken = self._question.streamed and status == 200 and b"[DONE]" not in body.tail[-32:]
         tokens = _TOKENS.findall(body.tail)
         return Sample(

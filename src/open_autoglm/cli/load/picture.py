@@ -12,7 +12,7 @@ from open_autoglm.cli.load.step import Step
 
 WIDTH_MIN = 50
 _LABEL_CELLS = 12
-_VALUE_CELLS = 20
+_VALUE_CELLS = 22
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -34,7 +34,7 @@ def draw(steps: Sequence[Step], knee: Step | None, width: int) -> list[str]:
         mark = "  <- knee" if knee is not None and step is knee else ""
         lines.append(f"{step.concurrency:>{_LABEL_CELLS - 1}} {_bar(step.rate / most, cells)} {step.rate:.1f}{mark}")
     low, high = min(step.p50_ms for step in served), max(step.p99_ms for step in served)
-    lines += ["", "connections  milliseconds, median to 99th percentile, each column the same factor"]
+    lines += ["", "connections  ms from p50 to p99, logarithmic"]
     for step in served:
         span = _span(step.p50_ms, step.p99_ms, (low, high), cells)
         lines.append(f"{step.concurrency:>{_LABEL_CELLS - 1}} {span} {step.p50_ms:.1f} – {step.p99_ms:.1f}")

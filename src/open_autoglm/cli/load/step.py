@@ -76,7 +76,7 @@ async def run_step(question: Question, concurrency: int, seconds: float, timeout
                 samples.append(sample)
             if sample.failure:
                 await asyncio.sleep(FAILURE_PAUSE_S)
-        connection.close()
+        await connection.close()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
