@@ -2,8 +2,9 @@
 
 A request goes out in one write and its answer comes back through callbacks; no task is made unless a connection
 must be opened. Invariants: a connection carries one request at a time; it goes back to the pool only when its answer
-ended cleanly and the server keeps it; the newest idle connection is used first; an answer that ends before its
-framing says so is `lost`, never `end`.
+ended cleanly, with nothing after it, and the server keeps it; the newest idle connection is used first; an answer
+that ends before its framing says so is `lost`, never `end`; every transfer hears `on_end` or `on_lost` once, unless it
+was cancelled; `open` counts connecting, busy, idle and closing connections, each once.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ Loss = Literal["stale", "connect", "reset", "malformed"]
 closed or cut later; not HTTP."""
 
 _JOIN_BYTES_MAX = 16 * 1024
+_WAITING_MAX = 10_000
+"""Requests that wait for a connection; as many as the server has clients, by default."""
+_TLS_SHUTDOWN_S = 2.0
 
 
 class Headers:
-    """The headers of an answer, as sent; asked for by name."""
+    """The headers of an answer, as sent; asked for by name. Trailers are added to them as they come."""
 
     __slots__ = ("raw",)
 
@@ -143,15 +147,19 @@ class HttpPool:
             if connection.usable():
                 connection.carry(transfer, reused=True)
                 return transfer
-        if self.open < self.limits.connections and not self.closed:
+        if self.closed:
+            self._give_up(transfer, "the endpoint was removed")
+        elif self.open < self.limits.connections:
             self._connect(transfer)
+        elif len(self._waiting) >= _WAITING_MAX:
+            self._give_up(transfer, f"{_WAITING_MAX} requests wait for a connection already")
         else:
             transfer.waits_until_s = clock.monotonic() + self.connect_timeout_s
             self._waiting.append(transfer)
         return transfer
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        """Take back a connection whose answer has ended cleanly."""
+        """Take back a usable connection whose answer has ended cleanly."""
         while self._waiting:
             transfer = self._waiting.popleft()
             if transfer.sink is not None:
@@ -164,9 +172,13 @@ class HttpPool:
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Note that a connection has closed."""
-        self.open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
+        self._release()
+
+    def _release(self) -> None:
+        """One connection less: whoever waits may open another."""
+        self.open -= 1
         while self._waiting and self.open < self.limits.connections and not self.closed:
             transfer = self._waiting.popleft()
             if transfer.sink is not None:
@@ -178,19 +190,22 @@ class HttpPool:
         while self._idle and self._idle[0].idle_since_s < limit_s:
             self._idle.pop(0).close()
         while self._waiting and self._waiting[0].waits_until_s < now_s:
-            transfer = self._waiting.popleft()
-            if transfer.sink is not None:
-                transfer.sink.on_lost("connect", f"all {self.limits.connections} connections are busy")
+            self._give_up(self._waiting.popleft(), f"all {self.limits.connections} connections are busy")
 
     def close(self) -> None:
         """Open no more connections; idle ones close now, busy ones after their answer."""
         self.closed = True
         while self._idle:
             self._idle.pop().close()
-        for transfer in self._waiting:
-            if transfer.sink is not None:
-                transfer.sink.on_lost("connect", "the endpoint was removed")
-        self._waiting.clear()
+        while self._waiting:
+            self._give_up(self._waiting.popleft(), "the endpoint was removed")
+
+    @staticmethod
+    def _give_up(transfer: Transfer, detail: str) -> None:
+        sink = transfer.sink
+        transfer.sink = None
+        if sink is not None:
+            sink.on_lost("connect", detail)
 
     def _connect(self, transfer: Transfer) -> None:
         self.open += 1
@@ -201,20 +216,23 @@ class HttpPool:
     async def _connect_and_carry(self, transfer: Transfer) -> None:
         try:
             connection = await asyncio.wait_for(self._open_connection(), self.connect_timeout_s)
-        except (OSError, TimeoutError, ssl.SSLError, ssl.CertificateError) as error:
-            self.open -= 1
-            if transfer.sink is not None:
-                transfer.sink.on_lost("connect", self._describe(error))
+        except (OSError, ValueError) as error:  # TimeoutError and ssl.SSLError are OSErrors; a bad name is a ValueError
+            self._give_up(transfer, self._describe(error))
+            self._release()
             return
         except asyncio.CancelledError:
             self.open -= 1
             raise
-        if transfer.sink is None:
-            self.give_back(connection)
-        elif connection.usable():
+        if not connection.usable():
+            self._give_up(transfer, "the connection was closed as soon as it was open")
+            self._release()
+            return
+        connection.counted = True
+        if transfer.sink is not None:
             connection.carry(transfer, reused=False)
         else:
-            transfer.sink.on_lost("connect", "the connection was closed as soon as it was open")
+            connection.idle_since_s = clock.monotonic()
+            self.give_back(connection)
 
     async def _open_connection(self) -> UpstreamConnection:
         def factory() -> UpstreamConnection:
@@ -223,9 +241,14 @@ class HttpPool:
         if self._unix_path is not None:
             _, connection = await self._loop.create_unix_connection(factory, self._unix_path)
         else:
-            server_name = self.host if self._tls is not None else None
+            tls = self._tls
             _, connection = await self._loop.create_connection(
-                factory, self.host, self.port, ssl=self._tls, server_hostname=server_name
+                factory,
+                self.host,
+                self.port,
+                ssl=tls,
+                server_hostname=self.host if tls is not None else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S if tls is not None else None,
             )
         return connection
 
@@ -239,17 +262,26 @@ class HttpPool:
         return f"connection failed: {error.__class__.__name__}"
 
 
+class _SurplusError(Exception):
+    """Bytes came after the end of an answer."""
+
+
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to an origin."""
+    """One connection to an origin.
+
+    Attributes:
+        counted: the pool has taken it over and counts it until it is closed.
+        idle_since_s: monotonic seconds when it was last given back.
+    """
 
     __slots__ = (
         "_complete",
         "_feed",
         "_has_head",
-        "_head_bytes",
         "_head_ready",
         "_headers",
         "_keep",
+        "_mute_bytes",
         "_parser",
         "_parts",
         "_paused",
@@ -258,6 +290,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_touched",
         "_transfer",
         "_transport",
+        "counted",
         "idle_since_s",
         "on_body",
         "on_header",
@@ -275,7 +308,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.on_header = self._headers.raw.__setitem__
         self._parser = httptools.HttpResponseParser(self)
         self._feed = self._parser.feed_data
-        self._head_bytes = 0
+        self._mute_bytes = 0
         self._head_ready = False
         self._keep = False
         self._complete = False
@@ -283,6 +316,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._touched = False
         self._paused = False
         self._reused = False
+        self.counted = False
         self.idle_since_s = 0.0
 
     # asyncio calls these.
@@ -292,7 +326,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._pool.forget(self)
+        if self.counted:
+            self._pool.forget(self)
         transfer = self._transfer
         self._transfer = None
         if transfer is None or transfer.sink is None:
@@ -317,9 +352,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._touched = True
         try:
             self._feed(data)
-        except httptools.HttpParserError as error:
-            self._lose(transfer, "malformed", f"not HTTP: {error.__class__.__name__}")
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete:
+                self._lose(transfer, "malformed", f"not HTTP: {error.__class__.__name__}")
+                return
+            # The answer is whole; what came after it is nobody's.
+            self._keep = False
         parts = self._parts
         sink = transfer.sink
         if self._head_ready:
@@ -327,12 +365,14 @@ class UpstreamConnection(asyncio.Protocol):
             if sink is not None:
                 sink.on_head(self._parser.get_status_code(), self._headers)
                 sink = transfer.sink
-        elif not self._has_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._pool.limits.head_bytes:
+        elif not parts and not self._complete:
+            # Heads, interim answers, chunk extensions and trailers have no limit of their own.
+            self._mute_bytes += len(data)
+            if self._mute_bytes > self._pool.limits.head_bytes:
                 self._lose(transfer, "malformed", "the answer's head is too large")
-                return
+            return
         if parts:
+            self._mute_bytes = 0
             payload = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
             if sink is not None:
@@ -342,6 +382,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._end(transfer, sink)
 
     # httptools calls these.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise _SurplusError
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -353,8 +397,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep = parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
-        # A 1xx answer is followed by the real one.
-        self._complete = self._parser.get_status_code() >= 200
+        # An interim answer (1xx) has no head that counts, and is followed by the real one.
+        self._complete = self._has_head
 
     # The pool and the transfer call these.
 
@@ -369,7 +413,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transfer = transfer
         self._headers.raw.clear()
         self._has_head = False
-        self._head_bytes = 0
+        self._mute_bytes = 0
         self._complete = False
         self._touched = False
         self._reused = reused
@@ -388,9 +432,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """Close after what was written."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close; a request that was answered before it was sent whole is not sent on."""
+        transport = self._transport
+        if transport is not None:
+            if transport.get_write_buffer_size():
+                transport.abort()
+            else:
+                transport.close()
 
     def pause_reading(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():
@@ -402,6 +450,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
+    def _sent_whole(self, transfer: Transfer) -> bool:
+        transport = self._transport
+        return len(transfer.body) <= _JOIN_BYTES_MAX or (
+            transport is not None and not transport.get_write_buffer_size()
+        )
+
     def _ends_with_close(self) -> bool:
         headers = self._headers
         return not headers.get(b"content-length", b"Content-Length") and not headers.get(
@@ -412,7 +466,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transfer = None
         transfer.connection = None
         transfer.sink = None
-        if self._keep and self.usable():
+        if self._keep and self.usable() and self._sent_whole(transfer):
             self.resume_reading()
             self.idle_since_s = clock.monotonic()
             self._pool.give_back(self)
