@@ -25,6 +25,8 @@ SPY = ROOT / ".venvs" / "py-spy" / "bin" / "py-spy"
 RAW = ROOT / "benchmarks" / "results" / "raw"
 WINDOW_S = 6
 FUNCTIONS_SHOWN = 45
+# Threads that wait for work are taken for busy ones when the sample falls on a switch of threads.
+WAITING = ("Condition.wait ", "WorkerThread.run ", "Queue.get ")
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="autoglm-spy-") as folder:
         text = profile(scenario, Path(folder))
     print("   own  whole  function")
-    print("\n".join(folded.parse(text).lines(FUNCTIONS_SHOWN)))
+    print("\n".join(folded.parse(text, WAITING).lines(FUNCTIONS_SHOWN)))
     return 0
 
 

@@ -22,8 +22,12 @@ class Profile:
         ]
 
 
-def parse(text: str) -> Profile:
+def parse(text: str, waiting: tuple[str, ...] = ()) -> Profile:
     """Counts the samples of folded stacks; a function that stands twice on a stack counts once there.
+
+    Args:
+        text: the stacks.
+        waiting: beginnings of the names of functions in which a thread only waits; stacks that end there are left out.
 
     Raises:
         ValueError: a line has no count.
@@ -38,6 +42,8 @@ def parse(text: str) -> Profile:
         if not stack or not number.isdigit():
             raise ValueError(f"not a folded stack: {line[:100]!r}")
         frames = stack.split(";")
+        if waiting and frames[-1].startswith(waiting):
+            continue
         count = int(number)
         samples += count
         own[frames[-1]] += count

@@ -89,6 +89,16 @@ TARGETS: Final = (
         env=_AUTOGLM_ENV,
     ),
     Target(
+        "open-autoglm-asyncio",
+        "the same on the standard event loop",
+        config="open-autoglm.yaml",
+        program=sys.executable,
+        arguments=("-m", "mcp_server", "serve", "--standard-loop", "--config", "@CONFIG@"),
+        version=_AUTOGLM_VERSION,
+        env=_AUTOGLM_ENV,
+        default=False,
+    ),
+    Target(
         "nginx",
         "plain proxy, least connections; no key, limit, metrics or log",
         config="nginx.conf",

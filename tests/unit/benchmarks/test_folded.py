@@ -12,6 +12,11 @@ def test_own_and_whole_samples_are_counted() -> None:
     assert profile.lines(1) == [" 60.0%  60.0%  walk"]
 
 
+def test_waiting_threads_are_left_out() -> None:
+    profile = parse("main;wait (a.py) 90\nmain;wait (a.py);check 1\nmain;serve 4\n", ("wait ",))
+    assert (profile.samples, profile.own) == (5, {"check": 1, "serve": 4})
+
+
 def test_names_may_hold_spaces() -> None:
     assert parse("run (a.py);read file (b.py) 2").own == {"read file (b.py)": 2}
 
