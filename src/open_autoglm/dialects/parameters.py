@@ -86,7 +86,7 @@ class _WirePart(Struct):
 
 _parameters = msgspec.json.Decoder(_Parameters)
 _message = msgspec.json.Decoder(_WireMessage)
-_messages = msgspec.json.Decoder(list[Raw])
+_messages = msgspec.json.Decoder(list[Raw] | None)
 _prompt = msgspec.json.Decoder(str | list[Any])
 _content = msgspec.json.Decoder(str | list[Raw] | None)
 _part = msgspec.json.Decoder(_WirePart)
@@ -169,7 +169,7 @@ def _named(decoder: msgspec.json.Decoder[Any], raw: Raw, name: str) -> Any:
 
 def _read_messages(raw_list: Raw) -> tuple[Message, ...]:
     messages = []
-    for number, raw in enumerate(_named(_messages, raw_list, "messages")):
+    for number, raw in enumerate(_named(_messages, raw_list, "messages") or ()):
         try:
             messages.append(_read_message(raw))
         except RequestError as error:
