@@ -75,7 +75,7 @@ class HttpBackend:
             else:
                 request = face.infer(call.body, view)
                 body = self.dialect.encode(request, model)
-            relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s, request)
+            relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s, request=request)
         except AutoGLMError as error:
             call.exchange.failed(attempt, "refused", error.message, clock.monotonic(), error)
             return

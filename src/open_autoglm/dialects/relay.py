@@ -186,6 +186,7 @@ def open_relay(
     request_id: str,
     model: str,
     created_s: int,
+    *,
     request: InferRequest | None = None,
 ) -> Relay:
     """Return the relay for one attempt.
