@@ -9,7 +9,7 @@ from open_autoglm.secret import Secret
 
 
 def curl_line(url: str, key: Secret, model: str, question: str) -> str:
-    """Return one line, quoted for POSIX shells, that asks a question.
+    """Return one line, quoted for POSIX shells, that asks a question, for the likeliest answer.
 
     It shows the key: only for one that was made to be shown.
 
@@ -19,10 +19,12 @@ def curl_line(url: str, key: Secret, model: str, question: str) -> str:
         model: who is asked.
         question: any text.
     """
-    body = {"model": model, "messages": [{"role": "user", "content": question}]}
+    body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0}
     words = [
         "curl",
-        "-s",
+        "-sS",
+        "-w",
+        r"\n",
         f"{url}/v1/chat/completions",
         "-H",
         f"authorization: Bearer {key.reveal()}",

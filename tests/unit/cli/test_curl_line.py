@@ -24,7 +24,7 @@ def test_a_shell_takes_it_apart_as_it_was_meant(question: str) -> None:
     ).stdout
     words = told.split("\0")[:-1]
     assert words == shlex.split(line)
-    assert words[:3] == ["curl", "-s", "http://127.0.0.1:8080/api/v1/chat/completions"]
+    assert words[:5] == ["curl", "-sS", "-w", r"\n", "http://127.0.0.1:8080/api/v1/chat/completions"]
     assert "authorization: Bearer mcp_1" in words
     assert json.loads(words[-1])["messages"] == [{"role": "user", "content": question}]
 

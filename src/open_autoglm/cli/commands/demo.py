@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from open_autoglm.server.options import Started
 
 QUESTION = "What is 274 + 658?"
-CURL_QUESTION = "What is 731 - 286?"
+CURL_QUESTION = "What is 347 + 486?"
 _ANSWER_TIMEOUT_S = 20.0
 
 
@@ -69,6 +69,8 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
         port = free_port_or(8080, 0) if arguments.port is None else arguments.port
         options = ServeOptions(None, port=port, admin_port=free_port_or(8081, 0), text=text)
         code = serve(options, guide.start)
+        if not arguments.once:
+            terminal.line("\nThe demo has ended.")
         return code or guide.code
     finally:
         shutil.rmtree(folder, ignore_errors=True)
