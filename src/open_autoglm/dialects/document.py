@@ -39,7 +39,7 @@ _KEY: Final = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*',
 _AFTER: Final = re.compile(rb"[ \t\r\n]*([,}])")
 _MISSING: Final = re.compile(r"missing required field `(.*?)`")
 _PATH: Final = re.compile(r" - at `\$?\.?(.*)`$")
-_ESCAPED_LETTER: Final = re.compile(rb"\\\\u00[2-7]")
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[2-7]")
 """A letter written as an escape: a name could hide behind it."""
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _FEW_QUOTES: Final = 128

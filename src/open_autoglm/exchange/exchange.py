@@ -287,6 +287,11 @@ class Exchange:
             self._sink.cancel(attempt)
             self._close(attempt, "cancelled", "the client left", now_s)
 
+    def release(self) -> None:
+        """Let go of the sink, once it has heard the end, so that the two do not keep each other alive."""
+        assert self.state == "over", f"an exchange that is {self.state} still needs its sink"
+        del self._sink
+
     # Decisions.
 
     def _next(self, now_s: float) -> None:

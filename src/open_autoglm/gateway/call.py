@@ -167,6 +167,9 @@ class Call(ModelCall):
             limiter.release()
         if self._watching:
             self._gateway.unwatch(self)
+            if self.exchange.state != "over":
+                self.exchange.client_gone(record.ended_s)
+            self.exchange.release()
         self.request.call = None
         attempt = self._running
         if attempt is not None:

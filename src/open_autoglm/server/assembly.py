@@ -16,7 +16,6 @@ from urllib.parse import quote, urlsplit
 from open_autoglm.backends.backend import Backend
 from open_autoglm.backends.http import HttpBackend
 from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
-from open_autoglm.dialects import FACES, UPSTREAMS
 from open_autoglm.errors import ConfigError, ConfigProblem
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.gateway.snapshot import Listing, Route, Snapshot
@@ -28,6 +27,7 @@ from open_autoglm.routing.balancers import make_balancer
 from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.routing.group import Group
 from open_autoglm.security.keys import KeyRing, Principal
+from open_autoglm.server.dialects import INFER_ROUTES, UPSTREAMS
 from open_autoglm.server.tls import upstream_context
 from open_autoglm.transport.http_client import HttpPool
 
@@ -249,10 +249,7 @@ def _limits_by_name(config: ServerConfig) -> dict[str, KeyLimits]:
 
 def _routes(context_path: str) -> dict[bytes, Route]:
     routes = [
-        Route("/v1/chat/completions", b"POST", "infer", FACES["chat"]),
-        Route("/v1/completions", b"POST", "infer", FACES["completions"]),
-        Route("/v1/embeddings", b"POST", "infer", FACES["embeddings"]),
-        Route("/mcp/v1/messages", b"POST", "infer", FACES["mcp"]),
+        *(Route(pattern, b"POST", "infer", face) for pattern, face in INFER_ROUTES),
         Route("/v1/models", b"GET", "models"),
         Route("/v1/models/{id}", b"GET", "models"),
         Route("/healthz", b"GET", "public"),

@@ -20,13 +20,13 @@ from open_autoglm import clock
 from open_autoglm.backends.backend import Backend
 from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_config, needs_restart, parse_config
 from open_autoglm.config.schema import ModelEntry, ServerConfig
-from open_autoglm.dialects import FACES
 from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.ids import new_key
 from open_autoglm.secret import Secret
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.assembly import Assembly, Built, unavailable
+from open_autoglm.server.dialects import PLAIN_FACE
 from open_autoglm.server.models_view import models_view
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.ports import holder_of
@@ -78,7 +78,7 @@ class Server:
         self.request_log = request_log
         self._accountant = Accountant(self.metrics, request_log, self.explain)
         self.gateway = Gateway(
-            built.snapshot, self._accountant, loop, FACES["chat"], ready=self.unready_reason, rng=self._rng
+            built.snapshot, self._accountant, loop, PLAIN_FACE, ready=self.unready_reason, rng=self._rng
         )
         self.data = HttpServer(self.gateway, config.wire, loop)
         self.admin_key = self._find_admin_key(config)
