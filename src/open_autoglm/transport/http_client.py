@@ -262,8 +262,8 @@ class HttpPool:
         return f"connection failed: {error.__class__.__name__}"
 
 
-class _SurplusError(Exception):
-    """Bytes came after the end of an answer."""
+class _StrangeError(Exception):
+    """What the parser lets pass and we do not: a status below 100, bytes after the end of an answer."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -385,11 +385,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._complete:
-            raise _SurplusError
+            raise _StrangeError
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        if parser.get_status_code() < 200:
+        status = parser.get_status_code()
+        if status < 200:
+            if status < 100:
+                # No interim answer: it has a body, which would come without a head.
+                raise _StrangeError
             self._headers.raw.clear()
             return
         self._head_ready = self._has_head = True
