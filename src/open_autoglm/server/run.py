@@ -115,7 +115,11 @@ async def _watch(server: Server, stop: asyncio.Event) -> None:
     if path is None:
         await stop.wait()
         return
-    await watch_file(path, lambda: _try_reload(server, "file watch"), stop)
+
+    async def on_change() -> None:
+        _try_reload(server, "file watch")
+
+    await watch_file(path, on_change, stop)
 
 
 def _try_reload(server: Server, by: str) -> None:
