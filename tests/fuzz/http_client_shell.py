@@ -17,12 +17,13 @@ NARROW = PoolLimits(head_bytes=120)
 BLOCK_BYTES_MAX = 4000
 TOKENS = [
     b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b"\0", b"\xff", b"0\r\n\r\n", b"5\r\nhello\r\n",
-    b"5;a=b\r\nhello\r\n", b"ffffffffffffffff\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 100 \r\n\r\n",
-    b"HTTP/1.1 101 x\r\n\r\n", b"HTTP/1.1 204 x\r\n\r\n", b"HTTP/1.1 304 x\r\n\r\n", b"HTTP/1.1 999 x\r\n\r\n", b"HTTP/2.0 ",
-    b"HTTP/0.9 ", b"content-length: 5\r\n", b"content-length: 0\r\n", b"content-length: 99999999999\r\n",
-    b"transfer-encoding: chunked\r\n", b"transfer-encoding: gzip\r\n", b"connection: close\r\n", b"retry-after: 1\r\n",
-    b"connection: keep-alive\r\n", b"connection: upgrade\r\nupgrade: h2c\r\n", b"content-type: text/event-stream\r\n",
-    b"trailer: x\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+    b"5;a=b\r\nhello\r\n", b"ffffffffffffffff\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n",
+    b"HTTP/1.1 100 \r\n\r\n", b"HTTP/1.1 101 x\r\n\r\n", b"HTTP/1.1 204 x\r\n\r\n", b"HTTP/1.1 304 x\r\n\r\n",
+    b"HTTP/1.1 999 x\r\n\r\n", b"HTTP/2.0 ", b"HTTP/0.9 ", b"content-length: 5\r\n", b"content-length: 0\r\n",
+    b"content-length: 99999999999\r\n", b"transfer-encoding: chunked\r\n", b"transfer-encoding: gzip\r\n",
+    b"connection: close\r\n", b"retry-after: 1\r\n", b"connection: keep-alive\r\n",
+    b"connection: upgrade\r\nupgrade: h2c\r\n", b"content-type: text/event-stream\r\n", b"trailer: x\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
 ]  # fmt: skip
 
 

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from tests.wire.fake_transport import FakeTransport
-
 from open_autoglm.transport.http_client import Headers, HttpPool, Loss, Transfer, UpstreamConnection
 from open_autoglm.transport.settings import PoolLimits
+from tests.wire.fake_transport import FakeTransport
 
 
 class RecordingSink:

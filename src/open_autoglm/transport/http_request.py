@@ -59,6 +59,8 @@ _LIST_HEADERS: Final = frozenset(("accept", "content-encoding", "expect"))
 
 _PIPELINED_MAX: Final = 256
 """Requests in one block of bytes; the next one is refused, and the connection closed."""
+_LINE_BYTES: Final = 64
+"""Of a request line besides its target, and blank lines."""
 _PIECE_BYTES_MIN: Final = 512
 """Smaller pieces of a body are gathered: each alone would cost more than its bytes."""
 
@@ -223,7 +225,7 @@ class RequestReader:
         assert request is not None
         limits = self._limits
         if not request.method:
-            if self.message_bytes > limits.header_bytes + limits.target_bytes:
+            if self.message_bytes > limits.header_bytes + limits.target_bytes + _LINE_BYTES:
                 return RequestError("headers_too_large", f"the head exceeds {limits.header_bytes} bytes")
         elif request.body_size != self._seen_bytes:
             self._seen_bytes = request.body_size
