@@ -39,6 +39,7 @@ bench: $(VENV)/dev  ## the published figures, rivals in the same run
 
 docs: $(VENV)/dev  ## the pages that are generated from code
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.config.reference
+	PYTHONPATH=src $(BIN)/python -m open_autoglm.cli.reference
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.dialects.reference
 
 install: $(VENV)/dev  ## this checkout as an editable package, with the command `autoglm`

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -23,6 +25,7 @@ class ScriptedUpstream:
     Attributes:
         url: its address, up to `/v1`.
         stream: what a streamed chat completion answers, as server-sent events.
+        pause_s: before each piece of a stream.
         asked: bodies of the requests so far.
     """
 
@@ -30,6 +33,7 @@ class ScriptedUpstream:
         self.token = token
         self.models = tuple(models)
         self.stream = sse("你好", "，世界", done=True)
+        self.pause_s = 0.0
         self.asked: list[dict[str, Any]] = []
         upstream = self
 
@@ -48,7 +52,8 @@ class ScriptedUpstream:
                 if not self._let_in():
                     return
                 if body.get("stream"):
-                    self._stream(upstream.stream)
+                    with contextlib.suppress(ConnectionError):
+                        self._stream(upstream.stream)
                     return
                 choice = {"index": 0, "message": {"role": "assistant", "content": "你好"}, "finish_reason": "stop"}
                 usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
@@ -77,6 +82,7 @@ class ScriptedUpstream:
                 self.end_headers()
                 for start in range(0, len(events), PIECE_BYTES):
                     piece = events[start : start + PIECE_BYTES]
+                    time.sleep(upstream.pause_s)
                     self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
                 self.wfile.write(b"0\r\n\r\n")
 

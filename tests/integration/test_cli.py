@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from tests.integration.scripted_upstream import ScriptedUpstream, sse
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +88,7 @@ def serving(folder: Path, config: dict[str, object], *words: str) -> Iterator[Ru
     assert process.stderr is not None
     try:
         lines = read_until(process, "state")
-        url, admin = re.findall(r"on (http://[\d.]+:\d+)", "".join(lines))
+        url, admin = re.findall(r"on (https?://[\d.]+:\d+)", "".join(lines))
         yield Running(process, url, admin, "".join(lines), folder)
         process.send_signal(signal.SIGTERM)
         assert process.wait(START_S) == 0
@@ -215,6 +216,22 @@ class TestChat:
         assert code == 0
         assert "chat" in shown.splitlines()[0]
 
+    def test_ctrl_c_stops_an_answer_only(
+        self, running: Running, upstream: ScriptedUpstream
+    ) -> None:
+        whole = upstream.stream
+        upstream.stream, upstream.pause_s = sse(*["more "] * 1000, done=True), 0.01
+        try:
+            shown, code = in_terminal(
+                [*PROGRAM, "chat", "--server", running.url],
+                environment(MCP_API_KEY=API_KEY, TERM="xterm"),
+                [("> ", "go on\n"), ("more more", "\x03"), ("(stopped)", ""), ("> ", "/quit\n")],
+            )
+        finally:
+            upstream.stream, upstream.pause_s = whole, 0.0
+        assert code == 0
+        assert shown.count("more") < 1000
+
     def test_ctrl_c_at_the_prompt(self, running: Running) -> None:
         shown, code = in_terminal(
             [*PROGRAM, "chat", "--server", running.url],
@@ -291,6 +308,29 @@ class TestQueries:
         assert done.returncode == 0
         assert "The knee:" in done.stdout
         assert "<- knee" in done.stdout
+
+
+class TestTls:
+    def test_a_private_authority_is_named_with_ca(self, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+        config: dict[str, object] = {
+            "models": [{"name": "chat", "endpoint": upstream.url}],
+            "tls": {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")},
+        }
+        with serving(tmp_path, config) as server:
+            assert server.url.startswith("https://")
+            done = cli("chat", "--server", server.url, "--ca", str(tmp_path / "ca.pem"), "hi")
+            assert (done.returncode, done.stdout) == (0, "你好，世界\n")
+            done = cli("chat", "--server", server.url, "hi")
+            assert done.returncode == 1
+            assert "--ca" in done.stderr
+            words = ("--seconds", "0.3", "--max-concurrency", "1", "--ca", str(tmp_path / "ca.pem"))
+            done = cli("bench", "--server", server.url, *words, "--json")
+            assert json.loads(done.stdout)["steps"][0]["good"] > 0
 
 
 class TestConfig:

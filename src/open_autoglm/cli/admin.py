@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from open_autoglm.cli.arguments import wait_s
 from open_autoglm.cli.failure import CommandFailed
 from open_autoglm.cli.http_call import Address, Answer, Target, call, error_message, parse_address
 from open_autoglm.cli.keys import key_from, key_path, read_key
@@ -43,7 +44,7 @@ def add_admin_options(parser: ArgumentParser, *, json: bool = True) -> None:
         help="file with its admin key; default: MCP_ADMIN_KEY, else DATA_DIR/admin.key",
     )
     found.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=10.0, help="longest wait, default %(default)g"
+        "--timeout", metavar="SECONDS", type=wait_s, default=10.0, help="longest wait, default %(default)g"
     )
     if json:
         parser.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -43,7 +43,7 @@ def _field(label: str, value: object, depth: int) -> Iterator[str]:
 
 def _scalar(value: object) -> str:
     match value:
-        case None:
+        case None | "":
             return "-"
         case bool():
             return "yes" if value else "no"

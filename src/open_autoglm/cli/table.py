@@ -15,16 +15,25 @@ from open_autoglm.telemetry.redact import clean
 _GAP = "  "
 
 
-def print_table(terminal: Terminal, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(
+    terminal: Terminal, head: Sequence[str], rows: Sequence[Sequence[object]], *, whole: Sequence[str] = ()
+) -> None:
     """Print rows under a head. Numbers stand at the right of their column; a missing value is `-`.
 
     On a terminal the longest column that is text is cut until lines fit; a pipe gets everything.
+
+    Args:
+        terminal: where.
+        head: a title for each column.
+        rows: as many values in each as there are titles.
+        whole: titles of columns that are never cut, since their values are there to be copied.
     """
     texts = [[_text(cell) for cell in row] for row in rows]
     right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(head))]
     widths = [max([cells(name)] + [cells(row[i]) for row in texts]) for i, name in enumerate(head)]
     if terminal.out.isatty():
-        _narrow(widths, right, terminal.width)
+        excess = sum(widths) + len(_GAP) * (len(widths) - 1) - terminal.width
+        _narrow(widths, [i for i, name in enumerate(head) if not right[i] and name not in whole], excess)
     terminal.line(terminal.styled(_line(head, widths, right), "bold"))
     for row in texts:
         terminal.line(_line(row, widths, right))
@@ -37,12 +46,10 @@ def cells(text: str) -> int:
     return sum(_cell(character) for character in text)
 
 
-def _narrow(widths: list[int], right: Sequence[bool], width: int) -> None:
-    """Take columns from the widest text columns until a line fits, but leave each at least eight."""
-    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-    text_columns = [i for i, is_number in enumerate(right) if not is_number]
-    while excess > 0 and text_columns:
-        widest = max(text_columns, key=lambda i: widths[i])
+def _narrow(widths: list[int], may_be_cut: Sequence[int], excess: int) -> None:
+    """Make the widest of the columns that may be cut narrower until nothing is in excess; leave each at least eight."""
+    while excess > 0 and may_be_cut:
+        widest = max(may_be_cut, key=lambda i: widths[i])
         if widths[widest] <= 8:
             return
         widths[widest] -= 1

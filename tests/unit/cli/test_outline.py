@@ -9,7 +9,7 @@ def test_maps_lists_and_values() -> None:
     value = {"ready": True, "reason": "", "n": None, "rate": 1.5, "models": [{"name": "a"}, "b"], "none": []}
     assert list(outline(value)) == [
         "ready: yes",
-        "reason: ",
+        "reason: -",
         "n: -",
         "rate: 1.5",
         "models:",

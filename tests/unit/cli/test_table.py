@@ -38,6 +38,12 @@ def test_a_screen_cuts_the_longest_column_and_a_pipe_nothing() -> None:
     assert "x" * 200 in lines_of(pipe)[1]
 
 
+def test_columns_that_are_there_to_be_copied_are_never_cut() -> None:
+    terminal = screen(width=30)
+    print_table(terminal, ("id", "text"), [["i" * 40, "x" * 40]], whole=("id",))
+    assert lines_of(terminal)[1] == "i" * 40 + "  " + "x" * 7 + "…"
+
+
 def test_a_screen_too_narrow_for_anything_is_no_endless_loop() -> None:
     terminal = screen(width=3)
     print_table(terminal, ("name", "n"), [["x" * 50, 1]])

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from open_autoglm.cli.arguments import count, wait_s
 from open_autoglm.cli.conversation import model_names
 from open_autoglm.cli.data import add_data_options, find_data
 from open_autoglm.cli.failure import DONE, FAILED, WRONG_USAGE, CommandFailed
@@ -34,17 +35,21 @@ def configure(parser: ArgumentParser) -> None:
         "--prompt", metavar="TEXT", default="What is 274 + 658?", help="what is asked, default %(default)r"
     )
     parser.add_argument(
-        "--max-tokens", metavar="COUNT", type=int, default=64, help="longest answer, default %(default)s"
+        "--max-tokens", metavar="COUNT", type=count, default=64, help="longest answer, default %(default)s"
     )
     parser.add_argument("--stream", action="store_true", help="ask for streams; then `first` is the first token")
     parser.add_argument(
         "--seconds", metavar="SECONDS", type=float, default=3.0, help="of each step, default %(default)g"
     )
     parser.add_argument(
-        "--max-concurrency", metavar="COUNT", type=int, default=64, help="most connections at once, default %(default)s"
+        "--max-concurrency",
+        metavar="COUNT",
+        type=count,
+        default=64,
+        help="most connections, default %(default)s",
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=60.0, help="for one answer, default %(default)g"
+        "--timeout", metavar="SECONDS", type=wait_s, default=60.0, help="for one answer, default %(default)g"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     add_data_options(parser)
@@ -141,8 +146,9 @@ def _report(steps: list[Step], model: str, arguments: Namespace, terminal: Termi
     for line in draw(steps, knee, terminal.width):
         terminal.line(line)
     terminal.line()
+    connections = f"{knee.concurrency} connection{'s' if knee.concurrency != 1 else ''}"
     terminal.line(
-        f"The knee: {knee.concurrency} connections, {knee.rate:.1f} answers per second, {knee.p50_ms:.1f} ms at the "
+        f"The knee: {connections}, {knee.rate:.1f} answers per second, {knee.p50_ms:.1f} ms at the "
         f"median; the fewest connections that reach {KNEE_SHARE:.0%} of the highest rate."
     )
     terminal.line(
@@ -156,10 +162,10 @@ def warnings_of(steps: list[Step]) -> list[str]:
     warnings = []
     failures: dict[str, int] = {}
     for step in steps:
-        for name, count in step.failures.items():
-            failures[name] = failures.get(name, 0) + count
+        for name, times in step.failures.items():
+            failures[name] = failures.get(name, 0) + times
     if failures:
-        told = ", ".join(f"{count} times {name}" for name, count in sorted(failures.items(), key=lambda each: -each[1]))
+        told = ", ".join(f"{times} times {name}" for name, times in sorted(failures.items(), key=lambda each: -each[1]))
         warnings.append(f"questions that failed: {told}")
     if "status 429" in failures:
         warnings.append(

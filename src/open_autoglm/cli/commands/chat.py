@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
+from open_autoglm.cli.arguments import count, wait_s
 from open_autoglm.cli.conversation import Conversation, model_names
 from open_autoglm.cli.data import add_data_options, find_data
 from open_autoglm.cli.failure import DONE, FAILED, CommandFailed
@@ -23,13 +24,13 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", metavar="NUMBER", type=float, help="0 for the likeliest answer; default: the server's"
     )
-    parser.add_argument("--max-tokens", metavar="COUNT", type=int, help="longest answer; default: the server's")
+    parser.add_argument("--max-tokens", metavar="COUNT", type=count, help="longest answer; default: the server's")
     parser.add_argument(
         "--no-reasoning", action="store_true", help="do not show what the model thinks before it answers"
     )
     parser.add_argument("--no-history", action="store_true", help="ask each question on its own")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=120.0, help="longest silence, default %(default)g"
+        "--timeout", metavar="SECONDS", type=wait_s, default=120.0, help="longest silence, default %(default)g"
     )
     add_data_options(parser)
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from open_autoglm import clock
+from open_autoglm.cli.arguments import port_number
 from open_autoglm.cli.chat_stream import Failed, Finished, Piece, stream_chat
-from open_autoglm.cli.commands.serve import admin_url, data_url, port_number, print_models
+from open_autoglm.cli.commands.serve import admin_url, data_url, print_models
 from open_autoglm.cli.conversation import show
 from open_autoglm.cli.curl_line import curl_line
 from open_autoglm.cli.failure import DONE, FAILED, CommandFailed
@@ -88,6 +89,7 @@ def configuration(models: list[str], key: Secret, folder: str) -> str:
             "server": {"host": "127.0.0.1", "data_dir": folder},
             "models": [{"name": name, "endpoint": f"embedded:{name}"} for name in models],
             "auth": {"enabled": True, "api_keys": [{"name": "demo", "key": key.reveal()}]},
+            "limits": {"requests_per_second": 0},  # so that `autoglm bench` finds the models' limit and not the key's
             "logging": {"file": f"{folder}/server.log"},
         }
     )

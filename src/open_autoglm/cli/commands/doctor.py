@@ -66,17 +66,14 @@ def _check_configured(path: str | None, terminal: Terminal) -> list[Finding]:
 
 
 def _configuration(loaded: Loaded) -> list[Finding]:
-    config = loaded.config
-    findings = [ok("configuration", f"{loaded.source}: {len(config.models)} endpoints")]
-    if not config.models:
-        findings = [
-            warn(
-                "configuration",
-                f"{loaded.source}: no model",
-                "name models in a file, or set OPENAI_API_KEY or OLLAMA_HOST",
-            )
-        ]
-    return findings + [warn("configuration", warning, "see docs/configuration.md") for warning in loaded.warnings]
+    count = len(loaded.config.models)
+    findings = [ok("configuration", f"{loaded.source}: {count} endpoint{'s' if count != 1 else ''}")]
+    warnings = loaded.warnings
+    if not count:
+        advice = "name models in a file, or set OPENAI_API_KEY or OLLAMA_HOST"
+        findings = [warn("configuration", f"{loaded.source}: no model, so the server is not ready", advice)]
+        warnings = [warning for warning in warnings if not warning.startswith("`models`:")]
+    return findings + [warn("configuration", warning, "see docs/configuration.md") for warning in warnings]
 
 
 def check_machine(config: ServerConfig) -> list[Finding]:

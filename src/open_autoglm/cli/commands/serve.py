@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from open_autoglm.cli.arguments import port_number
 from open_autoglm.cli.table import print_table
 from open_autoglm.cli.terminal import Terminal
 
@@ -42,17 +43,6 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     return serve(options, lambda started: announce(started, terminal))
 
 
-def port_number(text: str) -> int:
-    """Read a port, 0 to 65535.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    if text.isascii() and text.isdigit() and int(text) <= 65535:
-        return int(text)
-    raise ArgumentTypeError(f"{text!r} is no port; write a number from 0 to 65535")
-
-
 def announce(started: Started, terminal: Terminal) -> None:
     """Print where a server listens and what it serves."""
     terminal.line(f"listening on {terminal.styled(data_url(started), 'bold')}")
@@ -63,8 +53,6 @@ def announce(started: Started, terminal: Terminal) -> None:
     if started.models:
         terminal.line()
         print_models(started, terminal)
-    else:
-        terminal.warn("no model is configured; requests get 404 until the configuration names one")
     terminal.out.flush()
 
 

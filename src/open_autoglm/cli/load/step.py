@@ -15,7 +15,7 @@ from open_autoglm import clock
 from open_autoglm.cli.load.connection import Connection, Question, Sample
 
 FAILURE_PAUSE_S = 0.05
-"""After a question that had no answer, so that a server that is down is not asked a hundred thousand times."""
+"""After a question that was not answered well, so that a server that refuses is not asked a hundred thousand times."""
 
 WARM_UP = 0.2
 """Share of a step that is not counted."""
@@ -74,7 +74,7 @@ async def run_step(question: Question, concurrency: int, seconds: float, timeout
             sample = await connection.ask()
             if measured_s <= sample.end_s <= end_s:
                 samples.append(sample)
-            if sample.failure:
+            if not sample.good:
                 await asyncio.sleep(FAILURE_PAUSE_S)
         await connection.close()
 
