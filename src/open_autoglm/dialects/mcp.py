@@ -240,10 +240,11 @@ def _prompt(payload: _Payload) -> tuple[str, Raw]:
         raise RequestError("invalid_request", f"send one of data_chunk, prompt and messages; the payload has {said}")
     name, value = given[0]
     check_bulk(name, bytes(value))
+    opener, form = (b"[", "list of messages") if name == "messages" else (b'"', "text")
+    if bytes(value)[:1] != opener:
+        raise RequestError("invalid_request", f"{name} must be a {form}", param=name)
     if name == "messages":
         check_count(name, len(decode(_raws, value)), MESSAGES_MAX)
-    elif bytes(value)[:1] != b'"':
-        raise RequestError("invalid_request", f"{name} must be a text", param=name)
     return name, value
 
 

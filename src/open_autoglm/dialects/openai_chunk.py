@@ -66,6 +66,7 @@ class Answer(Struct, gc=False):
 
 CHUNKS: Final = msgspec.json.Decoder(Chunk)
 ANSWERS: Final = msgspec.json.Decoder(Answer)
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ANY: Final = msgspec.json.Decoder()
 
 
@@ -81,8 +82,16 @@ def error_in(data: bytes, named: Any) -> Any:
     """
     if named:
         return named
-    value = _ANY.decode(data)
+    value = plain_value(data)
     return value if isinstance(value, dict) and value.get("object") == "error" else None
+
+
+def plain_value(data: bytes) -> Any:
+    """JSON as plain values; None when it cannot be read, which is more than a typed reading looks at."""
+    try:
+        return _ANY.decode(data)
+    except _UNREADABLE:
+        return None
 
 
 class NotAnAnswer(Exception):
@@ -98,7 +107,7 @@ def read_chunk(data: bytes) -> Chunk:
     _check_utf8(data)
     try:
         return CHUNKS.decode(data)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         return _lenient(data, Chunk, "delta", error)
 
 
@@ -111,7 +120,7 @@ def read_answer(body: bytes) -> Answer:
     _check_utf8(body)
     try:
         return ANSWERS.decode(body)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         return _lenient(body, Answer, "message", error)
 
 
@@ -134,7 +143,7 @@ def _lenient(data: bytes, kind: type[Read], inner: str, cause: Exception) -> Rea
             if isinstance(message.get("content"), list):
                 message["content"] = "".join(_text_of(part) for part in message["content"])
         return msgspec.convert(value, kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+    except (*_UNREADABLE, LookupError, TypeError, AttributeError) as error:
         raise NotAnAnswer("JSON of an unknown form") from error
 
 

@@ -15,6 +15,7 @@ from open_autoglm.dialects.openai_chunk import (
     NotAnAnswer,
     UsageFigures,
     error_in,
+    plain_value,
     read_answer,
     read_chunk,
 )
@@ -110,7 +111,7 @@ class OpenAIReading:
             self._fail(Refusal("malformed", f"the stream holds {error}"))
             return None
         if chunk.error or name == b"error":
-            self._fail(classify_in_band(chunk.error or msgspec.json.decode(data)))
+            self._fail(classify_in_band(chunk.error or plain_value(data)))
             return None
         if chunk.choices is None and chunk.usage is None:
             told = error_in(data, None)
@@ -118,11 +119,13 @@ class OpenAIReading:
             self._fail(classify_in_band(told) if told else nothing)
             return None
         self._absorb(chunk)
-        return chunk if self.failure is None else None
+        return None if self._over else chunk
 
     def _absorb(self, chunk: Chunk) -> None:
         """Note what a chunk says."""
         for choice in chunk.choices or ():
+            if choice.index and not self._note_index(choice.index):
+                return
             delta = choice.delta
             if delta is not None:
                 text = delta.content
@@ -135,8 +138,6 @@ class OpenAIReading:
             if text:
                 self.delivered_chars += len(text)
                 self.stage = max(self.stage, self._text_stage)
-            if choice.index:
-                self._note_index(choice.index)
             if choice.finish_reason:
                 self._note_finish(choice.index, choice.finish_reason)
         if chunk.usage is not None:
@@ -145,15 +146,15 @@ class OpenAIReading:
             self._heads += 1
             self.stage = 2 if self._heads > _HEADS_MAX else 1
 
-    def _note_index(self, index: int) -> None:
-        if 0 <= index <= _INDEX_MAX:
+    def _note_index(self, index: int) -> bool:
+        """Note that a choice exists; False when that cannot be."""
+        if 0 < index <= _INDEX_MAX:
             self._seen |= 1 << index
-        elif self.stage < 4:
-            self._fail(Refusal("malformed", "the stream holds a choice with an impossible index"))
+            return True
+        self._fail(Refusal("malformed", "the stream holds a choice with an impossible index"))
+        return False
 
     def _note_finish(self, index: int, reason: str) -> None:
-        if not 0 <= index <= _INDEX_MAX:
-            return
         self._finished |= 1 << index
         if not self.finish_reason or index == 0:
             self.finish_reason = reason

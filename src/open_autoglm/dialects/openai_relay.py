@@ -76,7 +76,7 @@ class OpenAIRelay(OpenAIReading):
                         self.delivered_chars += len(delta.content)
                         return payload
                     self._absorb(chunk)
-                    return payload if self.failure is None else b""
+                    return self._close_early() if self._over else payload
             else:
                 out = self._feed_burst(payload)
                 if out is not None:
@@ -140,7 +140,7 @@ class OpenAIRelay(OpenAIReading):
         taken = self._absorb_burst(chunks)
         if taken < count:
             at = _event_start(payload, taken, count)
-            return payload[:at] + self._feed_carefully(payload[at:])
+            return payload[:at] + (self._close_early() if self._over else self._feed_carefully(payload[at:]))
         if not done:
             self._last = payload
             return payload
@@ -171,7 +171,7 @@ class OpenAIRelay(OpenAIReading):
             self._note_text(characters)
             characters = 0
             self._absorb(chunk)
-            if self.failure is not None:
+            if self._over:
                 break
             taken += 1
         self._note_text(characters)
@@ -183,10 +183,7 @@ class OpenAIRelay(OpenAIReading):
             self.stage = max(self.stage, self._text_stage)
 
     def _feed_carefully(self, payload: bytes) -> bytes:
-        if self._over:
-            return b""
         out = self._pass_on(self._cut_events(payload))
-        self._check_reader()
         self._busy = self._reader is not None and not self._reader.idle
         return out
 
@@ -202,9 +199,14 @@ class OpenAIRelay(OpenAIReading):
             # A line feed between the data lines of an event can only be white space of its JSON.
             self._last = b"data: " + data.replace(b"\n", b" ") + b"\n\n"
             out.append(self._last)
-        if self._over and self.failure is None:
-            out.append(DONE)
+        self._check_reader()
+        if self._over:
+            out.append(self._close_early())
         return b"".join(out)
+
+    def _close_early(self) -> bytes:
+        """What ends the client's stream when reading stopped: its answer may be whole all the same."""
+        return DONE if self.failure is None else b""
 
 
 def _event_start(payload: bytes, number: int, count: int) -> int:
