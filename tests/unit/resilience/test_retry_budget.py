@@ -49,5 +49,9 @@ def test_a_hedge_costs_a_token_and_a_refused_one_does_not() -> None:
 
 
 def test_an_end_too_many_is_a_defect() -> None:
+    budget = RetryBudget()
+    assert budget.begin(1)
+    budget.end()
+    assert budget.active == 0
     with pytest.raises(AssertionError):
-        RetryBudget().end()
+        budget.end()

@@ -185,6 +185,15 @@ def test_power_of_two_shares_idle_draws_by_weight() -> None:
     assert fits(shares, [3.0, 1.0]), shares
 
 
+def test_power_of_two_compares_loads_per_weight() -> None:
+    pool = endpoints(4.0, 1.0)
+    pool[0].in_flight, pool[1].reported_load = 6, 2.0
+    assert counts(PowerOfTwo(random.Random(8)).pick, pool, 20) == [20, 0]
+    assert counts(PowerOfTwo(random.Random(8)).pick, pool[::-1], 20) == [0, 20]
+    pool[0].in_flight = 9
+    assert counts(PowerOfTwo(random.Random(8)).pick, pool, 20) == [0, 20]
+
+
 def test_power_of_two_keeps_the_fullest_queue_short() -> None:
     rng = random.Random(9)
     pool = endpoints(*[1.0] * 50)
@@ -239,6 +248,20 @@ def test_cost_takes_the_cheapest_and_then_the_emptiest() -> None:
     pool[1].in_flight = 3
     assert counts(balancer.pick, pool, 100) == [0, 0, 100]
     assert balancer.pick(pool[:1], 0.0, 0) is pool[0]
+
+
+def test_cost_takes_the_cheapest_however_busy_it_is() -> None:
+    pool = [Endpoint("cheap", ScriptedGate(), price_in=1.0), Endpoint("dear", ScriptedGate(), price_in=2.0)]
+    pool[0].in_flight = 50
+    assert counts(Cost(random.Random(1)).pick, pool, 20) == [20, 0]
+
+
+def test_cost_shares_among_the_cheapest_by_weight() -> None:
+    pool = endpoints(3.0, 1.0)
+    balancer = Cost(random.Random(1))
+    assert counts(balancer.pick, pool, 100) == [75, 25]
+    pool[0].in_flight, pool[1].in_flight = 5, 2
+    assert counts(balancer.pick, pool, 20) == [20, 0]
 
 
 def test_cost_counts_three_tokens_in_for_one_out() -> None:
