@@ -9,6 +9,7 @@ from __future__ import annotations
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
 from open_autoglm.dialects.face import passes
+from open_autoglm.dialects.openai_relay import OpenAIRelay
 from open_autoglm.dialects.refusal import Refusal
 from open_autoglm.dialects.relay import Relay, open_relay
 from open_autoglm.dialects.splice import splice_request
@@ -20,6 +21,7 @@ from open_autoglm.resilience.backoff import parse_retry_after
 from open_autoglm.secret import Secret
 from open_autoglm.transport.http_client import Headers, HttpPool, Loss, Transfer
 
+FACE_NAMES = ("chat", "completions", "embeddings", "mcp")
 _ERROR_BYTES_MAX = 64 * 1024
 """Of an upstream's error body; the rest is not worth reading."""
 
@@ -53,6 +55,7 @@ class HttpBackend:
         self.pool = pool
         self.limits = limits
         self.stream_usage = stream_usage
+        self._same = frozenset(name for name in FACE_NAMES if passes(name, dialect.name))
         authorization = f"authorization: Bearer {token.reveal()}\r\n" if token is not None else ""
         self._heads = {
             kind: (
@@ -69,24 +72,27 @@ class HttpBackend:
         face, view = call.face, call.view
         model = target.upstream_model or call.model
         try:
-            request = None
-            if passes(face.name, self.dialect_name):
-                body = splice_request(call.body, view, model, self.stream_usage)
+            relay: Relay
+            if face.name in self._same:
+                body = call.body
+                if model != view.model or view.stream:
+                    body = splice_request(body, view, model, self.stream_usage)
+                relay = OpenAIRelay(
+                    face.kind, choices=view.choices, structured=view.structured, drop_usage=not view.include_usage
+                )
             else:
                 request = face.infer(call.body, view)
                 body = self.dialect.encode(request, model)
-            relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s, request=request)
+                relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s, request)
         except AutoGLMError as error:
             call.exchange.failed(attempt, "refused", error.message, clock.monotonic(), error)
             return
-        remaining_ms = int((call.deadline_s - attempt.started_s) * 1000)
         head = (
             f"{self._heads[face.kind]}content-length: {len(body)}\r\nx-request-id: {call.request_id}\r\n"
             f"traceparent: 00-{call.trace_id}-{attempt.number + 1:016x}-01\r\nx-mcp-attempt: {attempt.number}\r\n"
-            f"x-request-timeout-ms: {remaining_ms}\r\n\r\n"
+            f"x-request-timeout-ms: {(call.deadline_s - attempt.started_s) * 1000:.0f}\r\n\r\n"
         ).encode("latin-1")
-        answer = HttpAnswer(self, attempt, call, relay)
-        attempt.handle = answer
+        attempt.handle = answer = HttpAnswer(self, attempt, call, relay)
         answer.transfer = self.pool.send(head, body, answer)
 
     def sweep(self, now_s: float) -> None:
@@ -122,6 +128,7 @@ class HttpAnswer:
         "_retry_after",
         "_size",
         "_status",
+        "_stream",
         "transfer",
     )
 
@@ -130,9 +137,9 @@ class HttpAnswer:
         self._attempt = attempt
         self._call = call
         self._relay = relay
+        self._stream = call.view.stream
         self._body: bytes | list[bytes] = b""
-        self._size = 0
-        self._status = 0
+        self._size = self._status = 0
         self._content_type = ""
         self._retry_after: str | None = None
         self._over = False
@@ -176,15 +183,18 @@ class HttpAnswer:
         if self._over:
             return
         self._size += len(data)
-        if self._status != 200:
-            if self._size <= _ERROR_BYTES_MAX:
-                self._keep(data)
-        elif self._call.view.stream:
+        if self._status == 200 and self._stream:
             self._relay_stream(data)
-        elif self._size > self._backend.limits.response_bytes:
+        elif self._size <= (self._backend.limits.response_bytes if self._status == 200 else _ERROR_BYTES_MAX):
+            body = self._body
+            if not body:
+                self._body = data
+            elif type(body) is list:
+                body.append(data)
+            else:
+                self._body = [body, data]
+        elif self._status == 200:
             self._fail("malformed", f"the answer exceeds {self._backend.limits.response_bytes} bytes")
-        else:
-            self._keep(data)
 
     def on_end(self) -> None:
         if self._over:
@@ -193,20 +203,17 @@ class HttpAnswer:
             self._refuse()
             return
         relay = self._relay
-        attempt = self._attempt
-        if self._call.view.stream:
-            payload = relay.end()
-        else:
-            payload = relay.whole(self._whole_body(), self._content_type)
+        payload = relay.end() if self._stream else relay.whole(self._whole_body(), self._content_type)
         if relay.failure is not None:
             self._fail_relay(relay.failure)
             return
         self._over = True
         self._note_usage()
-        if self._call.view.stream:
-            self._call.exchange.ended(attempt, payload, clock.monotonic())
+        exchange = self._call.exchange
+        if self._stream:
+            exchange.ended(self._attempt, payload, clock.monotonic())
         else:
-            self._call.exchange.whole(attempt, payload, clock.monotonic())
+            exchange.whole(self._attempt, payload, clock.monotonic())
 
     def on_lost(self, loss: Loss, detail: str) -> None:
         if self._over:
@@ -253,14 +260,6 @@ class HttpAnswer:
         record.completion_tokens = relay.completion_tokens
         record.delivered_chars = relay.delivered_chars
 
-    def _keep(self, data: bytes) -> None:
-        if not self._body:
-            self._body = data
-        elif isinstance(self._body, bytes):
-            self._body = [self._body, data]
-        else:
-            self._body.append(data)
-
     def _whole_body(self) -> bytes:
         body = self._body
-        return body if isinstance(body, bytes) else b"".join(body)
+        return b"".join(body) if type(body) is list else body  # type: ignore[return-value]

@@ -55,7 +55,16 @@ class Attempt(AttemptRecord):
     __slots__ = ("handle", "leg", "permit", "target")
 
     def __init__(self, target: Endpoint, leg: Leg, permit: int, number: int, now_s: float) -> None:
-        super().__init__(target.name, leg.group.name, number, leg.reason, now_s)
+        # The fields of the record are set here and not by its own constructor: this runs for every request.
+        self.endpoint = target.name
+        self.group = leg.group.name
+        self.number = number
+        self.reason = leg.reason
+        self.started_s = now_s
+        self.sent_s = self.head_s = self.first_s = self.ended_s = 0.0
+        self.status = 0
+        self.outcome = self.detail = ""
+        self.reused = False
         self.target: Endpoint | None = target
         self.leg = leg
         self.permit = permit
@@ -168,6 +177,13 @@ class Exchange:
 
     def start(self, now_s: float) -> None:
         """Begin the first attempt."""
+        leg = self._plan.legs[0]
+        if self._deadline_s - now_s >= _REMAINING_MIN_S:
+            group = leg.group
+            target = group.acquire(now_s, self._affinity)
+            if target is not None:
+                self._open(target, leg, now_s, group.permit)
+                return
         self._next(now_s)
 
     def content(self, attempt: Attempt, payload: bytes, stage: int, now_s: float) -> None:
@@ -386,13 +402,12 @@ class Exchange:
         target.in_flight -= 1
         if self._borrowed is not None:
             self._repay()
-        verdict = RULES[outcome].verdict
-        if verdict == "success":
+        if outcome == "ok":
             first_token_s = attempt.first_s - attempt.started_s
             target.observe_latency(now_s, first_token_s)
             target.gate.success(attempt.permit, now_s, first_token_s)
             attempt.leg.budget.success()
-        elif verdict == "failure":
+        elif RULES[outcome].verdict == "failure":
             target.gate.failure(attempt.permit, now_s)
         else:
             target.gate.release(attempt.permit, now_s)

@@ -4,6 +4,8 @@ The request path fills these in as it goes; whoever reads them does so after `en
 monotonic seconds, 0.0 until the thing has happened.
 """
 
+from msgspec import Struct
+
 
 class AttemptRecord:
     """One try at one endpoint.
@@ -52,7 +54,7 @@ class AttemptRecord:
         self.reused = False
 
 
-class RequestRecord:
+class RequestRecord(Struct, gc=False):
     """One client request.
 
     Attributes:
@@ -75,57 +77,28 @@ class RequestRecord:
         attempts: in order.
     """
 
-    __slots__ = (
-        "admitted_s",
-        "attempts",
-        "bytes_in",
-        "bytes_out",
-        "client",
-        "code",
-        "completion_tokens",
-        "delivered_chars",
-        "ended_s",
-        "finish_reason",
-        "first_s",
-        "key",
-        "message",
-        "model",
-        "prompt_tokens",
-        "read_s",
-        "received_s",
-        "received_wall_s",
-        "request_id",
-        "revision",
-        "route",
-        "served_by",
-        "status",
-        "stream",
-        "trace_id",
-    )
-
-    def __init__(self, route: str, received_s: float, revision: int) -> None:
-        self.request_id = ""
-        self.trace_id = ""
-        self.route = route
-        self.model = ""
-        self.served_by = ""
-        self.key = ""
-        self.client = ""
-        self.stream = False
-        self.received_wall_s = 0.0
-        self.received_s = received_s
-        self.admitted_s = 0.0
-        self.read_s = 0.0
-        self.first_s = 0.0
-        self.ended_s = 0.0
-        self.status = 0
-        self.code = ""
-        self.message = ""
-        self.finish_reason = ""
-        self.prompt_tokens = -1
-        self.completion_tokens = -1
-        self.delivered_chars = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.revision = revision
-        self.attempts: list[AttemptRecord] = []
+    route: str
+    received_s: float
+    revision: int
+    request_id: str = ""
+    trace_id: str = ""
+    model: str = ""
+    served_by: str = ""
+    key: str = ""
+    client: str = ""
+    stream: bool = False
+    received_wall_s: float = 0.0
+    admitted_s: float = 0.0
+    read_s: float = 0.0
+    first_s: float = 0.0
+    ended_s: float = 0.0
+    status: int = 0
+    code: str = ""
+    message: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int = -1
+    completion_tokens: int = -1
+    delivered_chars: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    attempts: list[AttemptRecord] = []

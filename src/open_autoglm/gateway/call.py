@@ -7,6 +7,7 @@ place is freed, the figures are counted and the record is handed over.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend, Handle, ModelCall
@@ -64,18 +65,20 @@ class Call(ModelCall):
     def open(self, attempt: Attempt) -> None:
         target = attempt.target
         assert target is not None
-        backend = target.extra
         self._running = attempt
         if not self._watching:
             self._watching = True
-            self._gateway.watch(self)
-        self._open_backend(backend, attempt)
+            self._gateway.active.add(self)
+        backend: Backend = target.extra  # type: ignore[assignment]
+        backend.open(attempt, self)
+        if self._paused:
+            self.pause()
 
     def cancel(self, attempt: Attempt) -> None:
-        handle = attempt.handle
+        handle: Handle | None = attempt.handle  # type: ignore[assignment]
         attempt.handle = None
         if handle is not None:
-            self._handle(handle).cancel()
+            handle.cancel()
 
     def begin(self, attempt: Attempt, payload: bytes) -> None:
         request = self.request
@@ -88,10 +91,11 @@ class Call(ModelCall):
         self.request.connection.write(self.request, payload)
 
     def end(self, attempt: Attempt, payload: bytes) -> None:
-        self.record.bytes_out += len(payload)
-        self.record.served_by = attempt.group
+        record = self.record
+        record.bytes_out += len(payload)
+        record.served_by = attempt.group
         self.request.connection.end(self.request, payload)
-        self.settle(200, "", "")
+        self.settle(200, "", "", attempt.ended_s)
 
     def whole(self, attempt: Attempt, body: bytes) -> None:
         request = self.request
@@ -100,7 +104,7 @@ class Call(ModelCall):
         record.bytes_out = len(body)
         record.first_s = attempt.first_s
         request.connection.respond(request, 200, self._headers(attempt), body)
-        self.settle(200, "", "")
+        self.settle(200, "", "", attempt.ended_s)
 
     def fail(self, error: AutoGLMError) -> None:
         self.refuse(error)
@@ -141,24 +145,24 @@ class Call(ModelCall):
     def pause(self) -> None:
         """The client reads slowly."""
         self._paused = True
-        handle = self._running.handle if self._running is not None else None
+        handle: Handle | None = self._running.handle if self._running is not None else None  # type: ignore[assignment]
         if handle is not None:
-            self._handle(handle).pause()
+            handle.pause()
 
     def resume(self) -> None:
         """The client reads again."""
         self._paused = False
-        handle = self._running.handle if self._running is not None else None
+        handle: Handle | None = self._running.handle if self._running is not None else None  # type: ignore[assignment]
         if handle is not None:
-            self._handle(handle).resume()
+            handle.resume()
 
-    def settle(self, status: int, code: str, message: str) -> None:
+    def settle(self, status: int, code: str, message: str, now_s: float = 0.0) -> None:
         """Close the books; see the module."""
         if self._settled:
             return
         self._settled = True
         record = self.record
-        record.ended_s = clock.monotonic()
+        record.ended_s = now_s or clock.monotonic()
         record.status = status
         record.code = code
         record.message = message
@@ -173,8 +177,7 @@ class Call(ModelCall):
         self.request.call = None
         attempt = self._running
         if attempt is not None:
-            attempt.handle = None
-            self._running = None
+            attempt.handle = self._running = None
         self._gateway.account(record)
 
     def crashed(self, error: BaseException) -> None:
@@ -189,22 +192,20 @@ class Call(ModelCall):
 
     # Inside.
 
-    def _open_backend(self, backend: object, attempt: Attempt) -> None:
-        opened: Backend = backend  # type: ignore[assignment]
-        opened.open(attempt, self)
-        if self._paused and attempt.handle is not None:
-            self._handle(attempt.handle).pause()
-
-    @staticmethod
-    def _handle(handle: object) -> Handle:
-        return handle  # type: ignore[return-value]
-
     def _headers(self, attempt: Attempt) -> str:
         group = attempt.group
-        served = self.snapshot.model_headers.get(self.model if group == "*" else group, "other")
+        served = self.snapshot.model_headers.get(group) or quote(self.model)
+        record = self.record
+        limiter = self.principal.limiter
+        if limiter is None:
+            return (
+                f"x-request-id: {record.request_id}\r\nx-mcp-model: {served}\r\n"
+                f"x-mcp-attempts: {len(record.attempts)}\r\n"
+            )
         return (
-            f"x-request-id: {self.request_id}\r\nx-mcp-model: {served}\r\n"
-            f"x-mcp-attempts: {len(self.record.attempts)}\r\n{self._limit_headers()}"
+            f"x-request-id: {record.request_id}\r\nx-mcp-model: {served}\r\nx-mcp-attempts: {len(record.attempts)}\r\n"
+            f"x-ratelimit-limit-requests: {limiter.limit}\r\n"
+            f"x-ratelimit-remaining-requests: {limiter.remaining(record.received_s)}\r\n"
         )
 
     def _limit_headers(self) -> str:

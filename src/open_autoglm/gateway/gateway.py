@@ -24,7 +24,7 @@ from open_autoglm.gateway.answers import model_card, models_list
 from open_autoglm.gateway.call import Call
 from open_autoglm.gateway.snapshot import Route, Snapshot
 from open_autoglm.ids import IdSource
-from open_autoglm.security.keys import Principal
+from open_autoglm.security.keys import KeyRing, Principal
 from open_autoglm.transport.http_request import ServerRequest
 
 _log = logging.getLogger(__name__)
@@ -41,9 +41,6 @@ class Accounts(Protocol):
 
     def settle(self, record: RequestRecord) -> None:
         """Take a finished record. Must cost little and never raise."""
-
-    def started(self, model: str) -> None:
-        """A request for a model has begun."""
 
 
 class Gateway:
@@ -71,13 +68,12 @@ class Gateway:
         self.snapshot = snapshot
         self.plain_face = plain_face
         self.draining = False
-        self._accounts = accounts
         self.account = accounts.settle
         self._loop = loop
         self._ready = ready
         self._rng = rng
         self._ids = IdSource()
-        self._active: set[Call] = set()
+        self.active: set[Call] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -86,21 +82,26 @@ class Gateway:
 
     def on_head(self, request: ServerRequest) -> None:
         snapshot = self.snapshot
-        route = snapshot.routes.get(request.target)
-        record = RequestRecord("", request.received_s, snapshot.revision)
         headers = request.headers
+        connection = request.connection
+        route = snapshot.routes.get(request.target) or self._find_route(snapshot, request)
+        record = RequestRecord(route.pattern, request.received_s, snapshot.revision)
+        record.client = connection.peer or connection.address()
         given_id = headers.get("x-request-id")
         if given_id is not None and _REQUEST_ID.fullmatch(given_id):
             record.request_id = given_id.decode("ascii")
         else:
             record.request_id = self._ids.request_id()
-        if route is None:
-            route = self._find_route(snapshot, request)
-        record.route = route.pattern
-        call = Call(self, request, route, snapshot, record)
-        request.call = call
+        request.call = call = Call(self, request, route, snapshot, record)
         try:
-            self._admit(call, headers)
+            if route.scope != "public":
+                # A kept-alive connection that shows the same key again need not be looked up.
+                memo = connection.memo
+                if memo is not None and memo[0] is snapshot and memo[1] == headers.get("authorization"):
+                    call.principal = memo[2]
+                elif snapshot.keys is not None:
+                    call.principal = self._authenticate(snapshot.keys, snapshot, request)
+                self._admit(call)
         except AutoGLMError as error:
             call.refuse(error)
 
@@ -147,17 +148,10 @@ class Gateway:
 
     # Calls come back through these.
 
-    def watch(self, call: Call) -> None:
-        """Look after a call's deadlines."""
-        self._active.add(call)
-        if self.draining:
-            self._idle.clear()
-        self._accounts.started(call.model)
-
     def unwatch(self, call: Call) -> None:
         """A call is over."""
-        self._active.discard(call)
-        if self.draining and not self._active:
+        self.active.discard(call)
+        if self.draining and not self.active:
             self._idle.set()
 
     # The composition root calls these.
@@ -165,7 +159,7 @@ class Gateway:
     @property
     def in_flight(self) -> int:
         """Requests with an exchange."""
-        return len(self._active)
+        return len(self.active)
 
     def start(self) -> None:
         """Begin to look after deadlines."""
@@ -174,8 +168,8 @@ class Gateway:
     async def wait_idle(self, timeout_s: float) -> None:
         """Wait until no exchange runs, for `timeout_s` at most; from now on the server says that it drains."""
         self.draining = True
-        if self._active:
-            self._idle.clear()
+        self._idle.clear()
+        if self.active:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), timeout_s)
 
@@ -184,25 +178,18 @@ class Gateway:
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
             self._sweep_handle = None
-        for call in list(self._active):
+        for call in list(self.active):
             call.request.connection.abort()
 
     # Inside.
 
-    def _admit(self, call: Call, headers: dict[str, bytes]) -> None:
-        """Who, and how much: decided before the body is read."""
-        request, route = call.request, call.route
-        if route.scope == "public":
-            return
-        snapshot = call.snapshot
-        if snapshot.keys is not None:
-            call.principal = self._authenticate(snapshot, request, headers)
-        principal = call.principal
-        record = call.record
+    def _admit(self, call: Call) -> None:
+        """How much: decided before the body is read."""
+        request, route, principal, record = call.request, call.route, call.principal, call.record
         record.key = principal.name
-        if route is _NOT_FOUND:
-            raise RequestError("not_found", f"no such route: {request.target[:200].decode('latin-1')!r}")
         if request.method != route.method and (request.method, route.method) != (b"HEAD", b"GET"):
+            if route is _NOT_FOUND:
+                raise RequestError("not_found", f"no such route: {request.target[:200].decode('latin-1')!r}")
             raise RequestError("method_not_allowed", f"{route.pattern} takes {route.method.decode()} only")
         limiter = principal.limiter
         if limiter is not None:
@@ -214,81 +201,68 @@ class Gateway:
                     retry_after_s=wait_s,
                 )
         record.admitted_s = record.received_s
-        if headers.get("content-encoding", b"identity") != b"identity":
+        if "content-encoding" in request.headers and request.headers["content-encoding"] != b"identity":
             raise RequestError("invalid_request", "compressed bodies are not taken; send the body as it is")
 
-    def _authenticate(self, snapshot: Snapshot, request: ServerRequest, headers: dict[str, bytes]) -> Principal:
-        """Find whose key it is; a kept-alive connection that shows the same key again need not be looked up."""
-        shown = headers.get("authorization") or headers.get("x-api-key")
-        if shown is None:
-            raise RequestError("invalid_api_key", "no API key; send `Authorization: Bearer KEY` or `x-api-key: KEY`")
-        connection = request.connection
-        memo = connection.memo
-        if memo is not None and memo[0] is snapshot and memo[1] == shown:
-            found: Principal = memo[2]
-            return found
-        key = shown.decode("latin-1").strip()
-        if "authorization" in headers:
-            scheme, _, key = key.partition(" ")
+    def _authenticate(self, keys: KeyRing, snapshot: Snapshot, request: ServerRequest) -> Principal:
+        """Find whose key it is."""
+        headers = request.headers
+        shown = headers.get("authorization")
+        if shown is not None:
+            scheme, _, key = shown.decode("latin-1").strip().partition(" ")
             if scheme.lower() != "bearer":
                 raise RequestError("invalid_api_key", "this authorization scheme is not taken; send `Bearer KEY`")
-        assert snapshot.keys is not None
-        principal = snapshot.keys.find(key.strip())
+        elif "x-api-key" in headers:
+            key = headers["x-api-key"].decode("latin-1")
+        else:
+            raise RequestError("invalid_api_key", "no API key; send `Authorization: Bearer KEY` or `x-api-key: KEY`")
+        principal = keys.find(key.strip())
         if principal is None:
             raise RequestError("invalid_api_key", "this API key is not known here")
-        connection.memo = (snapshot, shown, principal)
+        if shown is not None:
+            request.connection.memo = (snapshot, shown, principal)
         return principal
 
     def _start(self, call: Call, face: Face) -> None:
         """Where: from the body's few fields to the first attempt."""
         request, record, snapshot = call.request, call.record, call.snapshot
         headers = request.headers
-        body = request.body
         record.bytes_in = request.body_size
-        view = face.read(body)
+        call.face = face
+        call.body = body = request.body
+        request.body = b""
+        call.view = view = face.read(body)
         if face.name == "mcp" and b"text/event-stream" in headers.get("accept", b""):
             view.stream = True
-        call.face, call.view, call.body = face, view, body
-        request.body = b""
         model = view.model or snapshot.default_model
         plan = snapshot.plan(model, call.principal) if model else None
-        record.model = model
-        record.stream = stream = bool(view.stream)
+        record.model = call.model = model
+        record.stream = stream = view.stream is True
         if plan is None:
             raise self._unknown_model(snapshot, call.principal, model)
         now_s = record.read_s = clock.monotonic()
-        wall_s = record.received_wall_s = clock.wall()
-        call.model = model
-        call.request_id = record.request_id
-        call.trace_id = record.trace_id = self._trace_id(headers, view.trace_id)
+        record.received_wall_s = wall_s = clock.wall()
         call.created_s = int(wall_s)
+        call.request_id = record.request_id
+        record.trace_id = call.trace_id = self._trace_id(headers)
         total_s = plan.total_s
-        asked = headers.get("x-request-timeout-ms")
-        if asked is not None:
-            total_s = min(total_s, _timeout_s(asked))
+        if "x-request-timeout-ms" in headers:
+            total_s = min(total_s, _timeout_s(headers["x-request-timeout-ms"]))
         if view.timeout_s is not None:
             total_s = min(total_s, view.timeout_s)
         call.deadline_s = deadline_s = record.received_s + total_s
         affinity = 0 if snapshot.affinity == "none" else affinity_of(snapshot.affinity, call, headers)
         call.exchange = exchange = Exchange(
-            plan,
-            call,
-            record,
-            deadline_s,
-            stream=stream,
-            affinity=affinity,
-            may_retry=not view.no_retry,
-            rng=self._rng,
+            plan, call, record, deadline_s, stream=stream, affinity=affinity, may_retry=not view.no_retry, rng=self._rng
         )
         exchange.start(now_s)
 
-    def _trace_id(self, headers: dict[str, bytes], given: str) -> str:
-        parent = headers.get("traceparent")
-        if parent is not None:
-            match = _TRACEPARENT.fullmatch(parent)
+    def _trace_id(self, headers: dict[str, bytes]) -> str:
+        """The caller's trace, or one of our own."""
+        if "traceparent" in headers:
+            match = _TRACEPARENT.fullmatch(headers["traceparent"])
             if match is not None:
                 return match[1].decode("ascii")
-        del given
         return self._ids.trace_id()
 
     def _unknown_model(self, snapshot: Snapshot, principal: Principal, model: str) -> AutoGLMError:
@@ -336,7 +310,7 @@ class Gateway:
 
     def _sweep(self) -> None:
         now_s = clock.monotonic()
-        due = [call for call in self._active if call.exchange.due_s <= now_s]
+        due = [call for call in self.active if call.exchange.due_s <= now_s]
         for call in due:
             try:
                 call.exchange.handle_timeout(now_s)

@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _SWEEP_S = 1.0
+_BREAKER_FIGURES = {"closed": 0, "disabled": 0, "half_open": 1}
+"""`mcp_breaker_state`; open, by itself or by an operator, is 2."""
 _PEPPER_BYTES = 32
 
 
@@ -237,8 +240,16 @@ class Server:
     # Figures.
 
     def _gauges(self) -> None:
+        self.metrics.gauge("mcp_in_flight", lambda: Counter(call.model for call in self.gateway.active))
+        self.metrics.gauge("mcp_connections", lambda: {"client": self.data.connections})
+        self.metrics.gauge("mcp_log_dropped_total", lambda: self.request_log.dropped)
+        self.metrics.gauge("mcp_breaker_state", self._breaker_states)
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
+
+    def _breaker_states(self) -> dict[tuple[str, str], float]:
+        parts = self.assembly.parts.values()
+        return {(p.endpoint.model, p.endpoint.name): _BREAKER_FIGURES.get(p.breaker.state, 2) for p in parts}
 
     def describe(self) -> Started:
         """What to tell whoever started the server."""

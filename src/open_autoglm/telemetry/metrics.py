@@ -167,19 +167,14 @@ class Metrics:
                 yield (series.model, "completion"), series.completion_tokens
 
     def _gauge_rows(self, name: str) -> list[tuple[Labels, float]]:
-        rows: list[tuple[Labels, float]] = []
-        if name == "mcp_in_flight":
-            begun = [series for series in self._models.values() if series.ever_started]
-            names = [series.model for series in begun[: GAUGE_ROWS_MAX - 1]] + [OTHER] * len(begun)
-            rows = [((shown,), series.in_flight) for shown, series in zip(names, begun, strict=False)]
         callback = self._gauges.get(name)
         if callback is None:
-            return rows
+            return []
         try:
-            return rows + _answer_rows(callback(), len(FAMILIES[name].labels))
+            return _answer_rows(callback(), len(FAMILIES[name].labels))
         except Exception:  # a broken gauge must not take the whole scrape with it
             _log.exception("metric %s could not be read and is left out of this scrape", name)
-            return rows
+            return []
 
     def _counted_lines(self, name: str, rows: Rows) -> list[str]:
         labels = FAMILIES[name].labels

@@ -94,9 +94,9 @@ class EndpointSeries:
 
 
 class ModelSeries:
-    """What one model is doing and has done."""
+    """What one model has done."""
 
-    __slots__ = ("_buckets", "_ends", "_first_token", "_starts", "completion_tokens", "model", "prompt_tokens")
+    __slots__ = ("_buckets", "_first_token", "completion_tokens", "model", "prompt_tokens")
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -104,8 +104,6 @@ class ModelSeries:
         self.completion_tokens = 0
         self._first_token = Histogram()
         self._buckets = self._first_token.buckets
-        self._starts = 0
-        self._ends = 0
 
     def first_token(self, seconds: float) -> None:
         """Count one answer whose first content was sent `seconds` after the request's head."""
@@ -118,24 +116,6 @@ class ModelSeries:
             self.prompt_tokens += prompt
         if completion > 0:
             self.completion_tokens += completion
-
-    def started(self) -> None:
-        """A request for this model began; exactly one `finished` must follow."""
-        self._starts += 1
-
-    def finished(self) -> None:
-        """A request for this model is over."""
-        self._ends += 1
-
-    @property
-    def in_flight(self) -> int:
-        """Requests begun and not finished."""
-        return self._starts - self._ends
-
-    @property
-    def ever_started(self) -> bool:
-        """Whether any request was ever begun."""
-        return self._starts > 0
 
     @property
     def first_token_seconds(self) -> Histogram:

@@ -68,7 +68,6 @@ def test_no_label_leaks(canary: str) -> None:
     metrics.requests(canary, canary).done(200, canary, 0.1)
     metrics.endpoint(canary, canary).ended(canary)
     model = metrics.model(canary)
-    model.started()
     model.tokens(1, 1)
     model.first_token(0.1)
     metrics.rejected(canary)

@@ -72,18 +72,14 @@ def test_a_duration_falls_into_the_bucket_that_includes_it(
     assert value(metrics, "mcp_first_token_seconds_bucket", model="chat", le="+Inf") == 1
 
 
-def test_attempts_tokens_and_requests_in_flight(metrics: Metrics) -> None:
+def test_attempts_and_tokens(metrics: Metrics) -> None:
     metrics.endpoint("chat", "a").ended("ok")
     metrics.endpoint("chat", "a").ended("connect")
     model = metrics.model("chat")
-    model.started()
-    model.started()
-    model.finished()
     model.tokens(12, 40)
     model.tokens(-1, -1)
     assert value(metrics, "mcp_attempts_total", model="chat", endpoint="a", outcome="ok") == 1
     assert value(metrics, "mcp_attempts_total", model="chat", endpoint="a", outcome="connect") == 1
-    assert value(metrics, "mcp_in_flight", model="chat") == 1
     assert value(metrics, "mcp_tokens_total", model="chat", kind="prompt") == 12
     assert value(metrics, "mcp_tokens_total", model="chat", kind="completion") == 40
 
@@ -102,9 +98,7 @@ def test_unknown_models_share_one_series() -> None:
     metrics = Metrics(lambda: known)
     for n in range(5000):
         metrics.requests("/r", f"random-{n}").done(404, "model_not_found", 0.001)
-        metrics.model(f"random-{n}").started()
     assert value(metrics, "mcp_requests_total", route="/r", model="other", status="404", code="model_not_found") == 5000
-    assert value(metrics, "mcp_in_flight", model="other") == 5000
     known.add("random-7")
     metrics.requests("/r", "random-7").done(200, "", 0.1)
     assert value(metrics, "mcp_requests_total", route="/r", model="random-7", status="200", code="") == 1
@@ -123,7 +117,6 @@ def growing(metrics: Metrics, models: list[str]) -> Iterator[None]:
         metrics.endpoint(model, f"{model}-a").ended("ok")
         metrics.model(model).tokens(3, 4)
         metrics.model(model).first_token(0.2)
-        metrics.model(model).started()
         yield
 
 
@@ -131,6 +124,7 @@ def test_a_scrape_is_bounded_counts_everything_and_never_goes_back() -> None:
     models = [f"model-{n}" for n in range(1500)]
     metrics = Metrics(lambda: models)
     metrics.gauge("mcp_breaker_state", lambda: {(model, "a"): 0 for model in models})
+    metrics.gauge("mcp_in_flight", lambda: dict.fromkeys(models, 1))
     before: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
     for step, _ in enumerate(growing(metrics, models)):
         if step % 50 and step != len(models) - 1:
