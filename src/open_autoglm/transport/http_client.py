@@ -454,12 +454,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def _sent_whole(self, transfer: Transfer) -> bool:
-        transport = self._transport
-        return len(transfer.body) <= _JOIN_BYTES_MAX or (
-            transport is not None and not transport.get_write_buffer_size()
-        )
-
     def _ends_with_close(self) -> bool:
         headers = self._headers
         return not headers.get(b"content-length", b"Content-Length") and not headers.get(
@@ -470,7 +464,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._transfer = None
         transfer.connection = None
         transfer.sink = None
-        if self._keep and self.usable() and self._sent_whole(transfer):
+        transport = self._transport
+        if (
+            self._keep
+            and transport is not None
+            and not transport.is_closing()
+            and (len(transfer.body) <= _JOIN_BYTES_MAX or not transport.get_write_buffer_size())
+        ):
             self.resume_reading()
             self.idle_since_s = clock.monotonic()
             self._pool.give_back(self)

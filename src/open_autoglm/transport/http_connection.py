@@ -143,14 +143,13 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        current = self.current
-        if current is not None and current.complete:
-            self._keep_ahead(data)
-            return
         reader = self._reader
         if reader is None:
             self._since_s = clock.monotonic()
             reader = self._reader = self._server.take_reader(self)
+        elif self.current is not None and self.current.complete:
+            self._keep_ahead(data)
+            return
         reader.message_bytes += len(data)
         try:
             reader.feed(data)

@@ -171,26 +171,30 @@ class RequestReader:
     """Feeds bytes to a parser and fills requests; `heads` holds those whose head came with the last feed.
 
     Attributes:
+        limits: that it holds messages to.
+        pipelined: a message has ended since it was taken.
+        watched: the message that was last found incomplete.
         message_bytes: fed since the message began, the block that it began in counted whole, or not at all when
             another message ended in it.
     """
 
     __slots__ = (
-        "_limits",
         "_lines",
         "_mute_bytes",
         "_parser",
-        "_pipelined",
         "_seen_bytes",
         "connection",
         "feed",
         "heads",
+        "limits",
         "message_bytes",
+        "pipelined",
         "request",
+        "watched",
     )
 
     def __init__(self, limits: WireLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._parser = httptools.HttpRequestParser(self)
         self.feed = self._parser.feed_data
         self.connection: HttpConnection | None = None
@@ -198,19 +202,10 @@ class RequestReader:
         self.heads: list[ServerRequest] = []
         self.message_bytes = 0
         self._lines: list[tuple[bytes, bytes]] = []
-        self._pipelined = False
-        self._seen_bytes = -1
+        self.pipelined = False
+        self.watched: ServerRequest | None = None
+        self._seen_bytes = 0
         self._mute_bytes = 0
-
-    def lend(self, connection: HttpConnection | None) -> None:
-        """Begin to read for a connection, or for none, between two messages."""
-        self.connection = connection
-        self.request = None
-        self._pipelined = False
-
-    def reads_by(self, limits: WireLimits) -> bool:
-        """Whether it holds messages to these limits."""
-        return self._limits is limits
 
     def check_incomplete(self, size: int) -> RequestError | None:
         """Hold a half-read message to its size, framing included.
@@ -223,11 +218,12 @@ class RequestReader:
         """
         request = self.request
         assert request is not None
-        limits = self._limits
+        limits = self.limits
         if not request.method:
             if self.message_bytes > limits.header_bytes + limits.target_bytes + _LINE_BYTES:
                 return RequestError("headers_too_large", f"the head exceeds {limits.header_bytes} bytes")
-        elif request.body_size != self._seen_bytes:
+        elif request is not self.watched or request.body_size != self._seen_bytes:
+            self.watched = request
             self._seen_bytes = request.body_size
             self._mute_bytes = 0
             if self.message_bytes > 2 * limits.body_bytes + limits.header_bytes:
@@ -270,15 +266,15 @@ class RequestReader:
     def on_message_begin(self) -> None:
         assert self.connection is not None
         self.request = ServerRequest(self.connection)
-        if len(self.heads) >= _PIPELINED_MAX:
+        if self.pipelined and len(self.heads) >= _PIPELINED_MAX:
             raise RequestError("invalid_request", f"more than {_PIPELINED_MAX} requests were sent ahead")
 
     def on_url(self, url: bytes) -> None:
         request = self.request
         assert request is not None
         request.target += url
-        if len(request.target) > self._limits.target_bytes:
-            raise RequestError("headers_too_large", f"the request target exceeds {self._limits.target_bytes} bytes")
+        if len(request.target) > self.limits.target_bytes:
+            raise RequestError("headers_too_large", f"the request target exceeds {self.limits.target_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._lines.append((name, value))
@@ -286,10 +282,10 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         request = self.request
         assert request is not None
-        limits = self._limits
+        limits = self.limits
         lines = self._lines
         if len(lines) > limits.headers or (
-            (self._pipelined or self.message_bytes > limits.header_bytes) and self._head_too_large()
+            (self.pipelined or self.message_bytes > limits.header_bytes) and self._head_too_large()
         ):
             raise RequestError(
                 "headers_too_large",
@@ -318,17 +314,17 @@ class RequestReader:
         if request.body_size == 0:
             request.body = data
             request.body_size = len(data)
-            if request.body_size <= self._limits.body_bytes:
+            if request.body_size <= self.limits.body_bytes:
                 return
         else:
             if request.parts is None:
                 request.parts = [request.body]
             self._add_piece(request.parts, data)
             request.body_size += len(data)
-        if request.body_size > self._limits.body_bytes:
+        if request.body_size > self.limits.body_bytes:
             request.parts = None
             request.body = b""
-            request.problem = RequestError("request_too_large", f"the body exceeds {self._limits.body_bytes} bytes")
+            request.problem = RequestError("request_too_large", f"the body exceeds {self.limits.body_bytes} bytes")
 
     def on_message_complete(self) -> None:
         request = self.request
@@ -338,8 +334,7 @@ class RequestReader:
             request.parts = None
         request.complete = True
         self.message_bytes = 0
-        self._pipelined = True
-        self._seen_bytes = -1
+        self.pipelined = True
         self._lines.clear()
 
     @staticmethod
@@ -352,7 +347,7 @@ class RequestReader:
             parts.append(bytearray(data))
 
     def _head_too_large(self) -> bool:
-        return sum(len(name) + len(value) + 4 for name, value in self._lines) > self._limits.header_bytes
+        return sum(len(name) + len(value) + 4 for name, value in self._lines) > self.limits.header_bytes
 
     def _check_rare(self, request: ServerRequest, version: str) -> RequestError | None:
         headers = request.headers

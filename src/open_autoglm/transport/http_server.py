@@ -108,13 +108,14 @@ class HttpServer:
     def take_reader(self, connection: HttpConnection) -> RequestReader:
         """Return a clean reader for a connection whose first byte has come."""
         reader = self._readers.pop() if self._readers else RequestReader(self.limits)
-        reader.lend(connection)
+        reader.connection = connection
         return reader
 
     def give_reader(self, reader: RequestReader) -> None:
         """Take back a reader from a connection that has become idle."""
-        reader.lend(None)
-        if len(self._readers) < _READERS_SPARE_MAX and reader.reads_by(self.limits):
+        reader.connection = reader.request = reader.watched = None
+        reader.pipelined = False
+        if len(self._readers) < _READERS_SPARE_MAX and reader.limits is self.limits:
             self._readers.append(reader)
 
     def renew_limits(self, limits: WireLimits) -> None:
