@@ -52,6 +52,9 @@ class Control:
         await self.go_on.wait()
         return {"revision": 2, "bytes": len(text)}
 
+    def config_reload(self, by: str) -> JSONObject:
+        return self.config_active()
+
     def config_rollback(self, by: str) -> JSONObject:
         return {"revision": 1}
 

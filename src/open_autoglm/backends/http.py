@@ -83,7 +83,9 @@ class HttpBackend:
             else:
                 request = face.infer(call.body, view)
                 body = self.dialect.encode(request, model)
-                relay = open_relay(face, self.dialect, view, call.request_id, call.model, call.created_s, request)
+                relay = open_relay(
+                    face, self.dialect, view, call.request_id, call.model, call.created_s, request=request
+                )
         except AutoGLMError as error:
             call.exchange.failed(attempt, "refused", error.message, clock.monotonic(), error)
             return
@@ -189,7 +191,7 @@ class HttpAnswer:
             body = self._body
             if not body:
                 self._body = data
-            elif type(body) is list:
+            elif isinstance(body, list):
                 body.append(data)
             else:
                 self._body = [body, data]
@@ -262,4 +264,4 @@ class HttpAnswer:
 
     def _whole_body(self) -> bytes:
         body = self._body
-        return b"".join(body) if type(body) is list else body  # type: ignore[return-value]
+        return b"".join(body) if isinstance(body, list) else body

@@ -86,6 +86,7 @@ class Gateway:
         connection = request.connection
         route = snapshot.routes.get(request.target) or self._find_route(snapshot, request)
         record = RequestRecord(route.pattern, request.received_s, snapshot.revision)
+        record.received_wall_s = clock.wall()
         record.client = connection.peer or connection.address()
         given_id = headers.get("x-request-id")
         if given_id is not None and _REQUEST_ID.fullmatch(given_id):
@@ -143,6 +144,7 @@ class Gateway:
         record.request_id = request_id
         record.status, record.code, record.message = error.http_status, error.code, error.message
         record.ended_s = record.received_s
+        record.received_wall_s = clock.wall()
         self.account(record)
         return f"x-request-id: {request_id}\r\n", face.error_body(error, request_id)
 
@@ -241,8 +243,7 @@ class Gateway:
         if plan is None:
             raise self._unknown_model(snapshot, call.principal, model)
         now_s = record.read_s = clock.monotonic()
-        record.received_wall_s = wall_s = clock.wall()
-        call.created_s = int(wall_s)
+        call.created_s = int(record.received_wall_s)
         call.request_id = record.request_id
         record.trace_id = call.trace_id = self._trace_id(headers)
         total_s = plan.total_s

@@ -17,8 +17,11 @@ from open_autoglm.secret import Secret
 class Limiter(Protocol):
     """Holds a key to its limits; see `resilience.key_limiter`."""
 
-    refused_by: str
     limit: int
+
+    @property
+    def refused_by(self) -> str:
+        """Which limit refused last."""
 
     def admit(self, now_s: float) -> float:
         """Return 0.0 when let in, else seconds to wait."""

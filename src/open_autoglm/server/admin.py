@@ -83,6 +83,15 @@ class AdminControl(Protocol):
         """
         ...
 
+    def config_reload(self, by: str) -> JSONObject | Awaitable[JSONObject]:
+        """Read the configuration file again; returns what `config_active` would now.
+
+        Raises:
+            AutoGLMError: `conflict`, the server was started without a file.
+            ConfigError: nothing has changed.
+        """
+        ...
+
     def models(self) -> list[JSONObject]:
         """One row per endpoint: `name`, `dialect`, `endpoint`, `state`, and figures (`breaker`, `in_flight`, …)."""
         ...

@@ -138,6 +138,10 @@ async def _config_rollback(call: AdminCall) -> Response:
     return json_response(await _settled(call.control.config_rollback(call.by)))
 
 
+async def _config_reload(call: AdminCall) -> Response:
+    return json_response(await _settled(call.control.config_reload(call.by)))
+
+
 async def _config_history(call: AdminCall) -> Response:
     return json_response({"revisions": call.control.config_history()})
 
@@ -227,6 +231,16 @@ ROUTES: tuple[AdminRoute, ...] = (
         "configRollback",
         "Go back to the revision before.",
         _config_rollback,
+        "Revision",
+        statuses=(200, 409, 422),
+    ),
+    AdminRoute(
+        "POST",
+        "/admin/v1/config/reload",
+        "key",
+        "configReload",
+        "Read the configuration file again.",
+        _config_reload,
         "Revision",
         statuses=(200, 409, 422),
     ),

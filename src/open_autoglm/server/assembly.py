@@ -167,8 +167,9 @@ class Assembly:
         unix_path = None
         tls = None
         if entry.endpoint.startswith("unix:"):
-            unix_path = entry.endpoint.removeprefix("unix:")
-            host, port, base_path = "localhost", 0, "/v1"
+            # `unix:SOCKET:/PATH`, as the configuration writes it out.
+            unix_path, _, base_path = entry.endpoint.removeprefix("unix:").rpartition(":")
+            host, port, base_path = "localhost", 0, base_path.rstrip("/")
         else:
             parts = urlsplit(entry.endpoint)
             host = parts.hostname or ""

@@ -72,6 +72,11 @@ class Control:
             raise RequestError("conflict", "there is no earlier configuration to go back to")
         return self._described(self._server.apply(target.loaded, f"{by}: rollback to {target.number}"))
 
+    def config_reload(self, by: str) -> JSONObject:
+        if self._server.options.config_path is None:
+            raise RequestError("conflict", "this server was started without a configuration file")
+        return self._described(self._server.reload(f"{by}: reload"))
+
     def models(self) -> list[JSONObject]:
         return models_view(self._server)
 

@@ -88,6 +88,9 @@ class Control:
         self.asked.append(("apply", text, by))
         return self._row(revision=3)
 
+    def config_reload(self, by: str) -> JSONObject:
+        return self.config_active()
+
     async def config_rollback(self, by: str) -> JSONObject:
         self.asked.append(("rollback", by))
         return self._row(revision=1)
