@@ -27,7 +27,7 @@ _INDEX_MAX: Final = 127
 _HEADS_MAX: Final = 16
 """Events without known content after which an answer counts as begun: its content may be of a kind not known here."""
 _UNFINISHED: Final = "the stream ended without a finish reason"
-_PLAIN_BYTES_MAX: Final = 64 * 2**10
+_PLAIN_BYTES_MAX: Final = 16 * 2**10
 """Of a body that is no event stream, kept to see whether it is an error."""
 
 
@@ -65,7 +65,7 @@ class OpenAIReading:
         self._heads = 0
         self._over = False
         self._reader: EventReader | None = None
-        self._plain = b""
+        self._plain: bytes | None = b""  # the beginning of a body that is JSON instead of events; None when it is not
         self._usage: UsageFigures | None = None
         self.stage = 0
         self.failure: Refusal | None = None
@@ -81,14 +81,12 @@ class OpenAIReading:
 
     def _cut_events(self, payload: bytes) -> list[ServerEvent]:
         """The events that a payload completes, by the careful reader."""
-        reader = self._reader
-        if reader is None:
-            reader = self._reader = EventReader(begun=self.stage > 0)
-            if self.stage == 0 and payload.lstrip()[:1] == b"{":
-                self._plain = payload[:_PLAIN_BYTES_MAX]
-        elif self._plain and len(self._plain) < _PLAIN_BYTES_MAX:
-            self._plain += payload
-        return reader.feed(payload)
+        if self._reader is None:
+            self._reader = EventReader(begun=self.stage > 0)
+        if self._plain is not None and len(self._plain) < _PLAIN_BYTES_MAX:
+            plain = (self._plain + payload[:_PLAIN_BYTES_MAX]).lstrip()[:_PLAIN_BYTES_MAX]
+            self._plain = plain if plain[:1] in (b"{", b"") else None
+        return self._reader.feed(payload)
 
     def _check_reader(self) -> None:
         """Give up when the careful reader did, once the events before that have been taken."""
@@ -182,16 +180,17 @@ class OpenAIReading:
         if self._complete:
             self._over = True
             return True
-        self._fail(self._judge_plain() if self._plain else Refusal("malformed", _UNFINISHED))
+        self._fail(self._judge_plain() if self._plain and self.stage == 0 else Refusal("malformed", _UNFINISHED))
         return False
 
     def _judge_plain(self) -> Refusal:
         """A stream was asked for, and a JSON object came: mostly an error."""
+        body = self._plain or b""
         try:
-            answer = read_answer(self._plain)
+            answer = read_answer(body)
         except NotAnAnswer:
             return Refusal("malformed", "the answer is no event stream")
-        error = error_in(self._plain, answer.error)
+        error = error_in(body, answer.error)
         if error:
             return classify_in_band(error)
         return Refusal("malformed", "the answer is one JSON object, though a stream was asked for")

@@ -143,15 +143,16 @@ class TranslatingRelay(EventRelay):
         structured: see `EventRelay`.
     """
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_over")
 
     def __init__(self, decoder: Decoder, encoder: AnswerEncoder, *, structured: bool = False) -> None:
         super().__init__(encoder, structured=structured)
         self._decoder = decoder
+        self._over = False
 
     def feed(self, payload: bytes) -> bytes:
         """See `Relay.feed`."""
-        if self.failure is not None:
+        if self._over:
             return b""
         out = self.deliver(self._decoder.feed(payload))
         self._judge()
@@ -159,14 +160,21 @@ class TranslatingRelay(EventRelay):
 
     def end(self) -> bytes:
         """See `Relay.end`."""
-        if self.failure is not None:
+        if self._over:
             return b""
         out = self.deliver(self._decoder.end())
         self._judge()
+        self._over = True
         return out if self.failure is not None else out + self.finish()
+
+    def cut(self) -> bytes:
+        """See `Relay.cut`."""
+        self._over = True
+        return super().cut()
 
     def whole(self, body: bytes, content_type: str) -> bytes:
         """See `Relay.whole`."""
+        self._over = True
         events = self._decoder.whole(body, content_type)
         self.failure = self._decoder.failure
         return b"" if self.failure is not None else self.deliver_whole(events)
@@ -177,6 +185,7 @@ class TranslatingRelay(EventRelay):
         if failure is not None and self.stage >= 2:
             failure = Refusal("interrupted", failure.message)
         self.failure = failure
+        self._over = failure is not None
 
 
 def open_relay(
