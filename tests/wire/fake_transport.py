@@ -113,6 +113,8 @@ class FakeTransport(asyncio.Transport):
             self.lose()
 
     def _flow(self) -> None:
+        if self.aborted:
+            return
         size = min(self._window, len(self._buffer))
         self.sent += self._buffer[:size]
         del self._buffer[:size]

@@ -261,8 +261,10 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once; what was not yet sent is lost."""
+        """Close at once; what was not yet sent is lost, and what was sent ahead is not served."""
         if self._transport is not None:
+            self._deaf = True
+            self._queue = self._ahead = None
             self._transport.abort()
 
     def address(self) -> str:
@@ -286,7 +288,7 @@ class HttpConnection(asyncio.Protocol):
         request = self.current
         if self._lingering:
             if waited_s > _LINGER_S:
-                transport.abort()
+                self._stop_lingering(transport)
         elif request is None:
             self._patrol_waiting(transport, waited_s)
         elif not request.complete and not request.answered:
@@ -385,7 +387,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._since_s = clock.monotonic()
         if not request.keep_alive or not request.complete:
-            self._linger(transport)
+            self._linger(transport, sending=not request.complete)
             return
         queue = self._queue
         self.current = current = queue.popleft() if queue else None
@@ -398,18 +400,25 @@ class HttpConnection(asyncio.Protocol):
             self._server.give_reader(self._reader)
             self._reader = None
 
-    def _linger(self, transport: asyncio.Transport) -> None:
+    def _linger(self, transport: asyncio.Transport, *, sending: bool) -> None:
         """Close our side; the rest follows when the client has read the answer, or soon.
 
         To close whole while the client still sends would reset the connection, and the answer with it
-        (RFC 9112, 9.6). A TLS transport waits by itself for the client's end.
+        (RFC 9112, 9.6). TLS has no half to close: while the client sends, it is left to close first.
         """
         self._lingering = self._deaf = True
         self._since_s = clock.monotonic()
         self._ahead = None
         if transport.can_write_eof():
             transport.write_eof()
+        elif not sending:
+            transport.close()
+
+    def _stop_lingering(self, transport: asyncio.Transport) -> None:
+        if transport.can_write_eof() or transport.is_closing():
+            self.abort()
         else:
+            self._since_s = clock.monotonic()
             transport.close()
 
     def _lose_request(self) -> None:
@@ -468,7 +477,7 @@ class HttpConnection(asyncio.Protocol):
             if request.begun:
                 self._server.application.on_gone(request)
         self.current = None
-        self._linger(transport)
+        self._linger(transport, sending=True)
 
     def _connection_line(self, request: ServerRequest) -> str:
         if request.keep_alive and request.complete and not self._server.closing:

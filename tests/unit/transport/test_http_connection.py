@@ -403,6 +403,14 @@ class TestLeaving:
         line.connection.abort()
         assert line.sent == b""
 
+    def test_nothing_that_was_sent_ahead_is_served_after_an_abort(self) -> None:
+        line = later()
+        line.feed(GET % 0 + GET % 1)
+        line.feed(GET % 2)
+        line.connection.abort()
+        line.application.respond(line.application.begun[0])
+        assert len(line.application.begun) == 1
+
     def test_the_clients_address_is_known(self) -> None:
         assert wire().connection.address() == "192.0.2.7"
 
@@ -532,9 +540,19 @@ class TestTimers:
         line.patrol(2.5)
         assert line.transport.aborted
 
-    def test_tls_closes_by_itself(self) -> None:
+    def test_a_tls_client_that_may_still_send_closes_first(self) -> None:
         line = wire(half_close=False)
         line.feed(BROKEN)
+        assert not line.transport.closing
+        line.patrol(2.5)
+        assert line.transport.closing
+        assert not line.transport.aborted
+        line.patrol(2.5)
+        assert line.transport.aborted
+
+    def test_tls_is_closed_after_a_last_answer(self) -> None:
+        line = wire(half_close=False)
+        line.feed(b"GET / HTTP/1.0\r\n\r\n")
         assert line.transport.closing
         assert not line.transport.aborted
 
