@@ -27,14 +27,24 @@ models:
 YAML
 "$work/env/bin/python" -m mcp_server --config config.yaml >"$work/server.log" 2>&1 &
 server=$!
-for _ in $(seq 100); do
-  curl --silent --fail --max-time 2 http://127.0.0.1:18431/readyz >/dev/null && break
-  sleep 0.1
-done
-answer="$(curl --silent --fail --max-time 20 http://127.0.0.1:18431/v1/chat/completions -H 'content-type: application/json' \
-  -d '{"model": "glm-nano", "messages": [{"role": "user", "content": "What is 17 + 25?"}]}')" || { cat "$work/server.log"; exit 1; }
-echo "$answer"
-case "$answer" in
-  *42*) echo "the installed wheel answers" ;;
-  *) echo "the installed wheel answered something else" >&2; exit 1 ;;
-esac
+"$work/env/bin/python" - <<'PYTHON' || { cat "$work/server.log"; exit 1; }
+import json, time, urllib.request
+
+address = "http://127.0.0.1:18431/v1/chat/completions"
+question = {"model": "glm-nano", "messages": [{"role": "user", "content": "What is 17 + 25?"}]}
+request = urllib.request.Request(address, json.dumps(question).encode(), {"content-type": "application/json"})
+for attempt in range(100):
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            content = json.load(answer)["choices"][0]["message"]["content"]
+        break
+    except ConnectionRefusedError as error:
+        refused = error
+    except urllib.error.URLError as error:
+        refused = error
+    time.sleep(0.1)
+else:
+    raise SystemExit(f"the server did not start: {refused}")
+assert content.strip() == "42", f"17 + 25 was answered with {content!r}"
+print("the installed wheel answers: 17 + 25 =", content)
+PYTHON
