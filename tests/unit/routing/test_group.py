@@ -116,6 +116,23 @@ def test_a_lone_trial_goes_to_one_that_takes_it_and_was_not_tried() -> None:
     assert group(broken(100.0, trials=False)).acquire(1.0) is None
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_lone_trial_finds_the_only_one_that_was_not_tried(place: int) -> None:
+    tested = group(broken(100.0), broken(100.0), broken(100.0))
+    tried = tuple(endpoint for number, endpoint in enumerate(tested.endpoints) if number != place)
+    assert tested.acquire(1.0, 0, tried) is tested.endpoints[place]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_lone_trial_spares_those_that_asked_to_be_left_alone(place: int) -> None:
+    tested = group(broken(100.0), broken(100.0), broken(100.0))
+    for number, endpoint in enumerate(tested.endpoints):
+        endpoint.throttled_until_s = 0.0 if number == place else 50.0
+    assert tested.acquire(1.0) is tested.endpoints[place]
+    tested.endpoints[place].throttled_until_s = 50.0
+    assert tested.acquire(20.0) is None
+
+
 def test_a_refused_lone_trial_does_not_use_up_the_five_seconds() -> None:
     gate = broken(100.0, trials=False)
     tested = group(gate)
