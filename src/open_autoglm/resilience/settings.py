@@ -15,7 +15,8 @@ class BreakerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         profile: `adaptive` looks at a window of calls; `classic` counts consecutive failures only.
         failures: consecutive failures that open the breaker (both profiles: 5).
-        open_s: how long it stays open the first time (adaptive: 5 s, doubled each time up to 30 s; classic: 10 s, constant).
+        open_s: how long it stays open the first time (adaptive: 5 s, doubled each time up to 30 s; classic: always
+            10 s).
         probes: trial calls while half open (adaptive: 3; classic: 1).
         window_calls: calls in the window (adaptive: 100).
         window_s: age of the oldest call in the window (adaptive: 30 s).
