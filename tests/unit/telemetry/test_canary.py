@@ -6,13 +6,12 @@ from collections.abc import Callable
 import pytest
 
 from open_autoglm.exchange.record import AttemptRecord, RequestRecord
-from open_autoglm.ids import new_key
 from open_autoglm.telemetry.explain import draw, explain, summarize
 from open_autoglm.telemetry.metrics import Metrics
 from open_autoglm.telemetry.request_line import LineBuilder
 
 CANARIES = [
-    new_key(),
+    "mcp_" + "0123456789abcdef" * 4 + "zz",
     "sk-canary-0123456789abcdef",
     "eyJhbGciOiJIUzI1NiJ9.eyJjYW5hcnkiOjF9.Y2FuYXJ5",
     "Bearer quiet-little-canary",
