@@ -36,7 +36,6 @@ COMPATIBILITY = (
     Library("httptools", (0, 6, 4), (0, 9)),
     Library("msgspec", (0, 19), (0, 22)),
     Library("numpy", (1, 26), (2,)),
-    Library("prometheus-client", (0, 21), (0, 26)),
     Library("pyyaml", (6, 0, 2), (6,)),
     Library("starlette", (1, 0, 1), (1,)),
     Library("uvicorn", (0, 34), (0, 54)),
