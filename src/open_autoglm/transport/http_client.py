@@ -263,7 +263,8 @@ class HttpPool:
 
 
 class _StrangeError(Exception):
-    """What the parser lets pass and we do not: a status below 100, bytes after the end of an answer."""
+    """What the parser lets pass and we do not: a status below 100, an interim answer with a body, bytes after the end
+    of an answer."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -391,8 +392,8 @@ class UpstreamConnection(asyncio.Protocol):
         parser = self._parser
         status = parser.get_status_code()
         if status < 200:
-            if status < 100:
-                # No interim answer: it has a body, which would come without a head.
+            if status < 100 or not self._ends_with_close():
+                # It has a body, or says so: that would come without a head.
                 raise _StrangeError
             self._headers.raw.clear()
             return

@@ -83,6 +83,8 @@ CUT = {
     "a folded header": (b"HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n", "malformed"),
     "a status of two digits": (b"HTTP/1.1 20 OK\r\n\r\n", "malformed"),
     "a status below 100": (b"HTTP/1.1 003 OK\r\n\r\nabc", "malformed"),
+    "an interim answer with a length": (b"HTTP/1.1 103 x\r\ncontent-length: 2\r\n\r\nok" + SIZED, "malformed"),
+    "an interim answer in chunks": (b"HTTP/1.1 103 x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", "malformed"),
     "another protocol": (b"HTTP/1.1 101 x\r\nupgrade: y\r\nconnection: upgrade\r\n\r\nabc", "malformed"),
     "another protocol, unnamed": (b"HTTP/1.1 101 x\r\n\r\nabc", "malformed"),
     "a bad chunk size": (CHUNKED + b"5\r\nhello\r\nzz\r\n", "malformed"),
