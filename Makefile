@@ -40,7 +40,10 @@ bench: $(VENV)/dev  ## the published figures, rivals in the same run
 docs: $(VENV)/dev  ## the pages that are generated from code
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.config.reference
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.cli.reference
-	PYTHONPATH=src $(BIN)/python -m open_autoglm.dialects.reference
+	PYTHONPATH=src $(BIN)/python -m open_autoglm.dialects.reference > docs/dialects.md
+	PYTHONPATH=src $(BIN)/python -m open_autoglm.server.error_reference
+	PYTHONPATH=src $(BIN)/python -m open_autoglm.server.admin_reference
+	PYTHONPATH=src $(BIN)/python -m open_autoglm.telemetry.metric_reference
 
 install: $(VENV)/dev  ## this checkout as an editable package, with the command `autoglm`
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . || $(BIN)/pip install --quiet --no-deps --editable .
