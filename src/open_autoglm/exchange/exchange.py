@@ -35,6 +35,8 @@ _REPLY_MARGIN_S: Final = 0.050
 _ALTERNATIVE_SHARE: Final = 0.6
 """Of the remaining time, for an attempt that has an alternative."""
 _RETRY_AFTER_MAX_S: Final = 5.0
+_RETRY_AFTER_TOLD_MAX_S: Final = 60.0
+"""Told to clients, even when only an operator can bring an endpoint back."""
 _MISCONFIGURED_S: Final = 30.0
 _THROTTLED_S: Final = 1.0
 """How long an endpoint that said 429 without a time is left alone."""
@@ -386,6 +388,11 @@ class Exchange:
         attempt.first_s = now_s
         self._record.first_s = now_s
         self.state = "committed"
+        target = attempt.target
+        if target is not None and not target.gate.healthy:
+            # A trial is decided by its first content: many answers last longer than a breaker waits for its trials.
+            target.gate.success(attempt.permit, now_s, now_s - attempt.started_s)
+            attempt.permit = 0
         held = self._held
         self._held = b""
         self._sink.begin(attempt, held + payload if held else payload)
@@ -405,10 +412,11 @@ class Exchange:
         if outcome == "ok":
             first_token_s = attempt.first_s - attempt.started_s
             target.observe_latency(now_s, first_token_s)
-            target.gate.success(attempt.permit, now_s, first_token_s)
+            # How long a whole answer took says nothing about the endpoint: lengths differ.
+            target.gate.success(attempt.permit, now_s, first_token_s if self._stream else 0.0)
             attempt.leg.budget.success()
         elif RULES[outcome].verdict == "failure":
-            target.gate.failure(attempt.permit, now_s)
+            target.gate.failure(attempt.permit, now_s, outcome == "slow")
         else:
             target.gate.release(attempt.permit, now_s)
 
@@ -473,6 +481,6 @@ class Exchange:
             error = ServerError(
                 "no_healthy_endpoint",
                 f"no endpoint of {self._plan.model!r} can take a request now; try again later",
-                retry_after_s=max(1.0, wait_s),
+                retry_after_s=min(max(1.0, wait_s), _RETRY_AFTER_TOLD_MAX_S),
             )
         self._sink.fail(error)

@@ -197,7 +197,7 @@ class Call(ModelCall):
         served = self.snapshot.model_headers.get(group) or quote(self.model)
         record = self.record
         limiter = self.principal.limiter
-        if limiter is None:
+        if limiter is None or not limiter.limit:
             return (
                 f"x-request-id: {record.request_id}\r\nx-mcp-model: {served}\r\n"
                 f"x-mcp-attempts: {len(record.attempts)}\r\n"
@@ -210,7 +210,7 @@ class Call(ModelCall):
 
     def _limit_headers(self) -> str:
         limiter = self.principal.limiter
-        if limiter is None:
+        if limiter is None or not limiter.limit:
             return ""
         return (
             f"x-ratelimit-limit-requests: {limiter.limit}\r\n"

@@ -199,7 +199,7 @@ class Gateway:
             if wait_s:
                 raise RequestError(
                     "rate_limit_exceeded",
-                    f"the key {principal.name!r} has reached its limit of {limiter.limit} ({limiter.refused_by})",
+                    f"the key {principal.name!r} has reached its limit ({limiter.refused_by}); try again later",
                     retry_after_s=wait_s,
                 )
         record.admitted_s = record.received_s

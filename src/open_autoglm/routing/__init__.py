@@ -1,1 +1,1 @@
-"""From a model name to an endpoint: groups, balancers, hash ring, route table. Pure: time and chance are passed in."""
+"""From a model name to an endpoint: groups, balancers, hash ring. Pure: time and chance are passed in."""

@@ -12,6 +12,7 @@ from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.resilience.settings import BreakerSettings
 from open_autoglm.routing.balancers import make_balancer
 from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.routing.gate import Gate
 from open_autoglm.routing.group import Group
 
 
@@ -69,6 +70,8 @@ class Rig:
         windows: dict[str, int] | None = None,
         may_retry: bool = True,
         endpoints_open: bool = False,
+        at_s: float = 1000.0,
+        gate: Gate | None = None,
         seed: int = 1,
     ) -> None:
         rng = random.Random(seed)
@@ -82,7 +85,7 @@ class Rig:
                 breaker = CircuitBreaker(BreakerSettings(), rng)
                 for _ in range(5 if endpoints_open else 0):
                     breaker.failure(breaker.acquire(self.now_s), self.now_s)
-                endpoint = Endpoint(name, breaker, context_window=(windows or {}).get(name, 0))
+                endpoint = Endpoint(name, gate or breaker, context_window=(windows or {}).get(name, 0))
                 self.endpoints[name] = endpoint
                 members.append(endpoint)
             group = Group(f"model-{number}", members, make_balancer("round_robin", members, rng))
@@ -97,6 +100,7 @@ class Rig:
                     reason="scripted",
                 )
             )
+        self.now_s = at_s
         self.plan = Plan("model-0", tuple(plan_legs))
         self.sink = Recorder()
         self.record = RequestRecord("/test", self.now_s, 1)

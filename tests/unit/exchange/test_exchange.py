@@ -268,3 +268,24 @@ def test_too_much_before_content_is_a_failure() -> None:
     rig = Rig(stream=True)
     rig.exchange.content(rig.attempt, b"x" * 300_000, 1, rig.now_s)
     assert rig.path == "a:malformed b:running"
+
+
+def test_unary_answers_never_count_as_slow() -> None:
+    rig = Rig("a")
+    for _ in range(30):
+        one = Rig("a")
+        one.endpoints["a"].gate = rig.endpoints["a"].gate
+        one.exchange.whole(one.attempt, b"{}", one.now_s + 500.0)
+    assert rig.endpoints["a"].gate.state == "closed"
+
+
+def test_a_trial_is_decided_by_its_first_content() -> None:
+    rig = Rig("a", endpoints_open=True, stream=True, at_s=1007.0)
+    assert rig.endpoints["a"].gate.state == "half_open"
+    for _ in range(2):
+        rig.exchange.content(rig.attempt, b"text", 2, rig.now_s)
+        former, rig = rig, Rig("a", stream=True, at_s=1008.0, gate=rig.endpoints["a"].gate)
+        assert former.exchange.state == "committed"
+    rig.exchange.content(rig.attempt, b"text", 2, rig.now_s)
+    rig.exchange.ended(rig.attempt, b"", rig.now_s + 100.0)
+    assert rig.endpoints["a"].gate.state == "closed"
