@@ -140,7 +140,7 @@ class OpenAIReading:
                 self._note_finish(choice.index, choice.finish_reason)
         if chunk.usage is not None:
             self._note_usage(chunk.usage)
-        if self.stage < 2:
+        if self.stage < 2 and chunk.choices:
             self._heads += 1
             self.stage = 2 if self._heads > _HEADS_MAX else 1
 

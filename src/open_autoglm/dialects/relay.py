@@ -180,10 +180,12 @@ class TranslatingRelay(EventRelay):
         return b"" if self.failure is not None else self.deliver_whole(events)
 
     def _judge(self) -> None:
-        """A failure after content is an interruption, whatever its cause."""
+        """A failure is an interruption from the first content on that the client could see, and never before."""
         failure = self._decoder.failure
         if failure is not None and self.stage >= 2:
             failure = Refusal("interrupted", failure.message)
+        elif failure is not None and failure.outcome == "interrupted":
+            failure = Refusal("malformed", failure.message)
         self.failure = failure
         self._over = failure is not None
 

@@ -30,6 +30,9 @@ def splice_request(body: bytes, view: RequestView, upstream_model: str, want_usa
         view: what the face read of it.
         upstream_model: the model's name there.
         want_usage: ask for the usage of a stream, when the client did not.
+
+    Raises:
+        RequestError: `invalid_request`: the body had to be walked, and some field appears twice.
     """
     rename = upstream_model != view.model
     ask = want_usage and view.stream is True and not view.include_usage

@@ -23,6 +23,9 @@ from open_autoglm.errors import RequestError
 
 Word = Literal["passed", "translated", "ignored", "400"]
 
+NAME_CHARS_MAX: Final = 100
+"""Of a field's name in an error: clients may send any."""
+
 NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "n": (1,),
     "best_of": (1,),
@@ -128,8 +131,8 @@ def refuse_parts(request: InferRequest, who: str, *, tools: bool) -> None:
 
 def unsupported(request: InferRequest, name: str, who: str) -> RequestError:
     """The 400 for one field."""
-    param = request.prefix + name
-    message = f"{who} cannot express {param}; leave it out or choose another model"
+    param = request.prefix + name[:NAME_CHARS_MAX]
+    message = f"{who} cannot express {param!r}; leave it out or choose another model"
     return RequestError("unsupported_parameter", message, param=param)
 
 
