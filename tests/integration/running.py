@@ -61,18 +61,19 @@ class RunningServer:
         self._words = words
         self._environ = environ or {}
         self._log = folder / "server.log"
-        self._http: dict[str, Any] = {"verify": verify, "cert": cert}
+        self._http: dict[str, Any] = {"verify": verify, "cert": cert} if verify is not True else {}
 
     def __enter__(self) -> RunningServer:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MCP_", "OPENAI", "OLLAMA"))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mcp_server", "--config", str(self.path), *self._words],
-            env={**kept, "PYTHONPATH": str(ROOT / "src"), **self._environ},
-            stdout=subprocess.PIPE,
-            stderr=self._log.open("ab"),
-            cwd=self.folder,
-            encoding="utf-8",
-        )
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mcp_server", "--config", str(self.path), *self._words],
+                env={**kept, "PYTHONPATH": str(ROOT / "src"), **self._environ},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self.folder,
+                encoding="utf-8",
+            )
         self.printed = ""
         assert self.process.stdout is not None
         while "admin listener on " not in self.printed:
@@ -80,7 +81,9 @@ class RunningServer:
             assert line, f"the server did not start:\n{self.printed}{self.log()}"
             self.printed += line
         words = self.printed.split()
-        self.url, self.admin = (words[at + 1] for at, word in enumerate(words) if word == "on")
+        self.url, self.admin = (
+            words[at + 1].replace("//0.0.0.0:", "//127.0.0.1:") for at, word in enumerate(words) if word == "on"
+        )
         self.http = httpx2.Client(
             base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20.0, **self._http
         )

@@ -17,7 +17,7 @@ from open_autoglm.backends.embedded.chat import GenerateEvent, GenerateRequest
 from open_autoglm.backends.embedded.engine import Engine
 from open_autoglm.dialects import canonical
 from open_autoglm.dialects.canonical import InferRequest
-from open_autoglm.dialects.embedded import embedded_supports
+from open_autoglm.dialects.embedded import embedded_messages, embedded_supports, embedded_tools
 from open_autoglm.dialects.relay import EventRelay
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.exchange.exchange import Attempt
@@ -186,14 +186,9 @@ class EmbeddedAnswer:
 
 def _generate_request(request: InferRequest, deadline_s: float) -> GenerateRequest:
     """Put a request into the engine's words. `embedded_supports` has accepted it."""
-    if request.kind == "chat":
-        messages = [_message(message) for message in request.messages]
-    else:
-        prompt = request.prompt if isinstance(request.prompt, str) else ""
-        messages = [{"role": "user", "content": prompt}]
     return GenerateRequest(
-        messages=messages,
-        tools=request.tools,
+        messages=embedded_messages(request),
+        tools=embedded_tools(request),
         max_tokens=request.max_tokens,
         temperature=request.temperature or 0.0,
         top_p=1.0 if request.top_p is None else request.top_p,
@@ -201,15 +196,3 @@ def _generate_request(request: InferRequest, deadline_s: float) -> GenerateReque
         stop=request.stop,
         deadline_s=deadline_s,
     )
-
-
-def _message(message: canonical.Message) -> dict[str, object]:
-    plain: dict[str, object] = {"role": message.role, "content": message.text() if message.parts is not None else None}
-    if message.tool_calls:
-        plain["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id:
-        plain["tool_call_id"] = message.tool_call_id
-    return plain

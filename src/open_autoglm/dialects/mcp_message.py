@@ -6,7 +6,8 @@
 | meta | `type`, `payload`, `meta` | `type`, `payload`, `meta`, and `trace_id` if the request had one |
 | opcode | `opcode`, `session_id`, `payload` | the same fields |
 
-An answer takes the form of its request, and carries the ids that the request carried.
+An answer takes the form of its request, and carries the ids that the request carried. An error whose request could
+not be read has both `type` and `opcode`.
 """
 
 from __future__ import annotations
@@ -100,6 +101,9 @@ def encode_answer(
     message: dict[str, Any]
     if request.type is None and request.opcode is not None:
         message = {"opcode": OPCODES[kind]}
+    elif request.type is None:
+        # Nobody knows the form: refused before the body was read, or unreadable. Whoever asked finds their own.
+        message = {"mcp_version": VERSION, "type": kind, "opcode": OPCODES[kind], "trace_id": request_id}
     elif request.meta is not None and request.mcp_version is None:
         message = {"type": kind}
     else:

@@ -217,8 +217,8 @@ def test_wrong_fields_of_the_chat_parameters_are_named_when_they_are_read() -> N
         (body(CODED), {"opcode": 14, "session_id": "s-1"}),
         (body(META), {"type": "ERROR"}),
         (b'{"opcode":10,"payload":{"temperature":"hot"}}', {"opcode": 14}),
-        (b"not json", {"mcp_version": "1.0", "type": "ERROR", "trace_id": "req-1"}),
-        (b"", {"mcp_version": "1.0", "type": "ERROR", "trace_id": "req-1"}),
+        (b"not json", {"mcp_version": "1.0", "type": "ERROR", "opcode": 14, "trace_id": "req-1"}),
+        (b"", {"mcp_version": "1.0", "type": "ERROR", "opcode": 14, "trace_id": "req-1"}),
     ],
 )
 def test_errors_take_the_form_of_the_request(request_body: bytes, head: dict[str, Any]) -> None:
