@@ -45,8 +45,9 @@ docs: $(VENV)/dev  ## the pages that are generated from code
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.server.admin_reference
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.telemetry.metric_reference
 
-install: $(VENV)/dev  ## this checkout as an editable package, with the command `autoglm`
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . || $(BIN)/pip install --quiet --no-deps --editable .
+install: $(VENV)/core  ## this checkout as an editable package, with the command `autoglm`
+	$(PIP) -r requirements/build.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
