@@ -168,3 +168,13 @@ def test_integers_are_seen_as_written() -> None:
         b"123456789012345678901234567890",
         b"-2.5e3",
     ]
+
+
+@pytest.mark.parametrize("between", [",", ", "])
+def test_flat_bodies_are_told_from_deep_ones_that_look_flat(between: str) -> None:
+    flat = between.join('{"role":"user","content":"hi"}' for _ in range(200))
+    assert FACE.read(b'{"model":"m","messages":[%s]}' % flat.encode()).model == "m"
+    deep = '{"a":' * 70 + "1" + "}" * 70
+    for hidden in (deep, f'{{"role":"user","x":"{"},{" * 500}","y":{deep}}}', f'{{"role":[{flat},{deep}]}}'):
+        error = refusal(b'{"model":"m","messages":[%s]}' % f"{flat}{between}{hidden}".encode())
+        assert "deeper" in error.message
