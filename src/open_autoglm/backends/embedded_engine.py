@@ -112,7 +112,9 @@ class EmbeddedAnswer:
 
     def cancel(self) -> None:
         """Stop the generation."""
-        self.over = True
+        if not self.over:
+            self.over = True
+            self._note_usage()
         self._backend.engine.cancel(self.handle)
 
     def pause(self) -> None:

@@ -150,7 +150,9 @@ class HttpAnswer:
     # The attempt's handle.
 
     def cancel(self) -> None:
-        self._over = True
+        if not self._over:
+            self._over = True
+            self._note_usage()
         if self.transfer is not None:
             self.transfer.cancel()
 

@@ -199,15 +199,16 @@ class Exchange:
         """
         if attempt is not self._attempt:
             return
+        if stage < 2 and self.state != "committed":
+            # What is no content does not prolong the wait for the first content.
+            self._held += payload
+            if len(self._held) > _HELD_BYTES_MAX:
+                self.failed(attempt, "malformed", "too much before the first content", now_s)
+            return
         self.due_s = min(now_s + attempt.leg.timeouts.gap_s, self._deadline_s)
         if self.state == "committed":
             if payload:
                 self._sink.write(payload)
-            return
-        if stage < 2:
-            self._held += payload
-            if len(self._held) > _HELD_BYTES_MAX:
-                self.failed(attempt, "malformed", "too much before the first content", now_s)
             return
         self._commit(attempt, payload, now_s)
 

@@ -179,6 +179,15 @@ def test_failure_after_content_cuts_and_is_never_repeated(outcome: str) -> None:
     assert rig.sink.error.code == "stream_interrupted"
 
 
+def test_events_without_content_do_not_prolong_the_wait_for_the_first_content() -> None:
+    rig = Rig(stream=True, timeouts=Timeouts(first_token_s=5.0, gap_s=30.0))
+    for _ in range(4):
+        rig.now_s += 1.0
+        rig.exchange.content(rig.attempt, b"role;", 1, rig.now_s)
+    assert rig.wait() == pytest.approx(1.0)
+    assert rig.path == "a:slow b:running"
+
+
 def test_gap_after_content_is_noticed() -> None:
     rig = Rig(stream=True)
     rig.exchange.content(rig.attempt, b"text", 2, rig.now_s)
