@@ -29,6 +29,7 @@ from open_autoglm.transport.http_request import RequestReader, ServerRequest
 
 if TYPE_CHECKING:
     from open_autoglm.transport.http_server import HttpServer
+    from open_autoglm.transport.known_head import KnownHead
 
 _STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus} | {
     529: "HTTP/1.1 529 Overloaded\r\n"
@@ -54,6 +55,7 @@ class HttpConnection(asyncio.Protocol):
         "_ahead",
         "_beat",
         "_deaf",
+        "_known_head",
         "_lingering",
         "_paused",
         "_queue",
@@ -72,6 +74,7 @@ class HttpConnection(asyncio.Protocol):
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._reader: RequestReader | None = None
+        self._known_head: KnownHead | None = None
         self._queue: deque[ServerRequest] | None = None
         self._ahead: bytearray | None = None
         self._beat: set[HttpConnection] | None = None
@@ -143,13 +146,21 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        reader = self._reader
-        if reader is None:
-            self._since_s = clock.monotonic()
-            reader = self._reader = self._server.take_reader(self)
-        elif self.current is not None and self.current.complete:
+        current = self.current
+        if current is not None and current.complete:
             self._keep_ahead(data)
             return
+        reader = self._reader
+        new = reader is None
+        if reader is None:
+            self._since_s = clock.monotonic()
+            known = self._known_head
+            if known is not None and known.limits is self._server.limits:
+                self.current = known.read(self, data)
+                if self.current is not None:
+                    self._advance()
+                    return
+            reader = self._reader = self._server.take_reader(self)
         reader.message_bytes += len(data)
         try:
             reader.feed(data)
@@ -161,6 +172,8 @@ class HttpConnection(asyncio.Protocol):
             return
         request = reader.request
         if reader.heads:
+            if new:
+                self._known_head = self._server.know_head(reader, data) or self._known_head
             self._accept_heads(reader)
         if request is not None and not request.complete:
             problem = reader.check_incomplete(len(data))

@@ -114,7 +114,8 @@ class ServerRequest:
     Attributes:
         connection: where it came from.
         method, target: as sent, `b"POST"`, `b"/v1/models?x=1"`.
-        headers: kept and some other headers by lower-case name, values as sent.
+        headers: kept and some other headers by lower-case name, values as sent; not to be changed, and without the
+            length where it was read by a `KnownHead`.
         body: the whole body once `complete`.
         body_size: bytes of the body so far.
         complete: the body has arrived.
@@ -147,15 +148,27 @@ class ServerRequest:
         "version",
     )
 
-    def __init__(self, connection: HttpConnection) -> None:
+    def __init__(
+        self,
+        connection: HttpConnection,
+        method: bytes = b"",
+        target: bytes = b"",
+        headers: dict[str, bytes] = _NO_HEADERS,
+        body: bytes | None = None,
+    ) -> None:
         self.connection = connection
-        self.method = b""
-        self.target = b""
-        self.headers: dict[str, bytes] = _NO_HEADERS
-        self.body = b""
+        self.method = method
+        self.target = target
+        self.headers = headers
         self.parts: list[bytes | bytearray] | None = None
-        self.body_size = 0
-        self.complete = False
+        if body is None:
+            self.body = b""
+            self.body_size = 0
+            self.complete = False
+        else:
+            self.body = body
+            self.body_size = len(body)
+            self.complete = True
         self.keep_alive = True
         self.version = "1.1"
         self.problem: RequestError | None = None

@@ -15,11 +15,14 @@ from open_autoglm import clock
 from open_autoglm.transport.application import Application
 from open_autoglm.transport.http_connection import HttpConnection
 from open_autoglm.transport.http_request import RequestReader
+from open_autoglm.transport.known_head import KnownHead, remember_head
 from open_autoglm.transport.settings import WireLimits
 
 _PATROL_BEATS = 10
 """Connections are looked at in turns, so that a sweep over many of them never holds the loop for long."""
 _READERS_SPARE_MAX = 1024
+_HEADS_MAX = 1024
+"""Known heads that connections share; of others each keeps its own."""
 _TLS_HANDSHAKE_S = 10.0
 _TLS_SHUTDOWN_S = 5.0
 
@@ -50,6 +53,7 @@ class HttpServer:
         self._next_beat = 0
         self._entered = 0
         self._readers: list[RequestReader] = []
+        self._heads: dict[bytes, KnownHead] = {}
         self._listeners: list[asyncio.AbstractServer] = []
         self._patrol_handle: asyncio.TimerHandle | None = None
 
@@ -118,10 +122,22 @@ class HttpServer:
         if len(self._readers) < _READERS_SPARE_MAX and reader.limits is self.limits:
             self._readers.append(reader)
 
+    def know_head(self, reader: RequestReader, data: bytes) -> KnownHead | None:
+        """Return the head of a block of bytes that is one message, if such heads can be known again."""
+        if len(reader.heads) != 1 or reader.limits is not self.limits:
+            return None
+        head = remember_head(reader.heads[0], data, self.limits)
+        if head is None:
+            return None
+        if len(self._heads) >= _HEADS_MAX:
+            self._heads.clear()
+        return self._heads.setdefault(head.text, head)
+
     def renew_limits(self, limits: WireLimits) -> None:
         """Use other limits from now on; half-read messages keep theirs."""
         self.limits = limits
         self._readers.clear()
+        self._heads.clear()
 
     def _patrol(self) -> None:
         self._patrol_handle = self.loop.call_later(self._beat_s, self._patrol)
