@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-INPUT_BYTES_MAX: Final = 4096
-"""Of a mutated input, most of the time: more inputs find more than longer ones."""
-_LONG_RATIO: Final = 0.002
-_LONG_FACTOR: Final = 64
+INPUT_BYTES_MAX: Final = 64 * 1024
+_SIZES: Final = ((0.9, 512), (0.998, 4096), (1.0, INPUT_BYTES_MAX))
+"""Share of the inputs that are no longer than so many bytes: more inputs find more than longer ones."""
+_SCANNED_BYTES: Final = 4096
 _WORD: Final = re.compile(rb"[A-Za-z0-9_.-]+|[^A-Za-z0-9_.-]+")
 _BOUNDARIES: Final = re.compile(rb"\r\n|[\n,;:{}\[\] ]")
 _NUMBERS: Final = (b"0", b"-1", b"1", b"255", b"65536", b"2147483648", b"9007199254740993", b"1e400", b"00", b"1" * 30)
@@ -22,7 +22,7 @@ _BYTES: Final = (b"\0", b"\x7f", b"\x80", b"\xff", b"\xc3\xa9", b"\xed\xa0\x80",
 
 def words_of(corpus: Sequence[bytes]) -> list[bytes]:
     """Words of the inputs themselves, for a target that names none."""
-    found = {word for data in corpus for word in _WORD.findall(data[:INPUT_BYTES_MAX]) if len(word) <= 40}
+    found = {word for data in corpus for word in _WORD.findall(data[:_SCANNED_BYTES]) if len(word) <= 40}
     return sorted(found)[:2000]
 
 
@@ -65,8 +65,8 @@ class Mutator:
         data = rng.choice(self._corpus[-20:] if recent else self._corpus)
         for _ in range(rng.choice((1, 1, 2, 3, 5, 8))):
             data = rng.choice(self._ways)(data)
-        size = INPUT_BYTES_MAX * (_LONG_FACTOR if rng.random() < _LONG_RATIO else 1)
-        return data[:size]
+        chance = rng.random()
+        return data[: next(size for share, size in _SIZES if chance <= share)]
 
     def _place(self, data: bytes) -> int:
         """Anywhere, more often at a boundary of the format."""
@@ -108,7 +108,7 @@ class Mutator:
     def _repeat(self, data: bytes) -> bytes:
         start, end = self._span(data)
         times = self._rng.choice((2, 3, 10, 100, 1000))
-        return (data[:end] + data[start:end] * times + data[end:])[: INPUT_BYTES_MAX * _LONG_FACTOR]
+        return (data[:end] + data[start:end] * times + data[end:])[:INPUT_BYTES_MAX]
 
     def _splice(self, data: bytes) -> bytes:
         other = self._rng.choice(self._corpus)
@@ -122,7 +122,7 @@ class Mutator:
         return data[:start] + data[later:last] + data[end:later] + data[start:end] + data[last:]
 
     def _change_number(self, data: bytes) -> bytes:
-        numbers = list(re.finditer(rb"\d+", data[:INPUT_BYTES_MAX]))
+        numbers = list(re.finditer(rb"\d+", data[:_SCANNED_BYTES]))
         if not numbers:
             return data
         number = self._rng.choice(numbers)
