@@ -1,1 +1,0 @@
-"""MCP messages in JSON. Pure."""
