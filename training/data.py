@@ -24,6 +24,10 @@ RANDOM_WORD_SHARE = 0.6  # slots filled with invented words, so that copying is 
 _CONSONANTS = "bcdfghjklmnprstvwz"
 _VOWELS = "aeiou"
 _CHINESE_LETTERS = [c for c in tokenizer.CHINESE if "\u4e00" <= c <= "\u9fff"]
+# Chinese has no spaces: an invented name with characters of the wording around it could be cut in two ways, so
+# the slots of tools and plans are filled from the other characters.
+_AROUND_SLOTS = "".join((*words.WEATHER, *words.PLAN_WEATHER_ZH, *words.PLAN_SEARCH_ZH, *words.PLAN_JOIN_ZH))
+_NAME_LETTERS = [c for c in _CHINESE_LETTERS if c not in _AROUND_SLOTS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Mix:
 
 NANO_MIX = Mix(
     digit_weights=(1, 2, 3, 6),
-    shares={"arithmetic": 0.36, "tool": 0.17, "plan": 0.22, "intent": 0.10, "chat": 0.07, "result": 0.08},
+    shares={"arithmetic": 0.36, "tool": 0.20, "plan": 0.27, "intent": 0.11, "chat": 0.04, "result": 0.02},
 )
 CALC_MIX = Mix(digit_weights=(1, 3, 6), shares={"arithmetic": 0.96, "other": 0.04})
 
@@ -113,10 +117,11 @@ def evaluate(a: int, b: int, operation: str) -> int:
 
 
 class Generator:
-    """Makes items from a seed and a mix of tasks."""
+    """Makes items from a seed and a mix of tasks; `random_words` of the free-text slots hold invented words."""
 
-    def __init__(self, mix: Mix, seed: int | str) -> None:
+    def __init__(self, mix: Mix, seed: int | str, *, random_words: float = RANDOM_WORD_SHARE) -> None:
         self.mix = mix
+        self.random_words = random_words
         self.rng = random.Random(seed)
         self._makers: dict[str, Callable[[], Item]] = {
             "arithmetic": self.arithmetic,
@@ -154,14 +159,16 @@ class Generator:
         digits = self.rng.choices(range(1, len(self.mix.digit_weights) + 1), self.mix.digit_weights)[0]
         return self.rng.randrange(0 if digits == 1 else 10 ** (digits - 1), 10**digits)
 
-    def word(self, *, chinese: bool, known: Sequence[str], capital: bool = False) -> str:
-        """A word for a free-text slot: invented in `RANDOM_WORD_SHARE` of the cases, else a known one."""
+    def word(
+        self, *, chinese: bool, known: Sequence[str], capital: bool = False, letters: Sequence[str] = _CHINESE_LETTERS
+    ) -> str:
+        """A word for a free-text slot: invented in `random_words` of the cases, else a known one."""
         rng = self.rng
-        if rng.random() >= RANDOM_WORD_SHARE:
+        if rng.random() >= self.random_words:
             chosen = rng.choice(known)
             return chosen.lower() if capital and rng.random() < 0.15 else chosen
         if chinese:
-            return "".join(rng.choices(_CHINESE_LETTERS, k=rng.randint(2, 3)))
+            return "".join(rng.choices(letters, k=rng.randint(2, 3)))
         count = 2 if rng.random() < 0.12 else 1
         invented = [self._invented() for _ in range(count)]
         if capital and rng.random() < 0.8:
@@ -176,10 +183,10 @@ class Generator:
         text = "".join(rng.choice(_CONSONANTS) + rng.choice(_VOWELS) for _ in range(syllables))
         return text + rng.choice(("", *_CONSONANTS)) if len(text) < 9 else text
 
-    def _varied(self, text: str) -> str:
-        """Small differences of spelling that real people make."""
+    def _varied(self, text: str, *, keep_first: bool = False) -> str:
+        """Small differences of spelling that real people make; `keep_first` when the text begins with a slot."""
         rng = self.rng
-        if rng.random() < 0.15 and not text[:1].isdigit():
+        if rng.random() < 0.15 and not keep_first:
             text = text[:1].lower() + text[1:]
         if rng.random() < 0.15:
             text = text.rstrip("?？ ")
@@ -238,15 +245,17 @@ class Generator:
             arguments = {"value": value, "from": unit, "to": to}
             text, key = template.format(a=value, u=unit, v=to), f"{value},{unit},{to}"
         call = {"name": kind, "arguments": arguments}
-        return Item("tool", "tools", self._varied(text), compact(call), key=key)
+        varied = self._varied(text, keep_first=template.startswith("{"))
+        return Item("tool", "tools", varied, compact(call), key=key)
 
     def _slot(self, template: str, english: Sequence[str], chinese: Sequence[str], *, capital: bool = False) -> str:
         is_chinese = is_chinese_text(template)
-        return self.word(chinese=is_chinese, known=chinese if is_chinese else english, capital=capital)
+        known = chinese if is_chinese else english
+        return self.word(chinese=is_chinese, known=known, capital=capital, letters=_NAME_LETTERS)
 
     def _units(self) -> tuple[str, str]:
         rng = self.rng
-        if rng.random() < 0.3:
+        if rng.random() < self.random_words / 2:
             return self._invented(), self._invented()
         unit, to = rng.choice(words.UNITS)
         return (to, unit) if rng.random() < 0.4 else (unit, to)

@@ -20,7 +20,7 @@ from open_autoglm.backends.embedded import catalog, chat
 from open_autoglm.backends.embedded.engine import Engine
 
 HELD_OUT = Path(__file__).parent / "heldout"
-NANO_SETS = ("arithmetic-4", "intent", "intent-unseen", "intent-hand", "tool", "plan", "result")
+NANO_SETS = ("arithmetic-4", "intent", "intent-unseen", "intent-hand", "tool", "tool-new", "plan", "plan-new", "result")
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("calculator", "weather", "convert")]
 ANSWER_TIMEOUT_S = 60.0
 

@@ -1,9 +1,9 @@
 """Writes a trained checkpoint as the files that ship: fp16 safetensors, config.json, manifest.json.
 
-    python -m training.export glm-nano training/runs/nano-1/step-15000.pt OUT_DIR --note "seed 1, 15,000 steps"
+    python -m training.export glm-nano training/runs/nano/step-15000.pt --out OUT_DIR --note "seed 1, step 15,000"
 
-Also says how far numpy and torch are apart on the exported weights. The files of one checkpoint are always
-the same bytes.
+Several checkpoints of one run are averaged, which is better than any of them. Also says how far numpy and torch
+are apart on the exported weights. The files of one checkpoint are always the same bytes.
 """
 
 from __future__ import annotations
@@ -105,10 +105,15 @@ def manifest_of(name: str, version: str, note: str, files: dict[str, bytes], par
     }
 
 
-def export(name: str, checkpoint: Path, out: Path, *, note: str, version: str = "1") -> None:
-    """Writes the three files of a checkpoint into `out`."""
-    state = torch.load(checkpoint, map_location="cpu")
-    tensors = {key: value.numpy() for key, value in state.items()}
+def average(checkpoints: list[Path]) -> dict[str, np.ndarray]:
+    """Mean of the weights of several checkpoints of one run."""
+    states = [torch.load(path, map_location="cpu") for path in checkpoints]
+    return {key: (sum(state[key] for state in states) / len(states)).numpy() for key in states[0]}
+
+
+def export(name: str, checkpoints: list[Path], out: Path, *, note: str, version: str = "1") -> None:
+    """Writes the three files of a model, the average of the checkpoints, into `out`."""
+    tensors = average(checkpoints)
     files = {
         "config.json": (json.dumps(config_of(SHAPES[name]), indent=2) + "\n").encode(),
         "model.safetensors": safetensors(tensors),
@@ -126,12 +131,12 @@ def export(name: str, checkpoint: Path, out: Path, *, note: str, version: str = 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=sorted(SHAPES))
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--note", required=True, help="seed and steps, for the manifest")
     parser.add_argument("--version", default="1")
     options = parser.parse_args()
-    export(options.name, options.checkpoint, options.out, note=options.note, version=options.version)
+    export(options.name, options.checkpoints, options.out, note=options.note, version=options.version)
 
 
 if __name__ == "__main__":

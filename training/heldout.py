@@ -11,19 +11,37 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from training.data import CALC_MIX, NANO_MIX, Generator, Item, Mix, compact
+from training.data import CALC_MIX, NANO_MIX, RANDOM_WORD_SHARE, Generator, Item, Mix, compact
 
-SETS: tuple[tuple[str, str, Mix, int, bool], ...] = (
-    ("arithmetic-3", "arithmetic", CALC_MIX, 1500, False),
-    ("arithmetic-3-calibration", "arithmetic", CALC_MIX, 600, False),
-    ("arithmetic-4", "arithmetic", NANO_MIX, 1500, False),
-    ("intent", "intent", NANO_MIX, 600, False),
-    ("intent-unseen", "intent", NANO_MIX, 400, True),
-    ("tool", "tool", NANO_MIX, 600, False),
-    ("plan", "plan", NANO_MIX, 500, False),
-    ("result", "result", NANO_MIX, 200, False),
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """How one held-out set is made: `random_words` is the share of free-text slots with invented words."""
+
+    name: str
+    task: str
+    mix: Mix
+    count: int
+    random_words: float = RANDOM_WORD_SHARE
+    unseen: bool = False
+
+
+# `tool` and `plan` have about a third of invented words; in the sets with `-new` in their name every city and every
+# search word is invented.
+SETS = (
+    Set("arithmetic-3", "arithmetic", CALC_MIX, 1500),
+    Set("arithmetic-3-calibration", "arithmetic", CALC_MIX, 600),
+    Set("arithmetic-4", "arithmetic", NANO_MIX, 1500),
+    Set("intent", "intent", NANO_MIX, 600),
+    Set("intent-unseen", "intent", NANO_MIX, 400, unseen=True),
+    Set("tool", "tool", NANO_MIX, 600, random_words=0.35),
+    Set("tool-new", "tool", NANO_MIX, 300, random_words=1.0),
+    Set("plan", "plan", NANO_MIX, 500, random_words=0.35),
+    Set("plan-new", "plan", NANO_MIX, 300, random_words=1.0),
+    Set("result", "result", NANO_MIX, 200),
 )
 # fmt: off
 # Sentences written by hand, in no template's wording; only the label is given.
@@ -82,13 +100,14 @@ def write(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[dict[str, object]]] = {}
     seen: set[str] = set()
-    for name, task, mix, count, unseen in SETS:
-        items = Generator(mix, f"held-out:{name}").held_out_items(task, count * 2, unseen=unseen)
-        fresh = [item for item in items if item.prompt not in seen][:count]
-        if len(fresh) < count:
-            raise ValueError(f"{name}: only {len(fresh)} items that are in no other set")
+    for made in SETS:
+        generator = Generator(made.mix, f"held-out:{made.name}", random_words=made.random_words)
+        items = generator.held_out_items(made.task, made.count * 2, unseen=made.unseen)
+        fresh = [item for item in items if item.prompt not in seen][: made.count]
+        if len(fresh) < made.count:
+            raise ValueError(f"{made.name}: only {len(fresh)} items that are in no other set")
         seen.update(item.prompt for item in fresh)
-        files[name] = [line_of(name, index, item) for index, item in enumerate(fresh)]
+        files[made.name] = [line_of(made.name, index, item) for index, item in enumerate(fresh)]
     hand = [Item("intent", "intent", text, label) for label, texts in HAND_WRITTEN.items() for text in texts]
     files["intent-hand"] = [line_of("intent-hand", index, item) for index, item in enumerate(hand)]
     sums = []

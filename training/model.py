@@ -36,7 +36,7 @@ SHAPES = {
     "glm-calc-s": Shape(hidden=64, layers=3, heads=4, kv_heads=2, head_dim=16, mlp=192),
 }
 SHAPES["glm-calc-c"] = SHAPES["glm-calc-s"]
-SHAPES["glm-calc-d"] = SHAPES["glm-calc-m"]
+SHAPES["glm-calc-d"] = SHAPES["glm-calc-s"]
 
 
 class RmsNorm(nn.Module):

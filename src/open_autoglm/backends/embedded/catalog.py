@@ -49,9 +49,9 @@ class Manifest:
     sha256: dict[str, str]
 
 
-def names() -> tuple[str, ...]:
-    """Names of the models that ship, sorted."""
-    return tuple(sorted(path.parent.name for path in MODELS_DIR.glob("*/manifest.json")))
+def names(models_dir: Path = MODELS_DIR) -> tuple[str, ...]:
+    """Names of the models that ship (or of those in another folder of the same layout), sorted."""
+    return tuple(sorted(path.parent.name for path in models_dir.glob("*/manifest.json")))
 
 
 def endpoint_model(endpoint: str) -> str | None:
@@ -63,18 +63,18 @@ def endpoint_model(endpoint: str) -> str | None:
     if not endpoint.startswith(ENDPOINT_PREFIX):
         return None
     name = endpoint.removeprefix(ENDPOINT_PREFIX)
-    _directory(name)
+    _directory(MODELS_DIR, name, None)
     return name
 
 
-def read_manifest(name: str, version: str | None = None) -> Manifest:
+def read_manifest(name: str, version: str | None = None, *, models_dir: Path = MODELS_DIR) -> Manifest:
     """Manifest of a model; `version` None for the one that is served.
 
     Raises:
         RequestError: `model_not_found`.
         ServerError: `internal_error`, when the installed files are damaged.
     """
-    directory = _directory(name, version)
+    directory = _directory(models_dir, name, version)
     fields = _read_json(directory / "manifest.json")
     try:
         if fields["format"] != 1 or fields["tokenizer"] != _TOKENIZER or fields["name"] != name:
@@ -92,14 +92,15 @@ def read_manifest(name: str, version: str | None = None) -> Manifest:
         raise _damaged(directory / "manifest.json", f"cannot be used: {error!r}") from error
 
 
-def open_model(name: str, version: str | None = None) -> GlmModel:
+def open_model(name: str, version: str | None = None, *, models_dir: Path = MODELS_DIR) -> GlmModel:
     """Reads, checks and packs a model; takes some 15 ms.
 
     Raises:
         RequestError: `model_not_found`.
         ServerError: `internal_error`, when the installed files are damaged.
     """
-    directory, manifest = _directory(name, version), read_manifest(name, version)
+    directory = _directory(models_dir, name, version)
+    manifest = read_manifest(name, version, models_dir=models_dir)
     try:
         config_sha256, weights_sha256 = manifest.sha256["config.json"], manifest.sha256["model.safetensors"]
     except KeyError as error:
@@ -109,16 +110,16 @@ def open_model(name: str, version: str | None = None) -> GlmModel:
     return GlmModel(config, weights, Abilities(name, manifest.version, manifest.tasks, manifest.digits_max))
 
 
-def _directory(name: str, version: str | None = None) -> Path:
+def _directory(models_dir: Path, name: str, version: str | None) -> Path:
     """Folder of a model that ships; a name is looked up in the list, never joined to a path unseen."""
-    known = names()
+    known = names(models_dir)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise RequestError("model_not_found", f"no embedded model {name!r}; {hint}There are: {', '.join(known)}")
     if version is None:
-        return MODELS_DIR / name
-    versions = {path.parent.name: path.parent for path in (MODELS_DIR / name).glob("versions/*/manifest.json")}
+        return models_dir / name
+    versions = {path.parent.name: path.parent for path in (models_dir / name).glob("versions/*/manifest.json")}
     if version not in versions:
         there = ", ".join(sorted(versions)) or "none but the served one"
         raise RequestError("model_not_found", f"{name!r} has no version {version!r} in the package; there are: {there}")

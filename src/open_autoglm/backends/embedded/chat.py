@@ -18,12 +18,15 @@ from typing import Any, Final, Literal
 
 from open_autoglm.backends.embedded import calculator, prompt, tokenizer
 from open_autoglm.backends.embedded.abilities import TOOL_NAMES, Abilities
+from open_autoglm.backends.embedded.constraint import CopyConstraint, EchoConstraint
 from open_autoglm.errors import RequestError
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 STOP_STRINGS_MAX: Final = 16
 RESULT_CHARACTERS_MAX: Final = 120  # of a tool's result that is shown to the model
+CHARACTERS_PER_TOKEN_MAX: Final = 4  # a longer message cannot fit, and is refused before any work is done on it
+_RESULT_CHINESE: Final = "结果："  # before a tool's result when the user writes Chinese
 _COLUMN_TOKENS: Final = 4  # digits per column of the reasoning: a, b, carry, digit
 _WIDE: Final = {0xFF01 + i: 0x21 + i for i in range(94) if chr(0x21 + i) in "0123456789+-*/="}
 _SYSTEM: Final[tuple[tuple[prompt.SystemWord, re.Pattern[str]], ...]] = (
@@ -137,7 +140,15 @@ def prepare(request: GenerateRequest, abilities: Abilities, context: int) -> Pre
         RequestError: `invalid_request`, `unsupported_parameter` or `context_length_exceeded`.
     """
     _check_numbers(request)
+    too_long = RequestError(
+        "context_length_exceeded",
+        f"the last message has more than the {context} tokens that {abilities.name!r} can read; shorten it",
+        param="messages",
+    )
     text, is_result = _last_text(request.messages)
+    if len(text) > CHARACTERS_PER_TOKEN_MAX * context:
+        raise too_long
+    text = _plain(text)
     tools = frozenset(_tool_names(request.tools)) & TOOL_NAMES if "tools" in abilities.tasks else frozenset()
     system: prompt.SystemWord | None = None
     if is_result:
@@ -149,16 +160,21 @@ def prepare(request: GenerateRequest, abilities: Abilities, context: int) -> Pre
     guarded = None
     if system is None and "arithmetic" in abilities.tasks:
         guarded = calculator.guard(text, abilities.digits_max)
-    longest = context * max(len(piece) for piece in tokenizer.PIECES)
-    source = tokenizer.encode(text[: longest + 1])
-    tokens = prompt.build(text[: longest + 1], system)
+    tokens = prompt.build(text, system)
     if len(tokens) >= context:
-        raise RequestError(
-            "context_length_exceeded",
-            f"the last message has more than the {context} tokens that {abilities.name!r} can read; shorten it",
-            param="messages",
-        )
-    return PreparedPrompt(tokens, source, system, tools, guarded)
+        raise too_long
+    return PreparedPrompt(tokens, tokenizer.encode(text), system, tools, guarded)
+
+
+def constraint_of(prepared: PreparedPrompt) -> CopyConstraint | EchoConstraint | None:
+    """What holds the answer's slots to the user's text, or its quotation to a tool's result; None for other tasks."""
+    if prepared.system == "result":
+        head = tokenizer.encode(_RESULT_CHINESE)
+        source = prepared.source
+        return EchoConstraint(source[len(head) :] if source[: len(head)] == head else source)
+    if prepared.system not in ("tools", "plan"):
+        return None
+    return CopyConstraint(prepared.source, plan=prepared.system == "plan")
 
 
 def _check_numbers(request: GenerateRequest) -> None:
@@ -203,13 +219,13 @@ def _last_text(messages: list[dict[str, Any]]) -> tuple[str, bool]:
     question = ""
     for message in reversed(messages):
         if message.get("role") == "user":
-            question = _plain(_content_text(message.get("content")))
+            question = _content_text(message.get("content"))
             break
     last = messages[-1] if messages else {}
     if last.get("role") == "tool":
-        result = _plain(_content_text(last.get("content")))[:RESULT_CHARACTERS_MAX]
-        return (f"结果：{result}" if calculator.is_chinese(question) else result), True
-    if not question:
+        result = _content_text(last.get("content"))[:RESULT_CHARACTERS_MAX]
+        return (f"{_RESULT_CHINESE}{result}" if calculator.is_chinese(question) else result), True
+    if not question or question.isspace():
         raise RequestError("invalid_request", "messages hold no text of the user; add one", param="messages")
     return question, False
 

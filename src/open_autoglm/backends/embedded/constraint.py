@@ -1,8 +1,9 @@
 """Constrained decoding of free-text slots: what fills them is copied from the question.
 
-City names, search words, units and numbers of a JSON answer must be pieces of the user's text, whole words
-and whole numbers. A tiny model knows the form of the answer long before it copies without a slip, so the
-form is left to it and each slot is held to the text. Invariant: `allowed` is never an empty set.
+City names, search words, units and numbers of a JSON answer must be pieces of the user's text: whole words and
+whole numbers, each used once, and the parts of a plan in the order of the text. A tiny model knows the form of
+the answer long before it copies without a slip, so the form is left to it and each slot is held to the text.
+Invariant: `allowed` is never an empty set.
 """
 
 from __future__ import annotations
@@ -10,28 +11,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from open_autoglm.backends.embedded.tokenizer import ASCII_FIRST, token_id
+from open_autoglm.backends.embedded.tokenizer import ASCII_FIRST, EOS, encode, token_id
 
 _CALL_END: Final = token_id('"}}')
-_PLAN_END: Final = token_id('"},"depends_on":[')
+_PLAN_SLOT_END: Final = token_id('"},"depends_on":[')
+_PLAN_NEXT: Final = token_id(']},{"id":')
 _UNIT_TO: Final = token_id('","to":"')
 _VALUE_END: Final = token_id(',"from":"')
 _EXPRESSION: Final = token_id('expression":"')
 _VALUE: Final = token_id('value":')
-# Token that opens a slot of words -> tokens that may close it.
-_WORD_SLOTS: Final[dict[int, tuple[int, ...]]] = {
-    token_id('city":"'): (_CALL_END, _PLAN_END),
-    token_id('query":"'): (_PLAN_END,),
-    _VALUE_END: (_UNIT_TO,),
-    _UNIT_TO: (_CALL_END,),
-}
+_WORD_SLOTS: Final = frozenset((token_id('city":"'), token_id('query":"'), _VALUE_END, _UNIT_TO))
 _OPERATORS: Final = frozenset(token_id(sign) for sign in "+-*/")
 _REFERENCE: Final = token_id("$")
 _DOT: Final = token_id(".")
+_SPACE: Final = token_id(" ")
+_QUOTE_ENGLISH: Final = tuple(encode(" is "))
+_QUOTE_CHINESE: Final = token_id("是")
+# A slot never begins with one of these words; they stand between the slots.
+_FUNCTION_WORDS: Final = frozenset(
+    tuple(encode(word))
+    for word in ("a", "and", "are", "for", "from", "give", "in", "into", "is", "it", "me", "of", "please", "then", "to")
+)
+_FUNCTION_TOKENS_MAX: Final = max(len(word) for word in _FUNCTION_WORDS)
 _DIGITS: Final = frozenset(range(token_id("0"), token_id("9") + 1))
 _LETTERS: Final = frozenset(
     ASCII_FIRST + ord(letter) - 0x20 for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
+_CAPITALS: Final = frozenset(ASCII_FIRST + ord(letter) - 0x20 for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 class CopyConstraint:
@@ -39,74 +45,122 @@ class CopyConstraint:
 
     Args:
         source: tokens of the user's text.
+        plan: whether the answer is a plan (its parts follow the text in order) or a tool call.
     """
 
-    __slots__ = ("_closers", "_ends", "_kind", "_length", "_operands", "_source")
+    __slots__ = ("_end", "_ends", "_floor", "_kind", "_length", "_operands", "_plan", "_source", "_used")
 
-    def __init__(self, source: Sequence[int]) -> None:
+    def __init__(self, source: Sequence[int], *, plan: bool) -> None:
         self._source = tuple(source)
+        self._plan = plan
         self._kind = ""  # "", "word", "value", "expression", or "reference" right after a `$`
-        self._closers: tuple[int, ...] = ()
+        self._end = _CALL_END  # token that closes the slot
         self._ends: list[int] = []  # where in the source each possible copy has got to
         self._length = 0  # tokens of the copy so far
         self._operands = 0  # complete operands before the one being written
+        self._used: set[int] = set()  # places of the source that earlier slots have copied
+        self._floor = 0  # first place that this part of a plan may copy
 
     def push(self, token: int) -> None:
         """Takes the token that was chosen."""
-        if token in _WORD_SLOTS:
-            self._open("word", _WORD_SLOTS[token])
+        if self._kind == "reference":
+            self._kind, self._ends, self._length = "expression", [len(self._source)], 0
+            return
+        if self._kind:
+            self._advance(token)
+        if token == _PLAN_NEXT:
+            self._floor = max(self._used, default=-1) + 1
+        elif token in _WORD_SLOTS:
+            self._open("word", _UNIT_TO if token == _VALUE_END else self._slot_end())
         elif token == _VALUE:
-            self._open("value", (_VALUE_END,))
+            self._open("value", _VALUE_END)
         elif token == _EXPRESSION:
-            self._open("expression", (_CALL_END, _PLAN_END))
-        elif self._kind == "reference":
-            self._kind, self._ends, self._length = "expression", [len(self._source)], 1
-        elif self._kind == "expression" and token == _REFERENCE:
-            self._kind = "reference"
-        elif self._kind == "expression" and token in _OPERATORS:
-            self._operands += 1
-            self._ends, self._length = self._starts(), 0
-        elif self._kind:
-            self._ends = [end + 1 for end in self._ends if end < len(self._source) and self._source[end] == token]
-            self._length += 1
-            if not self._ends:
-                self._kind = ""
+            self._open("expression", self._slot_end())
 
     def allowed(self) -> frozenset[int] | None:
         """Tokens that may come next; None when every token may."""
         if not self._kind or self._kind == "reference":
             return None
         choices = {self._source[end] for end in self._ends if self._continues(end)}
-        if self._length and any(self._complete(end) for end in self._ends):
-            choices.update(self._after_copy())
-        if self._kind == "expression" and not self._length:
+        if any(self._complete(end) for end in self._ends):
+            choices.update(_OPERATORS if self._kind == "expression" and not self._operands else (self._end,))
+        if self._may_refer() and not (self._operands and choices):
             choices.add(_REFERENCE)
-            if len(choices) == 1:
-                return None  # no number in the text: nothing to hold the answer to
         return frozenset(choices) or None
 
-    def _after_copy(self) -> tuple[int, ...] | frozenset[int]:
-        """What may follow a whole copied word or number."""
-        if self._kind == "expression" and self._operands == 0:
-            return _OPERATORS
-        return self._closers
+    def _may_refer(self) -> bool:
+        """Whether an operand of a plan begins here, which may be an earlier result."""
+        return self._kind == "expression" and self._plan and not self._length and not self._at_reference()
 
-    def _open(self, kind: str, closers: tuple[int, ...]) -> None:
-        self._kind, self._closers, self._length, self._operands = kind, closers, 0, 0
+    def _slot_end(self) -> int:
+        return _PLAN_SLOT_END if self._plan else _CALL_END
+
+    def _at_reference(self) -> bool:
+        """Whether the operand before is an earlier result, which counts as a complete copy of nothing."""
+        return self._ends == [len(self._source)]
+
+    def _advance(self, token: int) -> None:
+        """One more token inside a slot: more of the copy, or what ends it."""
+        if self._kind == "expression" and token == _REFERENCE and not self._length:
+            self._kind = "reference"
+        elif self._kind == "expression" and token in _OPERATORS:
+            self._use()
+            self._operands += 1
+            self._ends, self._length = self._starts(), 0
+        elif token == self._end:
+            self._use()
+            self._kind = ""
+        else:
+            self._ends = [end + 1 for end in self._ends if end < len(self._source) and self._source[end] == token]
+            self._length += 1
+            if not self._ends:
+                self._kind = ""
+
+    def _use(self) -> None:
+        """Remembers the first place where the finished copy stands."""
+        whole = [end for end in self._ends if self._complete(end)]
+        if whole and self._length:
+            self._used.update(range(whole[0] - self._length, whole[0]))
+
+    def _open(self, kind: str, end: int) -> None:
+        self._kind, self._end, self._length, self._operands = kind, end, 0, 0
         self._ends = self._starts()
 
     def _starts(self) -> list[int]:
-        """Places of the source where a word or a number begins."""
-        source = self._source
-        if self._kind == "word":
-            return [i for i in range(len(source)) if not (source[i] in _LETTERS and i and source[i - 1] in _LETTERS)]
-        return [
-            i for i, token in enumerate(source) if token in _DIGITS and not (i and source[i - 1] in _DIGITS | {_DOT})
-        ]
+        """Unused places of the source where a word or a number begins."""
+        source, numbers = self._source, self._kind != "word"
+        found = []
+        for place in range(self._floor, len(source)):
+            before = source[place - 1] if place else _SPACE
+            token = source[place]
+            if place in self._used or (numbers and token not in _DIGITS):
+                continue
+            if numbers and (before in _DIGITS or before == _DOT):
+                continue
+            if not numbers and (token == _SPACE or (token in _LETTERS and before in _LETTERS)):
+                continue
+            if not numbers and self._word_at(place) in _FUNCTION_WORDS:
+                continue
+            found.append(place)
+        return found
+
+    def _name_goes_on(self, end: int) -> bool:
+        """Whether a capital starts the copy and a capital follows after one space, as in `New York`."""
+        source, start = self._source, end - self._length
+        if source[start] not in _CAPITALS or end + 1 >= len(source) or source[end] != _SPACE:
+            return False
+        return source[end + 1] in _CAPITALS and end + 1 not in self._used
+
+    def _word_at(self, place: int) -> tuple[int, ...]:
+        """Letters from `place` on, a little more than the longest function word at most."""
+        end = place
+        while end < len(self._source) and self._source[end] in _LETTERS and end - place <= _FUNCTION_TOKENS_MAX:
+            end += 1
+        return self._source[place:end]
 
     def _continues(self, end: int) -> bool:
-        """Whether the source goes on after `end` within the same kind of text."""
-        if end >= len(self._source):
+        """Whether the source goes on after `end` within the same kind of text, and is unused."""
+        if end >= len(self._source) or end in self._used:
             return False
         if self._kind == "word":
             return True
@@ -114,8 +168,42 @@ class CopyConstraint:
         return token in _DIGITS or (token == _DOT and end + 1 < len(self._source) and self._source[end + 1] in _DIGITS)
 
     def _complete(self, end: int) -> bool:
-        """Whether a word or number ends right before `end`."""
+        """Whether a whole word, number or reference ends right before `end`."""
+        if not self._length:
+            return self._at_reference() and self._kind == "expression"
         if self._kind == "word":
             inside = end < len(self._source) and self._source[end] in _LETTERS
-            return not (inside and self._source[end - 1] in _LETTERS)
+            if self._source[end - 1] == _SPACE or (inside and self._source[end - 1] in _LETTERS):
+                return False
+            return not self._name_goes_on(end)
         return not self._continues(end)
+
+
+class EchoConstraint:
+    """Holds a sentence about a tool's result to that result: once it begins to quote, it quotes the whole.
+
+    Args:
+        source: tokens of the result.
+    """
+
+    __slots__ = ("_place", "_source", "_tail")
+
+    def __init__(self, source: Sequence[int]) -> None:
+        self._source = tuple(source)
+        self._tail: tuple[int, ...] = ()  # the last tokens of the sentence, before it quotes
+        self._place = -1  # what is quoted next; -1 before the quotation
+
+    def push(self, token: int) -> None:
+        """Takes the token that was chosen."""
+        if self._place >= 0:
+            self._place += 1
+            return
+        self._tail = (*self._tail, token)[-len(_QUOTE_ENGLISH) :]
+        if self._tail == _QUOTE_ENGLISH or token == _QUOTE_CHINESE:
+            self._place = 0
+
+    def allowed(self) -> frozenset[int] | None:
+        """Tokens that may come next; None when every token may."""
+        if self._place < 0:
+            return None
+        return frozenset((self._source[self._place] if self._place < len(self._source) else EOS,))

@@ -20,7 +20,7 @@ import numpy as np
 
 from open_autoglm.backends.embedded import chat, sampling, tokenizer
 from open_autoglm.backends.embedded.chat import Failed, GenerateEvent, GenerateRequest, PreparedPrompt, Usage
-from open_autoglm.backends.embedded.constraint import CopyConstraint
+from open_autoglm.backends.embedded.constraint import CopyConstraint, EchoConstraint
 from open_autoglm.backends.embedded.model import GlmModel, KvCache
 from open_autoglm.backends.embedded.weights import Array
 from open_autoglm.clock import monotonic
@@ -64,7 +64,7 @@ class _Job:
     deliver: Deliver
     reader: chat.ReplyReader
     source: random.Random
-    constraint: CopyConstraint | None
+    constraint: CopyConstraint | EchoConstraint | None
     tokens_max: int
     written: int = 0
     length: int = 0  # tokens in the cache
@@ -152,7 +152,7 @@ class Engine:
             deliver,
             reader=chat.ReplyReader(prepared, request.stop, self._new_call_id),
             source=random.Random(handle if request.seed is None else request.seed),
-            constraint=CopyConstraint(prepared.source) if prepared.system in ("tools", "plan") else None,
+            constraint=chat.constraint_of(prepared),
             tokens_max=room if request.max_tokens is None else min(request.max_tokens, room),
         )
         with self._changed:
