@@ -15,7 +15,7 @@ from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.exchange.exchange import Attempt
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.answers import error_headers
-from open_autoglm.gateway.snapshot import Route, Snapshot
+from open_autoglm.gateway.snapshot import NAME_SAFE, Route, Snapshot
 from open_autoglm.security.keys import Principal
 from open_autoglm.transport.http_request import ServerRequest
 
@@ -194,7 +194,7 @@ class Call(ModelCall):
 
     def _headers(self, attempt: Attempt) -> str:
         group = attempt.group
-        served = self.snapshot.model_headers.get(group) or quote(self.model)
+        served = self.snapshot.model_headers.get(group) or quote(self.model, safe=NAME_SAFE)
         record = self.record
         limiter = self.principal.limiter
         if limiter is None or not limiter.limit:

@@ -13,6 +13,9 @@ from open_autoglm.dialects.face import Face
 from open_autoglm.exchange.plan import Plan
 from open_autoglm.security.keys import KeyRing, Principal
 
+NAME_SAFE = "/:@+,;=.-_~ "
+"""Characters of a model's name that stand in a header as they are; others are percent-encoded."""
+
 Scope = Literal["public", "models", "infer"]
 """Who may call a route: everybody, any key, any key whose models include the one asked for."""
 

@@ -18,7 +18,7 @@ from open_autoglm.backends.http import HttpBackend
 from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
 from open_autoglm.errors import ConfigError, ConfigProblem
 from open_autoglm.exchange.plan import Leg, Plan
-from open_autoglm.gateway.snapshot import Listing, Route, Snapshot
+from open_autoglm.gateway.snapshot import NAME_SAFE, Listing, Route, Snapshot
 from open_autoglm.resilience.breaker import CircuitBreaker
 from open_autoglm.resilience.key_limiter import KeyLimiter
 from open_autoglm.resilience.retry_budget import RetryBudget
@@ -119,7 +119,7 @@ class Assembly:
             anonymous=anonymous,
             listings=_listings(config, created_s),
             affinity=_AFFINITIES.get(config.routing.strategy, "none"),  # type: ignore[arg-type]
-            model_headers={name: quote(name, safe="/:@+,;=.-_~ ") for name in groups},
+            model_headers={name: quote(name, safe=NAME_SAFE) for name in groups if name != WILDCARD},
         )
         return Built(config, snapshot, parts, limiters, budgets)
 

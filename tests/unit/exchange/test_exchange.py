@@ -4,6 +4,7 @@ import pytest
 
 from open_autoglm.errors import RequestError, UpstreamError
 from open_autoglm.exchange.outcomes import RULES
+from open_autoglm.exchange.settings import Timeouts
 from tests.unit.exchange.harness import Rig
 
 
