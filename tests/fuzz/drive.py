@@ -116,47 +116,81 @@ def inputs_of(mutator: Mutator, corpus: Sequence[bytes], count: int, until_s: fl
 
 
 def drive(
-    name: str, *, inputs: int, seed: int, seconds: float = 1e9, limit_s: float = 2.0, crashes: Path | None = None,
-    grow: Path | None = None,
-) -> Report:  # fmt: skip
-    """Run a target on mutated inputs.
+    name: str, *, inputs: int, seed: int, seconds: float = 1e9, crashes: Path | None = None, grow: Path | None = None
+) -> Report:
+    """Run a target of this folder on its corpus and mutations of it.
 
     Args:
         name: of the target.
         inputs: how many; the corpus counts.
         seed: of all choices.
         seconds: to stop after, even before `inputs` were run.
-        limit_s: for one input.
         crashes: folder for inputs that break the target.
         grow: folder for inputs that show something new.
     """
     target, tokens = load(name)
     corpus = corpus_of(name)
-    mutator = Mutator(corpus, tokens, random.Random(seed))
-    recorder = StepRecorder()
-    report = Report(name, "mutation", seed, corpus=len(corpus))
-    before = signal.signal(signal.SIGALRM, _hang)
-    started_s = time.monotonic()
-    try:
-        for data in inputs_of(mutator, corpus, inputs, started_s + seconds):
-            report.inputs += 1
-            look = report.inputs <= len(corpus) or report.inputs % LOOK_EVERY == 0
-            try:
-                if not look:
-                    run_limited(target, data, limit_s)
-                elif recorder.run(lambda data: run_limited(target, data, 10 * limit_s), data):
-                    mutator.add(data)
-                    report.grown += report.inputs > len(corpus)
-                    _save(grow, data)
-            except Exception as error:  # the outermost loop: whatever breaks is what we look for
-                _note(report, error, data, crashes)
-                if len(report.crashes) >= CRASHES_MAX:
-                    break
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    report.seconds = time.monotonic() - started_s
-    report.lines, report.steps = recorder.lines, len(recorder.seen)
-    return report
+    run = Run(target, corpus, Mutator(corpus, tokens, random.Random(seed)), Report(name, "mutation", seed))
+    run.crashes, run.grow = crashes, grow
+    return run.go(inputs, seconds)
+
+
+class Run:
+    """One run of a target.
+
+    Args:
+        target: what to call.
+        corpus: run as it is, first.
+        mutator: where the other inputs come from.
+        report: to fill.
+
+    Attributes:
+        limit_s: for one input.
+        crashes, grow: see `drive`.
+    """
+
+    def __init__(self, target: Target, corpus: Sequence[bytes], mutator: Mutator, report: Report) -> None:
+        self.limit_s = 2.0
+        self.crashes: Path | None = None
+        self.grow: Path | None = None
+        self._target = target
+        self._corpus = corpus
+        self._mutator = mutator
+        self._report = report
+        self._recorder = StepRecorder()
+
+    def go(self, inputs: int, seconds: float = 1e9) -> Report:
+        """Run inputs until there were enough, or too many ways to break the target were found."""
+        report = self._report
+        report.corpus = len(self._corpus)
+        before = signal.signal(signal.SIGALRM, _hang)
+        started_s = time.monotonic()
+        try:
+            for data in inputs_of(self._mutator, self._corpus, inputs, started_s + seconds):
+                report.inputs += 1
+                try:
+                    self._run_one(data)
+                except Exception as error:  # the outermost loop: whatever breaks is what we look for
+                    _note(report, error, data, self.crashes)
+                    if len(report.crashes) >= CRASHES_MAX:
+                        break
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        report.seconds = time.monotonic() - started_s
+        report.lines, report.steps = self._recorder.lines, len(self._recorder.seen)
+        return report
+
+    def _run_one(self, data: bytes) -> None:
+        report = self._report
+        of_corpus = report.inputs <= len(self._corpus)
+        if not of_corpus and report.inputs % LOOK_EVERY:
+            run_limited(self._target, data, self.limit_s)
+            return
+        new = self._recorder.run(lambda data: run_limited(self._target, data, 10 * self.limit_s), data)
+        if new and not of_corpus:
+            self._mutator.add(data)
+            report.grown += 1
+            _save(self.grow, data)
 
 
 def smallest(name: str, folder: Path) -> list[bytes]:
@@ -178,10 +212,10 @@ def _hang(signal_number: int, frame: FrameType | None) -> None:
 
 def _note(report: Report, error: BaseException, data: bytes, folder: Path | None) -> None:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    kind = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {error}"[:200]
+    kind = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
     if kind not in report.crashes:
         report.crashes[kind] = _save(folder, data) or data[:2000].hex()
-        print(f"{report.target}: input {report.inputs}: {kind}", file=sys.stderr)
+        print(f"{report.target}: input {report.inputs}: {kind}: {error!s:.200}", file=sys.stderr)
 
 
 def _save(folder: Path | None, data: bytes) -> str:

@@ -234,6 +234,15 @@ class HttpPool:
             connection.idle_since_s = clock.monotonic()
             self.give_back(connection)
 
+    async def try_connect(self, timeout_s: float) -> bool:
+        """Open a connection and close it again; whether that worked, handshake included."""
+        try:
+            connection = await asyncio.wait_for(self._open_connection(), timeout_s)
+        except (OSError, ValueError):
+            return False
+        connection.close()
+        return True
+
     async def _open_connection(self) -> UpstreamConnection:
         def factory() -> UpstreamConnection:
             return UpstreamConnection(self)
@@ -257,8 +266,10 @@ class HttpPool:
             return f"no connection within {self.connect_timeout_s:g} s"
         if isinstance(error, ConnectionRefusedError):
             return "connection refused"
-        if isinstance(error, ssl.SSLError | ssl.CertificateError):
-            return f"TLS failed: {error.__class__.__name__}"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"TLS failed: {error.verify_message or 'the certificate is not accepted'}"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS failed: {error.reason or error.__class__.__name__}"
         return f"connection failed: {error.__class__.__name__}"
 
 

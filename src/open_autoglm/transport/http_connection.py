@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
@@ -26,14 +25,12 @@ import httptools
 from open_autoglm import clock
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.transport.http_request import RequestReader, ServerRequest
+from open_autoglm.transport.status_lines import STATUS_LINES
 
 if TYPE_CHECKING:
     from open_autoglm.transport.http_server import HttpServer
     from open_autoglm.transport.known_head import KnownHead
 
-_STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus} | {
-    529: "HTTP/1.1 529 Overloaded\r\n"
-}
 _JOIN_BYTES_MAX: Final = 32 * 1024
 """Head and body up to this size are joined; beyond it the copy costs more than a second buffer."""
 _LINGER_S: Final = 2.0
@@ -165,8 +162,8 @@ class HttpConnection(asyncio.Protocol):
         try:
             reader.feed(data)
         except httptools.HttpParserUpgrade as offer:
-            self._pass_over(reader, data[offer.args[0] :])
-            return
+            if not self._pass_over(reader, data, offer.args[0]):
+                return
         except httptools.HttpParserError as error:
             self._break_off(reader, error)
             return
@@ -201,7 +198,7 @@ class HttpConnection(asyncio.Protocol):
             return
         request.answered = True
         head = (
-            f"{_STATUS_LINES[status]}{self._server.date}content-type: {content_type}\r\n"
+            f"{STATUS_LINES[status]}{self._server.date}content-type: {content_type}\r\n"
             f"content-length: {len(body)}\r\n{extra}{self._connection_line(request)}\r\n"
         ).encode("latin-1")
         if request.method == b"HEAD":
@@ -224,7 +221,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             framing = "transfer-encoding: chunked\r\n"
         head = (
-            f"{_STATUS_LINES[status]}{self._server.date}content-type: {content_type}\r\n"
+            f"{STATUS_LINES[status]}{self._server.date}content-type: {content_type}\r\n"
             f"cache-control: no-cache\r\n{framing}{extra}{self._connection_line(request)}\r\n"
         ).encode("latin-1")
         if not framing or not payload:
@@ -343,12 +340,6 @@ class HttpConnection(asyncio.Protocol):
         if len(ahead) - len(data) <= self._server.limits.pipeline_bytes < len(ahead) and self._transport is not None:
             self._transport.pause_reading()
 
-    def _read_ahead(self, transport: asyncio.Transport, ahead: bytearray) -> None:
-        self._ahead = None
-        if len(ahead) > self._server.limits.pipeline_bytes:
-            transport.resume_reading()
-        self.data_received(bytes(ahead))
-
     def _accept_heads(self, reader: RequestReader) -> None:
         heads = reader.heads
         if self.current is None and len(heads) == 1:
@@ -406,7 +397,10 @@ class HttpConnection(asyncio.Protocol):
         self.current = current = queue.popleft() if queue else None
         ahead = self._ahead
         if ahead is not None and (current is None or not current.complete):
-            self._read_ahead(transport, ahead)
+            self._ahead = None
+            if len(ahead) > self._server.limits.pipeline_bytes:
+                transport.resume_reading()
+            self.data_received(bytes(ahead))
         elif current is not None:
             self._advance()
         elif self._reader is not None and self._reader.idle:
@@ -441,21 +435,29 @@ class HttpConnection(asyncio.Protocol):
             request.finished = True
             self._server.application.on_gone(request)
 
-    def _pass_over(self, reader: RequestReader, rest: bytes) -> None:
-        """Serve a request that offers another protocol (h2c, say) as HTTP/1.1; refuse CONNECT, which has to switch."""
-        request = reader.request
-        assert request is not None
-        if request.method == b"CONNECT":
-            request.problem = RequestError("method_not_allowed", "CONNECT is not served here")
-            self._deaf = True
-        else:
+    def _pass_over(self, reader: RequestReader, data: bytes, offset: int) -> bool:
+        """Go on after a head that offers another protocol (h2c, say), which a server may ignore (RFC 9110, 7.8).
+
+        CONNECT is refused: its client sends something else from here on. Returns whether what follows `offset` in
+        the block could be read.
+        """
+        while True:
+            request = reader.request
+            assert request is not None
+            if request.method == b"CONNECT":
+                request.problem = RequestError("method_not_allowed", "CONNECT is not served here")
+                self._deaf = True
+                return True
+            data = data[offset:]
             try:
-                reader.pass_over_upgrade(rest)
+                reader.pass_over_upgrade(data)
+            except httptools.HttpParserUpgrade as offer:
+                offset = offer.args[0]
             except httptools.HttpParserError as error:
                 self._break_off(reader, error)
-                return
-        self._accept_heads(reader)
-        self._advance()
+                return False
+            else:
+                return True
 
     def _break_off(self, reader: RequestReader, error: Exception) -> None:
         """What follows cannot be read: serve the whole requests before it, answer it with the error, then close."""
@@ -481,7 +483,7 @@ class HttpConnection(asyncio.Protocol):
             return
         extra, body = self._server.application.error_answer(request, error)
         head = (
-            f"{_STATUS_LINES[error.http_status]}{self._server.date}content-type: application/json\r\n"
+            f"{STATUS_LINES[error.http_status]}{self._server.date}content-type: application/json\r\n"
             f"content-length: {len(body)}\r\n{extra}connection: close\r\n\r\n"
         ).encode("latin-1")
         transport.write(head if request is not None and request.method == b"HEAD" else head + body)

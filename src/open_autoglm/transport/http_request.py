@@ -249,30 +249,36 @@ class RequestReader:
         return None
 
     def pass_over_upgrade(self, rest: bytes) -> None:
-        """Go on with the request that offered another protocol, as if it had not; nothing is read after it.
-
-        The parser takes what follows such a head for the other protocol, so the body is read by another one.
+        """Go on with the request that offered another protocol, as if it had not.
 
         Args:
-            rest: what followed the head in the same block.
+            rest: what followed its head in the same block.
 
         Raises:
-            HttpParserError: the body's framing is broken.
+            HttpParserError: what follows is broken.
+            HttpParserUpgrade: what follows offers another protocol too.
         """
         request = self.request
         assert request is not None
-        request.keep_alive = False
-        length = int(request.headers.get("content-length", 0))
-        if "transfer-encoding" in request.headers:
-            framing = b"transfer-encoding: chunked"
-        elif length > 0:
-            framing = b"content-length: %d" % length
-        else:
+        headers = request.headers
+        if "transfer-encoding" in headers:
+            self._read_body_anew(request, b"transfer-encoding: chunked")
+        elif int(headers.get("content-length", 0)) > 0:
+            self._read_body_anew(request, b"content-length: %d" % int(headers["content-length"]))
+        elif not request.keep_alive:
             return
-        request.complete = False
-        self.feed = httptools.HttpRequestParser(_BodyCallbacks(self)).feed_data
-        self.feed(b"POST / HTTP/1.1\r\nconnection: close\r\n%b\r\n\r\n" % framing)
         self.feed(rest)
+
+    def _read_body_anew(self, request: ServerRequest, framing: bytes) -> None:
+        """Read a body by a new parser: the old one takes what follows such a head for the other protocol."""
+        persistence = b"keep-alive" if request.keep_alive else b"close"
+        self._parser = httptools.HttpRequestParser(self)
+        self.feed = self._parser.feed_data
+        self.feed(b"POST / HTTP/1.1\r\nhost: -\r\nconnection: %b\r\n%b\r\n\r\n" % (persistence, framing))
+        # The head that only tells the parser how to read is forgotten.
+        self.heads.pop()
+        self.request = request
+        request.complete = False
 
     # Called by httptools, in this order.
 
@@ -378,11 +384,3 @@ class RequestReader:
     def idle(self) -> bool:
         """Whether no message is half read, so that the reader may serve another connection."""
         return self.request is None or (self.request.complete and self.request.keep_alive)
-
-
-class _BodyCallbacks:
-    """What a parser that reads a body alone may call."""
-
-    def __init__(self, reader: RequestReader) -> None:
-        self.on_body = reader.on_body
-        self.on_message_complete = reader.on_message_complete

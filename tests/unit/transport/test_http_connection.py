@@ -263,22 +263,41 @@ class TestRefusals:
         assert line.statuses() == [200] * bool(ahead) + [405]
         assert line.transport.eof_sent
 
-    @pytest.mark.parametrize("split", [1000, 1])
+    @pytest.mark.parametrize("split", [10_000, 1])
     @pytest.mark.parametrize(
         ("framing", "body"),
         [
             (b"content-length: 5\r\n\r\nhello", b"hello"),
             (b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", b"hello"),
+            (b"content-length: 0\r\n\r\n", b""),
             (b"\r\n", b""),
         ],
     )
     def test_an_offer_of_another_protocol_is_passed_over(self, split: int, framing: bytes, body: bytes) -> None:
         line = wire()
-        offer = b"POST /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
-        line.feed(GET % 0 + offer + framing + GET % 1, split)
-        assert line.application.seen == [(b"GET", b"/0", b""), (b"POST", b"/x", body)]
-        assert line.statuses() == [200, 200]
+        offer = b"POST /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n" + framing
+        line.feed(GET % 0 + offer + offer + GET % 1 + offer, split)
+        offered = (b"POST", b"/x", body)
+        assert line.application.seen == [(b"GET", b"/0", b""), offered, offered, (b"GET", b"/1", b""), offered]
+        assert line.statuses() == [200] * 5
+        assert line.open
+
+    @pytest.mark.parametrize("framing", [b"content-length: 5\r\n\r\nhello", b"\r\n"])
+    def test_an_offer_may_be_the_last_request(self, framing: bytes) -> None:
+        line = wire()
+        line.feed(b"POST /x HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade\r\nupgrade: h2c\r\n" + framing + GET % 1)
+        assert line.statuses() == [200]
         assert line.transport.eof_sent
+
+    @pytest.mark.parametrize("split", [10_000, 1])
+    def test_a_body_behind_an_offer_has_the_same_limits(self, split: int) -> None:
+        line = wire(WireLimits(body_bytes=10))
+        offer = b"POST /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+        line.feed(offer + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\nworld!\r\n0\r\n\r\n", split)
+        assert line.statuses() == [413]
+        line = wire(WireLimits(body_bytes=10))
+        line.feed(offer + b"content-length: 11\r\n\r\nhello world", split)
+        assert line.statuses() == [413]
 
     def test_a_broken_body_behind_an_offer_is_refused(self) -> None:
         line = wire()
