@@ -1,6 +1,6 @@
 """Measures the embedded models on this machine: load, first token, tokens per second, memory.
 
-    python -m training.speed --out docs/…/embedded-speed.json
+    python -m training.speed --out benchmarks/results/embedded.json
 
 Needs numpy only, and a quiet machine: figures of a busy one are worthless. Two rates are given for each number
 of slots: `decode` is the bare forward pass over a full batch, `engine` is whole requests through the engine,
