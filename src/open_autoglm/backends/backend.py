@@ -72,6 +72,13 @@ class Backend(Protocol):
     def open(self, attempt: Attempt, call: ModelCall) -> None:
         """Start the attempt and put its `Handle` into `attempt.handle`."""
 
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+
+    async def reachable(self, timeout_s: float) -> bool:
+        """Whether the endpoint takes a connection. Never asks a model anything."""
+
     def sweep(self, now_s: float) -> None:
         """Drop what has been idle too long. Called each second."""
 

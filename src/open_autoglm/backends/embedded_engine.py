@@ -72,6 +72,15 @@ class EmbeddedBackend:
             self._woken = True
             self._loop.call_soon_threadsafe(self._drain)
 
+    @property
+    def connections(self) -> int:
+        """See `Backend`; there are none."""
+        return 0
+
+    async def reachable(self, timeout_s: float) -> bool:
+        """See `Backend`; it is here."""
+        return True
+
     def sweep(self, now_s: float) -> None:
         """See `Backend`; there is nothing that idles."""
 

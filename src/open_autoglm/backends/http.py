@@ -97,6 +97,15 @@ class HttpBackend:
         attempt.handle = answer = HttpAnswer(self, attempt, call, relay)
         answer.transfer = self.pool.send(head, body, answer)
 
+    @property
+    def connections(self) -> int:
+        """See `Backend`."""
+        return self.pool.open
+
+    async def reachable(self, timeout_s: float) -> bool:
+        """See `Backend`."""
+        return await self.pool.try_connect(timeout_s)
+
     def sweep(self, now_s: float) -> None:
         """See `Backend`."""
         self.pool.sweep(now_s)

@@ -29,7 +29,7 @@ _POLICY: Final = re.compile(
     r"content[ _]?(management )?(policy|filter)|responsible ?ai ?policy|flagged|safety system", re.IGNORECASE
 )
 _NO_MODEL: Final = re.compile(
-    r"model\b.{0,300}?\b(not (found|exist|available|loaded)|unknown|no such)|unknown model|no such model",
+    r"model.{0,300}?(not[ _](found|exist|available|loaded)|unknown|no such)|unknown model|no such model",
     re.IGNORECASE | re.DOTALL,
 )
 _OVERLOAD: Final = re.compile(r"overload|capacity|unavailable|too busy|try again later|no available", re.IGNORECASE)

@@ -431,9 +431,13 @@ class Exchange:
         if rule.verdict == "failure":
             leg.budget.failure()
             # A begun retry counts as in flight until its attempt is closed.
-            if not leg.budget.begin(leg.in_flight() + 1):
+            if leg.budget.begin(leg.in_flight() + 1):
+                self._borrowed = leg.budget
+            elif self._leg_index + 1 < len(self._plan.legs):
+                # The group's retries are spent, so this leg is; what the next one can do costs this group nothing.
+                self._attempts_in_leg = leg.max_retries + 1
+            else:
                 return False
-            self._borrowed = leg.budget
         return True
 
     def _note(self, outcome: str, rule: Rule, detail: str, error: AutoGLMError | None) -> None:

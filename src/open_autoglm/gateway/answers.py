@@ -11,15 +11,27 @@ from open_autoglm.errors import AutoGLMError
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.snapshot import Listing
 
+_RETRY_AFTER_MAX_S = 86_400.0
 
-def error_headers(error: AutoGLMError, record: RequestRecord) -> str:
-    """Header lines that go with an error."""
+
+def error_headers(error: AutoGLMError, record: RequestRecord, allow: str = "") -> str:
+    """Header lines that go with an error.
+
+    Args:
+        error: what is answered.
+        record: of the request.
+        allow: methods that the route takes, where that is what was wrong.
+    """
     lines = f"x-request-id: {record.request_id}\r\n"
     if record.attempts:
         lines += f"x-mcp-attempts: {len(record.attempts)}\r\n"
     if error.retry_after_s is not None:
-        lines += f"retry-after: {max(1, math.ceil(error.retry_after_s))}\r\n"
-    return lines
+        lines += f"retry-after: {max(1, math.ceil(min(error.retry_after_s, _RETRY_AFTER_MAX_S)))}\r\n"
+    if error.http_status == 401:
+        lines += "www-authenticate: Bearer\r\n"
+    if allow:
+        lines += f"allow: {allow}\r\n"
+    return f"{lines}x-should-retry: {'true' if error.retryable else 'false'}\r\n"
 
 
 def models_list(listings: list[Listing], anthropic: bool) -> bytes:

@@ -123,7 +123,9 @@ class Call(ModelCall):
         body = face.error_body(error, self.record.request_id, request.body or self.body)
         status = error.http_status
         self.record.bytes_out = len(body)
-        request.connection.respond(request, status, self._limit_headers() + error_headers(error, self.record), body)
+        allow = self.route.method.decode() if error.code == "method_not_allowed" else ""
+        headers = self._limit_headers() + error_headers(error, self.record, allow)
+        request.connection.respond(request, status, headers, body)
         self.settle(status, error.code, error.message)
 
     def reply(self, body: bytes) -> None:
@@ -210,7 +212,7 @@ class Call(ModelCall):
 
     def _limit_headers(self) -> str:
         limiter = self.principal.limiter
-        if limiter is None or not limiter.limit:
+        if limiter is None or not limiter.limit or not self.record.key:
             return ""
         return (
             f"x-ratelimit-limit-requests: {limiter.limit}\r\n"

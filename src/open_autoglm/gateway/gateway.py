@@ -213,11 +213,15 @@ class Gateway:
         if shown is not None:
             scheme, _, key = shown.decode("latin-1").strip().partition(" ")
             if scheme.lower() != "bearer":
-                raise RequestError("invalid_api_key", "this authorization scheme is not taken; send `Bearer KEY`")
+                raise RequestError(
+                    "invalid_api_key", "this authorization scheme is not taken; send the key as a bearer token"
+                )
         elif "x-api-key" in headers:
             key = headers["x-api-key"].decode("latin-1")
         else:
-            raise RequestError("invalid_api_key", "no API key; send `Authorization: Bearer KEY` or `x-api-key: KEY`")
+            raise RequestError(
+                "invalid_api_key", "no API key; send it in the header authorization (as a bearer token) or in x-api-key"
+            )
         principal = keys.find(key.strip())
         if principal is None:
             raise RequestError("invalid_api_key", "this API key is not known here")

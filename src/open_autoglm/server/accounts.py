@@ -55,6 +55,9 @@ class Accountant:
                 series.ended(attempt.outcome)
         elif record.code:
             self._metrics.rejected(record.code)
+        elif not record.key:
+            # A probe of health: nobody wants to read of it, or to have it push a request out of memory.
+            return
         self._log(record)
         self._explain(record)
 

@@ -22,6 +22,8 @@ def models_view(server: Server) -> list[dict[str, object]]:
             shown = "misconfigured"
         elif endpoint.throttled_until_s > now_s:
             shown = "throttled"
+        elif state == "closed" and endpoint in server.unreachable and not endpoint.latency_at_s:
+            shown = "unreachable"
         else:
             shown = {"closed": "ready"}.get(state, state)
         rows.append(

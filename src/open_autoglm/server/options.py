@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from open_autoglm.secret import Secret
@@ -26,6 +27,13 @@ class ServeOptions:
     admin_port: int | None = None
     standard_loop: bool = False
     text: str | None = None
+
+    def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The environment with what was typed laid over it, so that the configuration's checks see it too."""
+        typed = {"HOST": self.host, "PORT": self.port, "ADMIN_PORT": self.admin_port}
+        return dict(environ) | {
+            f"MCP__SERVER__{name}": str(value) for name, value in typed.items() if value is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,16 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from open_autoglm.config import Loaded, load_config, parse_config
 from open_autoglm.config.watch import watch_file
-from open_autoglm.errors import ConfigError
+from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.server import Server
 from open_autoglm.telemetry.logs import configure
@@ -42,12 +44,14 @@ def serve(options: ServeOptions, on_ready: Callable[[Started], None] | None = No
         AutoGLMError: a port is taken, the data folder cannot be written.
     """
     os.umask(0o077)
+    # A core dump would hold every key and prompt.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    environ = options.environ(os.environ)
     if options.text is not None:
-        loaded = parse_config(
-            options.text, source="built in", environ=os.environ, trusted=True, insecure=options.insecure
-        )
+        loaded = parse_config(options.text, source="built in", environ=environ, trusted=True, insecure=options.insecure)
     else:
-        loaded = load_config(options.config_path, os.environ, insecure=options.insecure)
+        loaded = load_config(options.config_path, environ, insecure=options.insecure)
+    _make_log_folder(loaded.config.logging.file)
     request_log = RequestLog(loaded.config.logging)
     configure(loaded.config.logging, request_log)
     request_log.start()
@@ -55,6 +59,22 @@ def serve(options: ServeOptions, on_ready: Callable[[Started], None] | None = No
         return _run(_main(loaded, options, request_log, on_ready), options.standard_loop)
     finally:
         request_log.close()
+
+
+def _make_log_folder(file: str | None) -> None:
+    """Make the folder of the log file, so that no line is lost.
+
+    Raises:
+        ServerError: it cannot be made.
+    """
+    if file is None:
+        return
+    folder = Path(file).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot make the folder {str(folder)!r} of logging.file: {error.strerror}"
+        raise ServerError("internal_error", message) from error
 
 
 def _run(main: Coroutine[Any, Any, int], standard_loop: bool) -> int:
@@ -80,6 +100,7 @@ async def _main(
     _catch_signals(loop, stop, server, request_log)
     await server.start()
     await server.start_admin()
+    await server.look_around()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

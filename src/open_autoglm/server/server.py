@@ -24,6 +24,7 @@ from open_autoglm.config.schema import ModelEntry, ServerConfig
 from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.ids import new_key
+from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.secret import Secret
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.assembly import Assembly, Built, unavailable
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _SWEEP_S = 1.0
+_LOOK_S = 0.5
 _BREAKER_FIGURES = {"closed": 0, "disabled": 0, "half_open": 1}
 """`mcp_breaker_state`; open, by itself or by an operator, is 2."""
 _PEPPER_BYTES = 32
@@ -89,6 +91,7 @@ class Server:
         self.data_address: tuple[str, int] = ("", 0)
         self._lag = LoopLag()
         self._admin: AdminListener | None = None
+        self.unreachable: set[Endpoint] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._gauges()
 
@@ -116,10 +119,9 @@ class Server:
         """
         config = self.config
         server = config.server
-        host = self.options.host or server.host
-        port = server.port if self.options.port is None else self.options.port
+        tls = listener_context(config.tls)
         self.data_address = await _listen(
-            lambda: self.data.listen(host, port, listener_context(config.tls)), host, port
+            lambda: self.data.listen(server.host, server.port, tls), server.host, server.port, "port"
         )
         self.gateway.start()
         self._lag.start(self._loop)
@@ -135,11 +137,17 @@ class Server:
         from open_autoglm.server.control import Control
 
         server = self.config.server
-        port = server.admin_port if self.options.admin_port is None else self.options.admin_port
+        port = server.admin_port
         app = build_admin(Control(self), key=self.admin_key, allowed_hosts=(server.admin_host,))
-        admin = await _listen(lambda: serve_admin(app, server.admin_host, port), server.admin_host, port)
+        admin = await _listen(lambda: serve_admin(app, server.admin_host, port), server.admin_host, port, "admin-port")
         self._admin = admin
         self.admin_address = admin.address
+
+    async def look_around(self) -> None:
+        """Try to connect to every endpoint, for half a second at most, so that the first table tells what is there."""
+        parts = list(self.assembly.parts.values())
+        found = await asyncio.gather(*(part.backend.reachable(_LOOK_S) for part in parts))
+        self.unreachable = {part.endpoint for part, reached in zip(parts, found, strict=True) if not reached}
 
     async def stop(self, grace_s: float) -> None:
         """Take nothing new, let what runs finish for `grace_s` seconds, then close."""
@@ -168,7 +176,7 @@ class Server:
         """
         path = self.options.config_path
         try:
-            loaded = load_config(path, os.environ, insecure=self.options.insecure)
+            loaded = load_config(path, self.options.environ(os.environ), insecure=self.options.insecure)
         except ConfigError as error:
             self._refused(error, by)
             raise
@@ -241,11 +249,17 @@ class Server:
 
     def _gauges(self) -> None:
         self.metrics.gauge("mcp_in_flight", lambda: Counter(call.model for call in self.gateway.active))
-        self.metrics.gauge("mcp_connections", lambda: {"client": self.data.connections})
+        self.metrics.gauge("mcp_connections", self._connections)
         self.metrics.gauge("mcp_log_dropped_total", lambda: self.request_log.dropped)
         self.metrics.gauge("mcp_breaker_state", self._breaker_states)
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
+
+    def _connections(self) -> dict[str, float]:
+        return {
+            "client": self.data.connections,
+            "upstream": sum(p.backend.connections for p in self.assembly.parts.values()),
+        }
 
     def _breaker_states(self) -> dict[tuple[str, str], float]:
         parts = self.assembly.parts.values()
@@ -270,7 +284,12 @@ class Server:
             part.backend.sweep(now_s)
             for change in part.breaker.take_transitions():
                 _log.warning(
-                    "breaker of %s: %s -> %s (%s)", part.endpoint.name, change.before, change.after, change.reason
+                    "breaker of %s at %s: %s -> %s (%s)",
+                    part.endpoint.model,
+                    part.endpoint.name,
+                    change.before,
+                    change.after,
+                    change.reason,
                 )
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
 
@@ -298,13 +317,15 @@ class Server:
         return Secret(key, "file")
 
 
-async def _listen(open_listener: Callable[[], Awaitable[_T]], host: str, port: int) -> _T:
+async def _listen(open_listener: Callable[[], Awaitable[_T]], host: str, port: int, option: str) -> _T:
     try:
         return await open_listener()
     except OSError as error:
         holder = holder_of(port)
         taken = f" by {holder}" if holder else ""
         reason = (
-            f"is taken{taken}; choose another port" if error.errno in (98, 48) else f"cannot be had: {error.strerror}"
+            f"is taken{taken}; choose another one with --{option}"
+            if error.errno in (98, 48)
+            else f"cannot be had: {error.strerror}"
         )
         raise ServerError("internal_error", f"{host}:{port} {reason}") from error

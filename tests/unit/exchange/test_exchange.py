@@ -299,3 +299,10 @@ def test_a_trial_is_decided_by_its_first_content() -> None:
     rig.exchange.content(rig.attempt, b"text", 2, rig.now_s)
     rig.exchange.ended(rig.attempt, b"", rig.now_s + 100.0)
     assert rig.endpoints["a"].gate.state == "closed"
+
+
+def test_empty_budget_leads_to_the_fallback_at_once() -> None:
+    rig = Rig("a,b | c")
+    rig.plan.legs[0].budget.tokens = 5.5
+    rig.fail("connect")
+    assert [attempt.endpoint for attempt in rig.sink.opened][1:] == ["c"]
