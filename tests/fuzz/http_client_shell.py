@@ -9,7 +9,7 @@ import random
 
 from tests.wire.recording_sink import RecordingSink, lend_connection, pool_without_sockets
 
-from open_autoglm.transport.http_client import Headers
+from open_autoglm.transport.http_answer import Headers
 from open_autoglm.transport.settings import PoolLimits
 
 WIDE = PoolLimits()

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from open_autoglm.transport.http_client import Headers, HttpPool, Loss, Transfer, UpstreamConnection
+from open_autoglm.transport.http_answer import Headers, Loss
+from open_autoglm.transport.http_client import HttpPool
 from open_autoglm.transport.settings import PoolLimits
+from open_autoglm.transport.upstream_connection import Transfer, UpstreamConnection
 from tests.wire.fake_transport import FakeTransport
 
 

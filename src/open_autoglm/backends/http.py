@@ -19,7 +19,9 @@ from open_autoglm.exchange.exchange import Attempt
 from open_autoglm.exchange.settings import AnswerLimits
 from open_autoglm.resilience.backoff import parse_retry_after
 from open_autoglm.secret import Secret
-from open_autoglm.transport.http_client import Headers, HttpPool, Loss, Transfer
+from open_autoglm.transport.http_answer import Headers, Loss
+from open_autoglm.transport.http_client import HttpPool
+from open_autoglm.transport.upstream_connection import Transfer
 
 FACE_NAMES = ("chat", "completions", "embeddings", "mcp")
 _ERROR_BYTES_MAX = 64 * 1024

@@ -111,10 +111,7 @@ class HttpConnection(asyncio.Protocol):
             self._server.leave(self, self._beat)
             self._beat = None
         self._lose_request()
-        self._transport = None
-        self._reader = None
-        self._queue = None
-        self._ahead = None
+        self._transport = self._reader = self._queue = self._ahead = None
 
     def eof_received(self) -> None:
         # A client that has closed its side is taken to have left: a closed socket looks the same,

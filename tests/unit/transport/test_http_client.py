@@ -7,7 +7,8 @@ from tests.wire.fake_transport import FakeTransport
 from tests.wire.recording_sink import NoLoop, RecordingSink, lend_connection, pool_without_sockets, send
 
 from open_autoglm import clock
-from open_autoglm.transport.http_client import Headers, HttpPool
+from open_autoglm.transport.http_answer import Headers
+from open_autoglm.transport.http_client import HttpPool
 from open_autoglm.transport.settings import PoolLimits
 
 SIZED = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"

@@ -1,0 +1,51 @@
+"""An upstream's answer: who takes it, what its headers say, and how it can be lost."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+Loss = Literal["stale", "connect", "reset", "malformed"]
+"""Why an exchange of bytes failed: a kept connection was closed before a byte of the answer; none could be opened;
+closed or cut later; not HTTP."""
+
+
+class Headers:
+    """The headers of an answer, as sent; asked for by name. Trailers are added to them as they come."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self) -> None:
+        self.raw: dict[bytes, bytes] = {}
+
+    def get(self, lower: bytes, title: bytes) -> str:
+        """Return a header's value, empty when there is none.
+
+        Args:
+            lower, title: its name in the two usual spellings; any other is found too, more slowly.
+        """
+        raw = self.raw
+        value = raw.get(title)
+        if value is None:
+            value = raw.get(lower)
+            if value is None:
+                value = next((found for name, found in raw.items() if name.lower() == lower), b"")
+        return value.decode("latin-1").strip(" \t")
+
+
+class AnswerSink(Protocol):
+    """Who takes an answer. None of these may raise or block."""
+
+    def on_sent(self, reused: bool) -> None:
+        """The request was written, on a connection that had (not) served before."""
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        """The head has come."""
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the body, without its framing."""
+
+    def on_end(self) -> None:
+        """The body is whole."""
+
+    def on_lost(self, loss: Loss, detail: str) -> None:
+        """There will be no (more) answer."""
