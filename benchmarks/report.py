@@ -13,7 +13,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rig.page import embedded_section, page
+from benchmarks.rig.embedded_page import embedded_section
+from benchmarks.rig.page import page
 from benchmarks.rig.plot import draw
 from benchmarks.rig.summary import Summary
 from benchmarks.rig.targets import DIRECT, ROOT

@@ -1,6 +1,6 @@
 """Measures our server beside the other gateways and writes results, tables and plots: `python benchmarks/run.py`.
 
-A whole run takes about ten minutes and writes `results/latest.json`, `docs/benchmarks.md` and the plots. A partial
+A whole run takes about twelve minutes and writes `results/latest.json`, `docs/benchmarks.md` and the plots. A partial
 one (`--quick`, `--only`, `--scenario`) prints its lines and writes `results/raw/partial.json` only. Exit codes: 0
 measured, 1 our own server failed or was wrong, 2 wrong usage.
 """

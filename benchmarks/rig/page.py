@@ -70,8 +70,14 @@ def goal_table(summary: Summary, targets: list[str]) -> str:
 
 def _measured(ours: Spread | None, goal: Goal, summary: Summary) -> str:
     if ours is None:
-        return summary.why_missing(goal.scenario, OURS) or "not measured"
+        return _reason(summary.why_missing(goal.scenario, OURS)) or "not measured"
     return f"{_with_spread(ours, goal.scale, 2)} {goal.unit}"
+
+
+def _reason(why: str) -> str:
+    """A reason short enough for a cell; the whole one stands under "Missing and wrong"."""
+    short = why if len(why) <= _REASON_CHARACTERS_MAX else why[:_REASON_CHARACTERS_MAX] + "…"
+    return short.replace("|", "/")
 
 
 def _met(ours: Spread | None, goal: Goal) -> str:
@@ -101,7 +107,7 @@ def table_section(table: Table, summary: Summary, targets: list[str]) -> str:
         cells = [_cell(summary.get(column.scenario, name, column.figure), column) for column in table.columns]
         why = summary.why_missing(table.columns[0].scenario, name)
         if cells[0] == _NONE and why:
-            cells[0] = why[:_REASON_CHARACTERS_MAX].replace("|", "/")
+            cells[0] = _reason(why)
         row = ["no gateway" if name == DIRECT else name, *cells]
         lines.append("| " + " | ".join(f"**{cell}**" if name == OURS else cell for cell in row) + " |")
     goals = [_goal_of(column) for column in table.columns]
@@ -167,30 +173,6 @@ def _faults(summary: Summary, targets: list[str]) -> str:
     )
 
 
-def embedded_section(embedded: dict[str, Any]) -> str:
-    """The section about the embedded models, from the file that their own speed test writes: figures by name."""
-    lines = [
-        "## The embedded models",
-        "",
-        "Written by `python training/speed.py`, which runs the shipped models with numpy on the same machine kind.",
-        "",
-    ]
-    lines += ["| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in _flat(embedded)]
-    return "\n".join(lines)
-
-
-def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Nested names joined by spaces, leaves as text."""
-    if isinstance(value, dict):
-        return [row for key, inner in value.items() for row in _flat(inner, f"{path} {key}".strip().replace("_", " "))]
-    if isinstance(value, list):
-        return [row for number, inner in enumerate(value, 1) for row in _flat(inner, f"{path} {number}")]
-    if isinstance(value, float):
-        return [(path, f"{value:,.4g}")]
-    return [(path, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))]
-
-
 def _configurations(result: dict[str, Any]) -> str:
     lines = [
         "## What is switched on",
@@ -233,7 +215,7 @@ On Debian 12 with Python 3.11 and two cores:
 
 ```sh
 benchmarks/setup.sh                     # apt: wrk, nginx, HAProxy; the other gateways into .venvs/
-python benchmarks/run.py                # all targets, three rounds, about ten minutes; writes this page
+python benchmarks/run.py                # all targets, three rounds, about twelve minutes; writes this page
 python benchmarks/run.py --quick        # one short round, about three minutes; prints only
 python benchmarks/run.py --only nginx,open-autoglm --scenario unary,paced
 ```

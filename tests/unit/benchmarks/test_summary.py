@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from benchmarks.rig import summary as module
-from benchmarks.rig.page import embedded_section, goal_table, page, table_section
+from benchmarks.rig.embedded_page import embedded_section
+from benchmarks.rig.page import goal_table, page, table_section
 from benchmarks.rig.summary import GOALS, Goal, Spread, Summary, spread
 from benchmarks.rig.tables import TABLES
 from benchmarks.rig.targets import DIRECT, OURS
@@ -144,14 +145,20 @@ def test_the_page_holds_every_table_and_every_reason() -> None:
     assert "Measured 2030-01-02 03:04 UTC at commit `abc`" in text
 
 
-def test_embedded_figures_are_shown_by_name() -> None:
-    section = embedded_section(
-        {"glm_nano": {"tokens_per_second": {"1": 1234.5678, "16": 9000}}, "ok": True, "list": [1]}
+def test_embedded_models_have_a_row_each_and_dashes_for_what_is_missing() -> None:
+    engine = {"tokens_per_s": 1000, "requests_per_s": 50.0, "first_token_ms": 0.512, "cpu_us_per_token": 80.0}
+    slots = {
+        "1": {"decode_tokens_per_s": 4190, "engine": engine},
+        "4": {"decode_tokens_per_s": 12100, "engine": engine | {"tokens_per_s": 2500}},
+        "16": {"decode_tokens_per_s": 28400, "engine": engine | {"tokens_per_s": 5400, "cpu_us_per_token": 31.5}},
+    }
+    models = {"glm-nano": {"load_ms": 13.0, "after_mb": 40.2, "slots": slots}, "glm-new": {}}
+    section = embedded_section({"machine": {"numpy": "2.0", "load_1m": 0.1}, "models": models})
+    nano = (
+        "| glm-nano | 4,190 / 12,100 / 28,400 | 1,000 / 2,500 / 5,400 | 50 / 50 / 50 | 5.4 | 0.51 | 31.5 | 13.0 | 40 |"
     )
-    assert "| glm nano tokens per second 1 | 1,235 |" in section
-    assert "| glm nano tokens per second 16 | 9,000 |" in section
-    assert "| ok | True |" in section
-    assert "| list 1 | 1 |" in section
+    assert nano in section
+    assert "| glm-new | – / – / – | – / – / – | – / – / – | – | – | – | – | – |" in section
 
 
 def test_a_goal_is_not_met_without_a_figure() -> None:
