@@ -18,8 +18,8 @@ def embedded_section(measured: dict[str, Any]) -> str:
     lines = [
         "## The embedded models",
         "",
-        f"The shipped models, run with numpy {machine.get('numpy', '')} in one process without HTTP, measured apart with"
-        " `python -m training.speed --out benchmarks/results/embedded.json`"
+        f"The shipped models, run with numpy {machine.get('numpy', '')} in one process without HTTP, measured apart"
+        " with `python -m training.speed --out benchmarks/results/embedded.json`"
         f" (load average then {machine.get('load_1m', 'unknown')}). Tokens per second at {slots} requests at once:"
         " bare forward passes, then whole requests through the engine. Batch gain is 16 slots over one, through the"
         " engine. First token is the median at one request, memory the whole process after the load.",
