@@ -52,7 +52,9 @@ def draw(summary: Summary, targets: list[str], stem: Path) -> list[Path]:
     axes = figure.subplots(2, 2)
     for panel, where in zip(PANELS, axes.flat, strict=True):
         _draw_panel(where, panel, summary, targets)
-    figure.suptitle("Price of a gateway: less is better, logarithmic axes", fontsize=11)
+    figure.suptitle(
+        "Price of a gateway: less is better; lines from lowest to highest round; logarithmic axes", fontsize=11
+    )
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
     figure.savefig(paths[0], metadata={"Date": None})
@@ -70,7 +72,7 @@ def _draw_panel(where: Axes, panel: Panel, summary: Summary, targets: list[str])
     where.xaxis.set_major_formatter(FuncFormatter(_plain))
     where.xaxis.set_minor_formatter(NullFormatter())
     where.set_yticks(range(len(rows)), [name for name, _ in rows])
-    where.set_ylim(-0.6, len(rows) - 0.4)
+    where.set_ylim(-0.6, len(rows) - 0.1)
     where.set_title(panel.title, fontsize=10)
     where.set_xlabel(panel.unit)
     if rows:
