@@ -106,30 +106,58 @@ def check(body: bytes, bulk: bytes, bulk_key: bytes, keys: dict[str, bytes]) -> 
     Raises:
         RequestError: `invalid_request`.
     """
+    few = check_shape(body)
+    head, tail = outside(body, bulk, bulk_key)
+    check_rest(body, head + b"0" + tail if tail else head, keys)
+    return few
+
+
+def check_shape(body: bytes) -> bool:
+    """Check what concerns the whole of a body that was decoded: UTF-8, depth, size.
+
+    Returns:
+        Whether it has at most `DEPTH_MAX` objects and lists in all.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
     if not body.isascii():
         _check_utf8(body)
-    head, tail = outside(body, bulk, bulk_key)
-    rest = head + b"0" + tail if tail else head
-    try:
-        present: Iterable[str] = _decode_any(rest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from error
     if len(body) < _LARGE_BYTES:
-        few = _count(body, b"{", DEPTH_MAX) + _count(body, b"[", DEPTH_MAX) <= DEPTH_MAX
+        # Replacing searches faster than counting counts.
+        without = body.replace(b"{", b"", DEPTH_MAX + 1).replace(b"[", b"", DEPTH_MAX + 1)
+        few = len(body) - len(without) <= DEPTH_MAX
     else:
         few = _are_few(body)
         if len(body) > NODES_MAX * _NODE_BYTES_MIN:
             check_nodes(body)
     if not few:
         check_depth(body)
+    return few
+
+
+def check_rest(body: bytes, rest: bytes, keys: dict[str, bytes]) -> bool:
+    """Check `rest`, which is `body` with another value for its largest field: numbers, and no field twice.
+
+    Returns:
+        Whether `rest` alone told that; it then does so in every body.
+
+    Raises:
+        RequestError: `invalid_request`.
+    """
+    try:
+        present: Iterable[str] = _decode_any(rest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from error
     for name in present:
         key = keys.get(name)
         if key is not None and rest.count(key) > 1:
             spans(body)
-            return few
+            return False
     if b"\\u00" in rest and hides_letters(rest):
         spans(body)
-    return few
+        return False
+    return True
 
 
 def outside(body: bytes, bulk: bytes, bulk_key: bytes) -> tuple[bytes, bytes]:

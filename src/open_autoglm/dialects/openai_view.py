@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from open_autoglm.dialects.canonical import InferRequest, Kind
-from open_autoglm.dialects.document import check, count_openers, malformed
+from open_autoglm.dialects.document import check_rest, check_shape, count_openers, malformed
 from open_autoglm.dialects.face import RequestView
 from open_autoglm.dialects.openai_error import error_body, error_event
 from open_autoglm.dialects.parameters import read_request
@@ -26,6 +26,10 @@ _BARE: Final = frozenset({b"[]", b"{}", b'""', b"null"})
 
 FORBIDDEN: Final = ("api_base", "base_url", "api_key")
 """Fields that would steer where a request goes; refused, since a server behind us might obey them."""
+
+_REST_BYTES_MAX: Final = 512
+_RESTS_MAX: Final = 1024
+"""What surrounds the prompt is mostly the same from request to request; so many such texts are remembered."""
 
 _raws = msgspec.json.Decoder(list[Raw])
 
@@ -199,13 +203,14 @@ class OpenAIReader:
         kind: what is asked for.
     """
 
-    __slots__ = ("_bulk_key", "_decode", "_keys", "_kind")
+    __slots__ = ("_bulk_name", "_checked", "_decode", "_keys", "_kind")
 
     def __init__(self, view: type[OpenAIView], kind: Kind) -> None:
         self._decode = msgspec.json.Decoder(view).decode
         self._kind: Kind = kind
-        self._bulk_key = view.bulk_key
+        self._bulk_name = view.bulk_key + b":"
         self._keys = {name: f'"{name}"'.encode() for name in view.__struct_fields__ if name not in FORBIDDEN}
+        self._checked: set[bytes] = set()
 
     def read(self, body: bytes) -> OpenAIView:
         """See `Face.read`."""
@@ -213,16 +218,30 @@ class OpenAIReader:
             view = self._decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise malformed(error) from error
+        few = check_shape(body)
+        bulk = view.bulk
+        # Bodies differ in their prompts; what is left without it needs to be checked only once.
+        at = body.find(self._bulk_name) + len(self._bulk_name)
+        rest = body[:at] + body[at + len(bulk) :] if body.startswith(bulk, at) else body
+        if rest not in self._checked:
+            self._check_rest(body, rest, view, at)
+        view.check_limits(bulk, few)
+        return view
+
+    def _check_rest(self, body: bytes, rest: bytes, view: OpenAIView, at: int) -> None:
+        """Check everything but the prompt, whose place is `at` if it is not in `rest`."""
         if view.api_base is not UNSET or view.base_url is not UNSET or view.api_key is not UNSET:
             raise steering(next(name for name in FORBIDDEN if getattr(view, name) is not UNSET))
-        bulk = view.bulk
-        few = check(body, bulk, self._bulk_key, self._keys)
+        is_cut = len(rest) < len(body)
+        alone = check_rest(body, rest[:at] + b"0" + rest[at:] if is_cut else body, self._keys)
         if not 0 < len(view.model) <= MODEL_CHARS_MAX:
             check_model(view.model)
         if view.n is not None:
             check_range("n", view.n, CHOICES_MAX)
-        view.check_limits(bulk, few)
-        return view
+        if is_cut and alone and len(rest) <= _REST_BYTES_MAX:
+            if len(self._checked) >= _RESTS_MAX:
+                self._checked.clear()
+            self._checked.add(rest)
 
     def infer(self, body: bytes) -> InferRequest:
         """See `Face.infer`."""
