@@ -63,6 +63,7 @@ class Wire:
         self.seen.sent_bytes += len(data)
         self._connection.transport.write(data)
         await self._connection.writable.wait()
+        await asyncio.sleep(0)  # or a reader that keeps up would leave no turn to anybody else
 
     async def respond(self, body: bytes, status: int = 200, kind: str = "application/json", **headers: str) -> None:
         """Give a whole answer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from open_autoglm.transport.http_answer import Headers, Loss
@@ -76,10 +76,14 @@ class RecordingSink:
 
 
 class NoLoop:
-    """In place of a loop, where no connection shall be opened; counts the attempts."""
+    """In place of a loop, where no connection shall be opened; counts the attempts, and keeps what is to run later."""
 
     def __init__(self) -> None:
         self.connects = 0
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        self.later.append((delay_s, callback))
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         coroutine.close()

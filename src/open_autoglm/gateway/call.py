@@ -198,23 +198,25 @@ class Call(ModelCall):
         group = attempt.group
         served = self.snapshot.model_headers.get(group) or quote(self.model, safe=NAME_SAFE)
         record = self.record
-        limiter = self.principal.limiter
-        if limiter is None or not limiter.limit:
+        principal = self.principal
+        limit, limiter = principal.limit, principal.limiter
+        if limiter is None or not limit:
             return (
                 f"x-request-id: {record.request_id}\r\nx-mcp-model: {served}\r\n"
                 f"x-mcp-attempts: {len(record.attempts)}\r\n"
             )
         return (
             f"x-request-id: {record.request_id}\r\nx-mcp-model: {served}\r\nx-mcp-attempts: {len(record.attempts)}\r\n"
-            f"x-ratelimit-limit-requests: {limiter.limit}\r\n"
-            f"x-ratelimit-remaining-requests: {limiter.remaining(record.received_s)}\r\n"
+            f"x-ratelimit-limit-requests: {limit}\r\n"
+            f"x-ratelimit-remaining-requests: {min(limit, limiter.remaining(record.received_s))}\r\n"
         )
 
     def _limit_headers(self) -> str:
-        limiter = self.principal.limiter
-        if limiter is None or not limiter.limit or not self.record.key:
+        principal = self.principal
+        limit, limiter = principal.limit, principal.limiter
+        if limiter is None or not limit or not self.record.key:
             return ""
         return (
-            f"x-ratelimit-limit-requests: {limiter.limit}\r\n"
-            f"x-ratelimit-remaining-requests: {limiter.remaining(self.record.received_s)}\r\n"
+            f"x-ratelimit-limit-requests: {limit}\r\n"
+            f"x-ratelimit-remaining-requests: {min(limit, limiter.remaining(self.record.received_s))}\r\n"
         )

@@ -18,6 +18,17 @@ _CONCURRENCY_RETRY_S = 1.0
 _UNLIMITED = 2**62
 
 
+def requests_at_once(limits: KeyLimits) -> int:
+    """How many requests a key that has rested may send at once; 0 when no rate is limited."""
+    at_once = _burst(limits) if limits.requests_per_second else 0
+    per_minute = limits.requests_per_minute
+    return min(at_once or per_minute, per_minute or at_once)
+
+
+def _burst(limits: KeyLimits) -> int:
+    return limits.burst or max(1, ceil(limits.requests_per_second))
+
+
 class KeyLimiter:
     """Lets requests of one key in, or says when to come back.
 
@@ -84,7 +95,7 @@ class KeyLimiter:
     def reconfigure(self, limits: KeyLimits, now_s: float) -> None:
         """Change the limits; what was used of them stays used, and what is in flight stays counted."""
         rate = limits.requests_per_second
-        burst = float(limits.burst or max(1, ceil(rate)))
+        burst = float(_burst(limits))
         if rate == 0.0:
             self._bucket = None
         elif self._bucket is None:
@@ -99,5 +110,4 @@ class KeyLimiter:
         else:
             self._window.limit = per_minute
         self._in_flight_max = limits.concurrency or _UNLIMITED
-        at_once = 0 if self._bucket is None else int(burst)
-        self.limit = min(at_once or per_minute, per_minute or at_once)
+        self.limit = requests_at_once(limits)

@@ -17,8 +17,6 @@ from open_autoglm.secret import Secret
 class Limiter(Protocol):
     """Holds a key to its limits; see `resilience.key_limiter`."""
 
-    limit: int
-
     @property
     def refused_by(self) -> str:
         """Which limit refused last."""
@@ -40,12 +38,14 @@ class Principal:
     Attributes:
         name: of the key, for logs and metrics.
         models: names that may be used and seen; None for all.
-        limiter: None when no limit applies.
+        limiter: None when no limit applies. It outlives configurations.
+        limit: requests that this configuration lets in at once, as answers announce it; 0 for no rate.
     """
 
     name: str
     models: frozenset[str] | None
     limiter: Limiter | None
+    limit: int = 0
 
     def may_use(self, model: str) -> bool:
         """Whether this key may use a model."""

@@ -20,7 +20,7 @@ from open_autoglm.errors import ConfigError, ConfigProblem
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.gateway.snapshot import NAME_SAFE, Listing, Route, Snapshot
 from open_autoglm.resilience.breaker import CircuitBreaker
-from open_autoglm.resilience.key_limiter import KeyLimiter
+from open_autoglm.resilience.key_limiter import KeyLimiter, requests_at_once
 from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.resilience.settings import KeyLimits
 from open_autoglm.routing.balancers import make_balancer
@@ -199,7 +199,7 @@ class Assembly:
         now_s = self._now()
         for name, limits in _limits_by_name(config).items():
             limiters[name] = self._limiters.get(name) or KeyLimiter(limits, now_s)
-        anonymous = Principal("anonymous", None, limiters[_ANONYMOUS])
+        anonymous = Principal("anonymous", None, limiters[_ANONYMOUS], requests_at_once(config.limits))
         if not config.auth.enabled:
             return None, anonymous
         ring = [(entry.key, self._principal(entry, limiters)) for entry in config.auth.keys]
@@ -208,7 +208,7 @@ class Assembly:
     @staticmethod
     def _principal(entry: KeyEntry, limiters: dict[str, KeyLimiter]) -> Principal:
         models = frozenset(entry.models) if entry.models is not None else None
-        return Principal(entry.name, models, limiters[entry.name])
+        return Principal(entry.name, models, limiters[entry.name], requests_at_once(entry.limits))
 
     def _plans(
         self, config: ServerConfig, groups: dict[str, list[Endpoint]], budgets: dict[str, RetryBudget]

@@ -67,15 +67,15 @@ class HttpPool:
             if connection.usable():
                 connection.carry(transfer, reused=True)
                 return transfer
-        if self.closed:
-            self._give_up(transfer, "the endpoint was removed")
-        elif self.open < self.limits.connections:
+        if self.open < self.limits.connections:
             self._connect(transfer)
         elif len(self._waiting) >= _WAITING_MAX:
             self._give_up(transfer, f"{_WAITING_MAX} requests wait for a connection already")
         else:
             transfer.waits_until_s = clock.monotonic() + self.connect_timeout_s
             self._waiting.append(transfer)
+            if self.closed:
+                self._sweep_late()
         return transfer
 
     def give_back(self, connection: UpstreamConnection) -> None:
@@ -99,7 +99,7 @@ class HttpPool:
     def _release(self) -> None:
         """One connection less: whoever waits may open another."""
         self.open -= 1
-        while self._waiting and self.open < self.limits.connections and not self.closed:
+        while self._waiting and self.open < self.limits.connections:
             transfer = self._waiting.popleft()
             if transfer.sink is not None:
                 self._connect(transfer)
@@ -113,12 +113,19 @@ class HttpPool:
             self._give_up(self._waiting.popleft(), f"all {self.limits.connections} connections are busy")
 
     def close(self) -> None:
-        """Open no more connections; idle ones close now, busy ones after their answer."""
+        """Keep no connection any longer: idle ones close now, busy ones after their answer.
+
+        Requests that began while the pool was in use may still be sent, each on what it finds or opens.
+        """
         self.closed = True
         while self._idle:
             self._idle.pop().close()
-        while self._waiting:
-            self._give_up(self._waiting.popleft(), "the endpoint was removed")
+        if self._waiting:
+            self._sweep_late()
+
+    def _sweep_late(self) -> None:
+        """Whoever waits at a closed pool, which nobody sweeps, waits no longer than at any other."""
+        self._loop.call_later(self.connect_timeout_s, lambda: self.sweep(clock.monotonic()))
 
     @staticmethod
     def _give_up(transfer: Transfer, detail: str) -> None:

@@ -337,10 +337,12 @@ async def test_closing_lets_a_running_answer_end() -> None:
         sink = post(pool)
         await until(lambda: sink.body)
         pool.close()
-        assert (await ended(post(pool))).end == "connect"
         go_on.set()
         assert (await ended(sink)).heard == (200, b"hello", "end")
         await asyncio.wait_for(server.peers[0].gone.wait(), 1.0)
+        late = post(pool)
+        assert (await ended(late)).heard == (200, b"hello", "end"), "begun before, sent after"
+        await asyncio.wait_for(server.peers[1].gone.wait(), 1.0)
 
 
 async def test_a_paused_answer_is_not_read_and_stops_its_server(contexts: Contexts) -> None:

@@ -377,12 +377,33 @@ class TestClosing:
         assert sink.end == "end"
         assert busy.closing
 
-    def test_who_waits_or_comes_later_is_told(self) -> None:
+    def test_who_waits_is_served_all_the_same(self) -> None:
+        pool, _, transport = one(PoolLimits(connections=1))
+        first = send(pool)
+        waiting = send(pool)
+        pool.close()
+        transport.feed(SIZED)
+        assert first.end == "end"
+        assert not transport.closing
+        transport.feed(SIZED)
+        assert waiting.end == "end"
+        assert transport.closing
+
+    def test_who_comes_later_gets_a_connection_that_is_not_kept(self) -> None:
+        pool, loop, transport = one()
+        pool.close()
+        assert transport.closing
+        late = send(pool)
+        assert late.end == ""
+        assert loop.connects == 1
+
+    def test_who_waits_at_a_closed_pool_does_not_wait_for_ever(self) -> None:
         pool, loop, _ = one(PoolLimits(connections=1))
         send(pool)
         waiting = send(pool)
         pool.close()
-        late = send(pool)
-        assert waiting.end == late.end == "connect"
-        assert "removed" in late.detail
-        assert loop.connects == 0
+        ((delay_s, sweep),) = loop.later
+        assert delay_s == pool.connect_timeout_s
+        pool.sweep(clock.monotonic() + 2 * delay_s)
+        assert waiting.end == "connect"
+        sweep()
