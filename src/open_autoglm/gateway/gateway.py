@@ -73,6 +73,7 @@ class Gateway:
         self._ready = ready
         self._rng = rng
         self._ids = IdSource()
+        self._memos: dict[str, tuple[Snapshot, bytes, Principal]] = {}
         self.active: set[Call] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -163,6 +164,11 @@ class Gateway:
         """Requests with an exchange."""
         return len(self.active)
 
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Serve requests whose head comes from now on by another configuration."""
+        self._memos.clear()
+        self.snapshot = snapshot
+
     def start(self) -> None:
         """Begin to look after deadlines."""
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -226,7 +232,11 @@ class Gateway:
         if principal is None:
             raise RequestError("invalid_api_key", "this API key is not known here")
         if shown is not None:
-            request.connection.memo = (snapshot, shown, principal)
+            # One memo for all connections that show this key.
+            memo = self._memos.get(principal.name)
+            if memo is None or memo[0] is not snapshot or memo[1] != shown:
+                memo = self._memos[principal.name] = (snapshot, shown, principal)
+            request.connection.memo = memo
         return principal
 
     def _start(self, call: Call, face: Face) -> None:

@@ -198,7 +198,7 @@ class Server:
         before = self.config
         revision = self.revisions.propose(loaded, by, clock.wall())
         self.assembly.adopt(built)
-        self.gateway.snapshot = built.snapshot
+        self.gateway.adopt(built.snapshot)
         self.revision = revision
         if before.wire != built.config.wire:
             self.data.renew_limits(built.config.wire)
