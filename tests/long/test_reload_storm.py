@@ -1,4 +1,4 @@
-"""1,000 reloads under load, half of them broken files. Takes minutes: `pytest -s tests/long`."""
+"""1,000 reloads under load, half of them broken files. Takes minutes: `make test-servers`, or `pytest -s tests/long`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.integration.upstreams import after
 RELOADS = 1000
 
 
+@pytest.mark.servers
 @pytest.mark.timeout(1800)
 def test_a_thousand_reloads(tmp_path: Path) -> None:
     with speaking_upstream() as upstream, RunningServer(tmp_path) as server:

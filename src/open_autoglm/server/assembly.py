@@ -132,6 +132,8 @@ class Assembly:
         self._budgets = built.budgets
         for name, limits in _limits_by_name(built.config).items():
             built.limiters[name].reconfigure(limits, now_s)
+        for budget in built.budgets.values():
+            budget.ratio = built.config.retries.budget_ratio
         for key, part in old.items():
             if key not in built.parts:
                 part.backend.close()

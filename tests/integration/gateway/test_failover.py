@@ -259,3 +259,26 @@ class TestDeadline:
         answer = server.ask({"model": station.name, "messages": []}, x_request_timeout_ms=value)
         assert answer.status_code == 400
         assert station.seen == []
+
+
+def test_the_share_of_retries_follows_a_reload(server: RunningServer, upstream: Upstream) -> None:
+    station = upstream.station()
+
+    def retried() -> int:
+        """How many of 30 failing requests are tried again, each after a request that succeeds."""
+        count = 0
+        for _ in range(30):
+            assert server.chat(station.name).status_code == 200
+            station.then(status(503))
+            count += server.chat(station.name).headers["x-mcp-attempts"] == "2"
+            station.script.clear()
+        return count
+
+    entry = model(station.name, station.url, max_retries=1)
+    quiet = {"profile": "classic", "failures": 1000}
+    server.apply(entry, breaker=quiet, retries={"budget_ratio": 0.0})
+    assert retried() == 4, "ten tokens, and none below six"
+    server.apply(entry, breaker=quiet, retries={"budget_ratio": 1.0})
+    for _ in range(10):
+        server.chat(station.name)
+    assert retried() == 30
