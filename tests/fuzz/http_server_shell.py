@@ -1,12 +1,14 @@
 """Feeds the server's HTTP connection any bytes in any split, with slow readers, late answers and timers between them.
 
-The first three bytes choose limits, the application's habits and the splits; the rest is what a client sends.
+The first three bytes choose limits, splits and the application's habits; the rest is what a client sends. It is cut
+where `CUT` stands, as a client does that sends message by message, or anywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from tests.wire.fake_transport import FakeTransport
@@ -24,9 +26,15 @@ WIDE = WireLimits()
 NARROW = WireLimits(
     target_bytes=40, header_bytes=120, headers=6, body_bytes=64, pipeline_bytes=100, write_buffer_bytes=300
 )
+BLOCK_BYTES_MAX = 4000
+NEVER = (4, 5, 6, 7)
+"""Habits of not answering, or of giving up."""
 EARLY = (1, 2)
 """Habits of answering a head before its body; what is read of that depends on the blocks."""
+CUT = b"\x1e"
 TOKENS = [
+    CUT, CUT + b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nok" + CUT,
+    CUT + b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nyes" + CUT,
     b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b",", b"\0", b"\xff", b"0\r\n\r\n", b"5\r\nhello\r\n",
     b"5;a=b\r\nhello\r\n", b"ffffffffffffffff\r\n", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"HTTP/1.1", b"HTTP/1.0",
     b"HTTP/2.0", b"HTTP/0.9", b"RTSP/1.0", b"POST ", b"HEAD ", b"CONNECT a:1 ", b"OPTIONS * ", b"PRI * ",
@@ -47,15 +55,37 @@ def fuzz_one(data: bytes) -> None:
         return
     narrow = bool(data[0] & 1)
     rng = random.Random(data[1])
+    blocks = data[3:].split(CUT) if data[0] & 2 else list(_cut(data[3:], rng))
     split = _Run(NARROW if narrow else WIDE, data[2], rng)
-    split.play(data[3:], blocks=True)
-    if not narrow and not data[2] & 0xF8 and data[2] not in EARLY:
-        # However it was cut, the same requests were seen and the same was refused.
-        whole = _Run(WIDE, data[2], rng)
-        whole.play(data[3:], blocks=False)
-        assert whole.application.seen == split.application.seen
-        assert whole.application.codes == split.application.codes
-        assert whole.heads() == split.heads()
+    split.play(blocks)
+    if not narrow:
+        # However it was cut, and whatever happened between, no other requests were seen and nothing else was refused.
+        undisturbed = data[2] < 8 and data[2] not in (*EARLY, *NEVER)
+        whole = _Run(WIDE, data[2] if undisturbed else 0, rng)
+        whole.play([b"".join(blocks)])
+        _compare(split, whole, undisturbed=undisturbed)
+
+
+def _compare(split: _Run, whole: _Run, *, undisturbed: bool) -> None:
+    begun, all_begun = split.begun(), whole.begun()
+    seen, all_seen = split.application.seen, whole.application.seen
+    assert begun == all_begun[: len(begun)]
+    if split.habits & 7 not in EARLY:
+        assert seen == all_seen[: len(seen)]
+    # A head that is too large and broken may be found to be the one or the other.
+    refused = [code for code in split.application.codes if code != "request_timeout"]
+    assert len(refused) <= len(whole.application.codes)
+    if undisturbed:
+        assert (begun, seen, len(refused)) == (all_begun, all_seen, len(whole.application.codes))
+        assert len(split.heads()) == len(whole.heads())
+
+
+def _cut(data: bytes, rng: random.Random) -> Iterator[bytes]:
+    start = 0
+    while start < len(data):
+        size = rng.choice((1, 2, 7, 40, 200, BLOCK_BYTES_MAX))
+        yield data[start : start + size]
+        start += size
 
 
 class _Run:
@@ -64,6 +94,7 @@ class _Run:
     def __init__(self, limits: WireLimits, habits: int, rng: random.Random) -> None:
         self.limits = limits
         self.habits = habits
+        self.block_bytes = 0
         self.rng = rng
         self.application = RecordingApplication(self.at_head, self.at_body, size=(0, 0, 500, 0)[habits >> 6])
         self.server = HttpServer(self.application, limits, NO_LOOP)
@@ -73,13 +104,11 @@ class _Run:
         )
         self.connection.connection_made(self.transport)
 
-    def play(self, data: bytes, *, blocks: bool) -> None:
-        rng = self.rng
-        start = 0
-        while start < len(data):
-            size = len(data) if not blocks else rng.choice((1, 2, 7, 40, 200, 4000))
-            self.transport.feed(data[start : start + size])
-            start += size
+    def play(self, blocks: Sequence[bytes]) -> None:
+        self.block_bytes = max((len(block) for block in blocks), default=0)
+        for block in blocks:
+            if block:
+                self.transport.feed(block)
             self.check()
             if self.habits & 0x08:
                 self.disturb()
@@ -92,6 +121,7 @@ class _Run:
             application.start(request, b"")
 
     def at_body(self, application: RecordingApplication, request: ServerRequest) -> None:
+        assert request.body_size <= self.limits.body_bytes
         match self.habits & 7:
             case 0 | 1 | 2:
                 answer(application, request)
@@ -130,6 +160,10 @@ class _Run:
                 answer(application, request)
             else:
                 application.start(request)
+        elif self.rng.random() < 0.2:
+            # Too late: it has been answered.
+            self.connection.respond(request, 500, "", b"second")
+            self.connection.start(request, 500, "", "text/plain", b"second")
         elif self.rng.random() < 0.3:
             self.connection.write(request, b"more")
         elif self.rng.random() < 0.2:
@@ -140,10 +174,10 @@ class _Run:
     def check(self) -> None:
         connection, limits = self.connection, self.limits
         ahead = connection._ahead
-        assert ahead is None or len(ahead) <= limits.pipeline_bytes + 4000, "what is sent ahead is limited"
+        assert ahead is None or len(ahead) <= limits.pipeline_bytes + self.block_bytes, "what is sent ahead is limited"
         assert connection._queue is None or len(connection._queue) <= 300, "so are requests"
         request = connection.current
-        assert request is None or request.body_size <= limits.body_bytes + 4000, "so are bodies"
+        assert request is None or request.body_size <= limits.body_bytes + self.block_bytes, "so are bodies"
         if self.application.errors:
             assert connection._lingering or self.transport.closing, "a refusal is the end"
 
@@ -167,6 +201,10 @@ class _Run:
         else:
             assert len(finals) == answers, "one answer for one request"
             assert all(status == b"200" for status in finals[: len(application.answered)]), "in order"
+
+    def begun(self) -> list[tuple[bytes, bytes]]:
+        """Method and target of each request that was begun and came whole."""
+        return [(request.method, request.target) for request in self.application.begun if request.complete]
 
     def heads(self) -> list[bytes]:
         """Statuses of the answers, interim ones left out."""
