@@ -6,6 +6,8 @@ stream that ends without a finish reason, an answer over its limit: each is a fa
 
 from __future__ import annotations
 
+import functools
+
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
 from open_autoglm.dialects.face import passes
@@ -93,8 +95,8 @@ class HttpBackend:
             return
         head = (
             f"{self._heads[face.kind]}content-length: {len(body)}\r\nx-request-id: {call.request_id}\r\n"
-            f"traceparent: 00-{call.trace_id}-{attempt.number + 1:016x}-01\r\nx-mcp-attempt: {attempt.number}\r\n"
-            f"x-request-timeout-ms: {(call.deadline_s - attempt.started_s) * 1000:.0f}\r\n\r\n"
+            f"x-request-timeout-ms: {int((call.deadline_s - attempt.started_s) * 1000)}\r\n"
+            f"traceparent: 00-{call.trace_id}-{_attempt_lines(attempt.number)}\r\n"
         ).encode("latin-1")
         attempt.handle = answer = HttpAnswer(self, attempt, call, relay)
         answer.transfer = self.pool.send(head, body, answer)
@@ -115,6 +117,12 @@ class HttpBackend:
     def close(self) -> None:
         """See `Backend`."""
         self.pool.close()
+
+
+@functools.lru_cache(maxsize=64)
+def _attempt_lines(number: int) -> str:
+    """The end of a `traceparent`, whose span is the attempt, and the attempt's number."""
+    return f"{number + 1:016x}-01\r\nx-mcp-attempt: {number}\r\n"
 
 
 def _told(refusal: Refusal, retry_after_s: float | None) -> AutoGLMError | None:

@@ -66,6 +66,7 @@ class Answer(Struct, gc=False):
 
 CHUNKS: Final = msgspec.json.Decoder(Chunk)
 ANSWERS: Final = msgspec.json.Decoder(Answer)
+_decode_answer = ANSWERS.decode
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ANY: Final = msgspec.json.Decoder()
 
@@ -104,7 +105,8 @@ def read_chunk(data: bytes) -> Chunk:
     Raises:
         NotAnAnswer: it is no chunk.
     """
-    _check_utf8(data)
+    if not data.isascii():
+        _check_utf8(data)
     try:
         return CHUNKS.decode(data)
     except _UNREADABLE as error:
@@ -117,19 +119,19 @@ def read_answer(body: bytes) -> Answer:
     Raises:
         NotAnAnswer: it is none.
     """
-    _check_utf8(body)
+    if not body.isascii():
+        _check_utf8(body)
     try:
-        return ANSWERS.decode(body)
+        return _decode_answer(body)
     except _UNREADABLE as error:
         return _lenient(body, Answer, "message", error)
 
 
 def _check_utf8(data: bytes) -> None:
-    if not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            raise NotAnAnswer("bytes that are not UTF-8") from error
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise NotAnAnswer("bytes that are not UTF-8") from error
 
 
 def _lenient(data: bytes, kind: type[Read], inner: str, cause: Exception) -> Read:

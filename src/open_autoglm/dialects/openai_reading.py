@@ -212,9 +212,12 @@ class OpenAIReading:
         if answer.usage is not None:
             self._note_usage(answer.usage)
         for choice in answer.choices or ():
-            text = choice.message.content if choice.message is not None else choice.text
-            self.delivered_chars += len(text or "")
-            self.finish_reason = self.finish_reason or choice.finish_reason or ""
+            message = choice.message
+            text = message.content if message is not None else choice.text
+            if text:
+                self.delivered_chars += len(text)
+            if not self.finish_reason and choice.finish_reason:
+                self.finish_reason = choice.finish_reason
         return answer
 
 

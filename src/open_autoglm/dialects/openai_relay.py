@@ -220,10 +220,8 @@ def _event_start(payload: bytes, number: int, count: int) -> int:
 
 
 def _is_whole(answer: Answer, kind: Kind) -> bool:
-    match kind:
-        case "chat":
-            return bool(answer.choices) and all(choice.message is not None for choice in answer.choices or ())
-        case "completion":
-            return bool(answer.choices) and all(choice.text is not None for choice in answer.choices or ())
-        case "embedding":
-            return bool(answer.data)
+    if kind == "embedding":
+        return bool(answer.data)
+    if not answer.choices:
+        return False
+    return not [choice for choice in answer.choices if (choice.message if kind == "chat" else choice.text) is None]

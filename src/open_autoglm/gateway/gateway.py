@@ -259,7 +259,9 @@ class Gateway:
         now_s = record.read_s = clock.monotonic()
         call.created_s = int(record.received_wall_s)
         call.request_id = record.request_id
-        record.trace_id = call.trace_id = self._trace_id(headers)
+        record.trace_id = call.trace_id = (
+            self._trace_id(headers["traceparent"]) if "traceparent" in headers else self._ids.trace_id()
+        )
         total_s = plan.total_s
         if "x-request-timeout-ms" in headers:
             total_s = min(total_s, _timeout_s(headers["x-request-timeout-ms"]))
@@ -272,13 +274,10 @@ class Gateway:
         )
         exchange.start(now_s)
 
-    def _trace_id(self, headers: dict[str, bytes]) -> str:
+    def _trace_id(self, parent: bytes) -> str:
         """The caller's trace, or one of our own."""
-        if "traceparent" in headers:
-            match = _TRACEPARENT.fullmatch(headers["traceparent"])
-            if match is not None:
-                return match[1].decode("ascii")
-        return self._ids.trace_id()
+        match = _TRACEPARENT.fullmatch(parent)
+        return match[1].decode("ascii") if match is not None else self._ids.trace_id()
 
     def _unknown_model(self, snapshot: Snapshot, principal: Principal, model: str) -> AutoGLMError:
         names = sorted(listing.name for listing in snapshot.visible(principal))
