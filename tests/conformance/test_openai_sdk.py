@@ -11,7 +11,7 @@ import pytest
 from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tests.conformance.matrix import ASKING, CHAT, COMPLETIONS, DIALECTS, FEATURES, TOOL, Feature
-from tests.integration.running import RunningServer
+from tests.integration.running import RunningServer, model
 from tests.integration.speech import JSON_TEXT, TEXT, TOOL_ARGUMENTS, VECTOR
 from tests.integration.upstreams import Station
 
@@ -183,6 +183,18 @@ class TestModels:
         async with make_async_sdk() as client:
             assert [one.id async for one in client.models.list()] == list(DIALECTS)
             assert (await client.models.retrieve("embedded")).id == "embedded"
+
+
+def test_names_with_all_sorts_of_characters(
+    server: RunningServer, sdk: openai.OpenAI, stations: dict[str, Station]
+) -> None:
+    name = "vendor/模型 4:7b"
+    server.apply(model(name, stations["openai"].url), model("*", stations["openai"].url))
+    assert sdk.models.retrieve(name).id == name
+    assert [one.id for one in sdk.models.list()] == [name]
+    raw = sdk.chat.completions.with_raw_response.create(model=name, messages=ASKING)  # type: ignore[arg-type]
+    assert raw.parse().model == name
+    assert raw.headers["x-mcp-model"] == "vendor/%E6%A8%A1%E5%9E%8B 4:7b"
 
 
 class TestConversationsWithTools:

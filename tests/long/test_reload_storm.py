@@ -1,4 +1,4 @@
-"""1,000 reloads under load, half of them broken files. Takes minutes: `make test-servers`, or `pytest -s tests/long`."""
+"""1,000 reloads under load, half of them broken files: a minute, with `make test-servers` or `pytest -s tests/long`."""
 
 from __future__ import annotations
 

@@ -129,14 +129,22 @@ class Resolver:
     def _server(self) -> ServerSettings:
         server, service = self._document.server, self._document.service
         if service.port is not None:
-            if self._problems.written("server.port") and service.port != server.port:
+            own, other = self._origin("server.port"), self._origin("service.port")
+            # The environment, and what was typed, goes over the file.
+            if own is not None and bool(own) == bool(other) and service.port != server.port:
                 message = f"says {service.port}, but `server.port` says {server.port}; keep one"
                 self._problems.add("service.port", message)
-            server = struct_of.replace(server, port=service.port)
+            if not own or other:
+                server = struct_of.replace(server, port=service.port)
         path = server.context_path.strip("/")
         if path and _CONTEXT_PATH.fullmatch(path) is None:
             self._problems.add("server.context_path", f"expected a path like /api or /a/b, got {shorten(path)}")
         return struct_of.replace(server, context_path=f"/{path}" if path else "")
+
+    def _origin(self, path: str) -> str | None:
+        """The environment variable that a value came from, empty for the file; None when nothing was written."""
+        place = self._problems.places.get(path)
+        return None if place is None else place.origin
 
     def _models(self) -> list[ModelEntry]:
         entries: list[ModelEntry] = []

@@ -98,6 +98,13 @@ def test_service_port_is_the_servers(parse: Parse) -> None:
     assert parse(MODELS + "service: {port: 7000}").config.server.port == 7000
 
 
+def test_the_environment_goes_over_either_way_to_write_the_port(parse: Parse) -> None:
+    flat, both = MODELS + "service: {port: 7000}", MODELS + "service: {port: 7000}\nserver: {port: 7000}"
+    for text in (flat, both):
+        assert parse(text, {"MCP__SERVER__PORT": "9000"}).config.server.port == 9000
+        assert parse(text, {"MCP__SERVICE__PORT": "9001"}).config.server.port == 9001
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
