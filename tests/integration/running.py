@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ class RunningServer:
         words: more of the command line.
         environ: more of the environment.
         config_file: start with this file as it stands instead.
-        verify: authority of its certificate, when it speaks TLS.
+        verify: whom its client trusts, when it speaks TLS.
 
     Attributes:
         url, admin: addresses.
@@ -51,8 +52,7 @@ class RunningServer:
         words: tuple[str, ...] = (),
         environ: dict[str, str] | None = None,
         config_file: Path | None = None,
-        verify: Any = True,
-        cert: Any = None,
+        verify: ssl.SSLContext | None = None,
     ) -> None:
         self.folder = folder
         self.path = config_file or folder / "config.json"
@@ -61,7 +61,7 @@ class RunningServer:
         self._words = words
         self._environ = environ or {}
         self._log = folder / "server.log"
-        self._http: dict[str, Any] = {"verify": verify, "cert": cert} if verify is not True else {}
+        self._http: dict[str, Any] = {} if verify is None else {"verify": verify}
 
     def __enter__(self) -> RunningServer:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MCP_", "OPENAI", "OLLAMA"))}

@@ -241,6 +241,23 @@ class TestTls:
             with pytest.raises(httpx2.ConnectError):
                 httpx2.get(f"{server.url}/healthz")
 
+    def test_clients_with_certificates_only(self, upstream: Upstream, tmp_path: Path, authority: trustme.CA) -> None:
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+        (tmp_path / "both.pem").chmod(0o600)
+        anonymous = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        known = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        authority.issue_cert("client@example.test").configure_cert(known)
+        both = str(tmp_path / "both.pem")
+        config: dict[str, Any] = {
+            "tls": {"cert": both, "key": both, "client_ca": str(tmp_path / "ca.pem")},
+            "models": [model("chat", upstream.station().url)],
+        }
+        with RunningServer(tmp_path, config, verify=known) as server:
+            assert server.chat().status_code == 200
+            with pytest.raises(httpx2.TransportError):
+                httpx2.get(f"{server.url}/healthz", verify=anonymous)
+
 
 def test_what_an_upstream_says_of_itself_stays_inside(server: RunningServer, upstream: Upstream) -> None:
     told = "failed at http://10.0.0.7:8000/v1 with Bearer sk-abcdef1234567890"
