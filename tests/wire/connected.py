@@ -56,10 +56,10 @@ def serve(application: RecordingApplication, limits: WireLimits | None = None) -
     return HttpServer(application, limits or WireLimits(), cast(asyncio.AbstractEventLoop, None))
 
 
-def connect(server: HttpServer, *, window: int = 1 << 60, half_close: bool = True) -> Wire:
+def connect(server: HttpServer, *, window: int = 1 << 60, half_close: bool = True, address: str = "192.0.2.7") -> Wire:
     """A new connection of a server."""
     connection = HttpConnection(server)
-    transport = FakeTransport(connection, window=window, half_close=half_close)
+    transport = FakeTransport(connection, window=window, half_close=half_close, address=address)
     connection.connection_made(transport)
     return Wire(server, connection, transport, cast(RecordingApplication, server.application))
 

@@ -13,6 +13,7 @@ class FakeTransport(asyncio.Transport):
     Args:
         protocol: told of everything, as asyncio would.
         window: bytes that the far end takes unasked; what is written beyond waits in the buffer.
+        address: of the far end.
         half_close: whether one side can be closed alone, as TCP can and TLS cannot.
 
     Attributes:
@@ -22,8 +23,11 @@ class FakeTransport(asyncio.Transport):
         lost: `connection_lost` was called.
     """
 
-    def __init__(self, protocol: asyncio.Protocol, *, window: int = 1 << 60, half_close: bool = True) -> None:
+    def __init__(
+        self, protocol: asyncio.Protocol, *, window: int = 1 << 60, half_close: bool = True, address: str = "192.0.2.7"
+    ) -> None:
         super().__init__()
+        self._address = address
         self.protocol = protocol
         self.sent = bytearray()
         self.closing = self.aborted = self.eof_sent = self.lost = False
@@ -78,7 +82,7 @@ class FakeTransport(asyncio.Transport):
         return len(self._buffer)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("192.0.2.7", 5000) if name == "peername" else default
+        return (self._address, 5000) if name == "peername" else default
 
     # A test calls these.
 

@@ -17,13 +17,14 @@ once, and nothing after it is read as a request; what a client sends ahead is ke
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
 
 from open_autoglm import clock
-from open_autoglm.errors import AutoGLMError, RequestError, ServerError
+from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.transport.http_request import RequestReader, ServerRequest
 from open_autoglm.transport.status_lines import STATUS_LINES
 
@@ -44,7 +45,7 @@ class HttpConnection(asyncio.Protocol):
     Attributes:
         current: the request that is being read or served.
         memo: whatever the application remembers of this client between its requests.
-        peer: the client's address, once it was asked for.
+        peer: the client's address, once it was asked for; `client`: what it is counted as.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class HttpConnection(asyncio.Protocol):
         "_stalled_s",
         "_transport",
         "_unsent",
+        "client",
         "current",
         "memo",
         "peer",
@@ -83,7 +85,7 @@ class HttpConnection(asyncio.Protocol):
         self._stalled_s = 0.0
         self._since_s = 0.0
         self.current: ServerRequest | None = None
-        self.peer = ""
+        self.peer = self.client = ""
         self.memo: tuple[object, bytes, Any] | None = None
 
     # asyncio calls these.
@@ -95,16 +97,12 @@ class HttpConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
         self._since_s = clock.monotonic()
         self._beat = server.enter(self)
-        excess = server.connections - limits.connections
-        if excess <= 0 and not server.closing:
-            return
-        server.refused += 1
-        if excess > _REFUSED_MAX:
-            self.abort()
-        elif server.closing:
-            self._refuse(None, ServerError("server_draining", "the server is stopping", retry_after_s=1.0))
-        else:
-            self._refuse(None, ServerError("overloaded", "too many connections; try again later", retry_after_s=1.0))
+        refusal = server.admit(self)
+        if refusal is not None:
+            if server.connections > limits.connections + _REFUSED_MAX:
+                self.abort()
+            else:
+                self._refuse(None, refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._beat is not None:
@@ -278,7 +276,7 @@ class HttpConnection(asyncio.Protocol):
         """Return the client's address, without the port; looked up once."""
         if not self.peer and self._transport is not None:
             name = self._transport.get_extra_info("peername")
-            self.peer = name[0] if isinstance(name, tuple) else "unix"
+            self.peer = sys.intern(name[0]) if isinstance(name, tuple) else "unix"
         return self.peer
 
     def patrol(self, now_s: float) -> None:

@@ -12,6 +12,8 @@ import ssl
 from email.utils import formatdate
 
 from open_autoglm import clock
+from open_autoglm.errors import ServerError
+from open_autoglm.transport.address_counts import AddressCounts
 from open_autoglm.transport.application import Application
 from open_autoglm.transport.http_connection import HttpConnection
 from open_autoglm.transport.http_request import RequestReader
@@ -52,6 +54,7 @@ class HttpServer:
         self._beat_s = beat_s
         self._next_beat = 0
         self._entered = 0
+        self._addresses = AddressCounts()
         self._readers: list[RequestReader] = []
         self._heads: dict[bytes, KnownHead] = {}
         self._listeners: list[asyncio.AbstractServer] = []
@@ -104,8 +107,24 @@ class HttpServer:
         beat.add(connection)
         return beat
 
+    def admit(self, connection: HttpConnection) -> ServerError | None:
+        """Count a new connection's client; return why it cannot be served, if so."""
+        if self.connections > self.limits.connections:
+            code, reason = "overloaded", "too many connections; try again later"
+        elif self.closing:
+            code, reason = "server_draining", "the server is stopping"
+        else:
+            client = self._addresses.enter(connection.address(), self.limits.connections_per_address)
+            if client is not None:
+                connection.client = client
+                return None
+            code, reason = "overloaded", "too many connections from this address; use fewer, or try again later"
+        self.refused += 1
+        return ServerError(code, reason, retry_after_s=1.0)
+
     def leave(self, connection: HttpConnection, beat: set[HttpConnection]) -> None:
         """Forget a connection."""
+        self._addresses.leave(connection.client)
         self.connections -= 1
         beat.discard(connection)
 

@@ -17,6 +17,8 @@ class WireLimits(Struct, frozen=True, forbid_unknown_fields=True):
         body_bytes: of a request's body.
         pipeline_bytes: that a client may send ahead while an answer is being made.
         connections: open at once; more are answered 503 and closed.
+        connections_per_address: the same for one client: an IPv4 address, or the network of an IPv6 address (/64).
+            Clients on this machine are not counted. Raise it where a proxy stands before the server.
         header_timeout_s: from the first byte of a request to the end of its head.
         idle_timeout_s: of a kept-alive connection without a request.
         body_grace_s: after which a body must arrive at `body_rate` on average.
@@ -31,6 +33,7 @@ class WireLimits(Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes: Bytes = 32 * 2**20
     pipeline_bytes: Bytes = 64 * 2**10
     connections: Annotated[int, Meta(ge=1)] = 10_000
+    connections_per_address: Annotated[int, Meta(ge=1)] = 2000
     header_timeout_s: Seconds = field(default=10.0, name="header_timeout")
     idle_timeout_s: Seconds = field(default=75.0, name="idle_timeout")
     body_grace_s: Seconds = field(default=10.0, name="body_grace")
