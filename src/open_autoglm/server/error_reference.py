@@ -77,7 +77,8 @@ On `/v1/…`, and on routes that do not exist:
            "code": "model_not_found", "param": "model", "request_id": "req-55e32a98a5e0eb7e00000003"}}
 ```
 
-On `/mcp/v1/messages`, in the form of the request (here `opcode`; `"type": "ERROR"` in the other form):
+On `/mcp/v1/messages`, in the form of the request (here `opcode`; `"type": "ERROR"` in the other form). What is refused
+before its body is read (a key that is not known, a limit that is reached) has both `type` and `opcode`:
 
 ```json
 {"opcode": 14, "payload": {"code": "model_not_found", "message": "no model 'chatt' here; this key may use: chat",
