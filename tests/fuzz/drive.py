@@ -44,7 +44,7 @@ Target = Callable[[bytes], None]
 
 
 class HangError(Exception):
-    """An input took longer than its time limit."""
+    """An input took longer than its limit."""
 
 
 @dataclass
@@ -97,14 +97,14 @@ def run_limited(target: Target, data: bytes, limit_s: float) -> None:
     """Run one input.
 
     Raises:
-        HangError: it took longer than `limit_s`.
+        HangError: it took longer than `limit_s`, counted in CPU time: others may use the machine too.
         Exception: whatever the target raises.
     """
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    signal.setitimer(signal.ITIMER_PROF, limit_s)
     try:
         target(data)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def inputs_of(mutator: Mutator, corpus: Sequence[bytes], count: int, until_s: float) -> Iterator[bytes]:
@@ -163,7 +163,7 @@ class Run:
         """Run inputs until there were enough, or too many ways to break the target were found."""
         report = self._report
         report.corpus = len(self._corpus)
-        before = signal.signal(signal.SIGALRM, _hang)
+        before = signal.signal(signal.SIGPROF, _hang)
         started_s = time.monotonic()
         try:
             for data in inputs_of(self._mutator, self._corpus, inputs, started_s + seconds):
@@ -175,7 +175,7 @@ class Run:
                     if len(report.crashes) >= CRASHES_MAX:
                         break
         finally:
-            signal.signal(signal.SIGALRM, before)
+            signal.signal(signal.SIGPROF, before)
         report.seconds = time.monotonic() - started_s
         report.lines, report.steps = self._recorder.lines, len(self._recorder.seen)
         return report
