@@ -109,7 +109,8 @@ def _relayed(relay: Relay, parts: list[bytes]) -> Any:
             values.append("[DONE]" if text == b"[DONE]" else json.loads(text))
     assert failure is None or "[DONE]" not in values, "what failed is not shown as whole"
     figures = (relay.stage, relay.finish_reason, relay.prompt_tokens, relay.completion_tokens, relay.delivered_chars)
-    return values, figures, failure
+    # Of two things that are wrong, the cut decides which is met first, and so what is said of it.
+    return values, figures, failure and (failure.outcome, failure.code)
 
 
 if __name__ == "__main__":
