@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from tests.integration.gateway.raw_client import RawClient
 from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
-from tests.integration.speech import TEXT, TEXT_PIECES, event, generate, speak
+from tests.integration.speech import JSON_TEXT, TEXT, TEXT_PIECES, TOOL_ARGUMENTS, event, generate, speak
 from tests.integration.upstreams import Station, Upstream, never, pieces, status
 
 FIXTURES = ROOT / "tests" / "data" / "fixtures"
@@ -214,3 +214,56 @@ def test_a_stream_that_breaks_ends_with_an_error_message(
 def test_fixture_messages_are_what_they_are() -> None:
     assert Path(FIXTURES / "mcp_config.yaml").exists()
     assert (INFER["payload"]["model_hint"], OPCODE["opcode"]) == ("glm-large", 10)
+
+
+class TestPayloads:
+    """What a payload may hold beside a prompt: the fields of a chat completion."""
+
+    TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+    def ask(self, server: RunningServer, stream: bool, **payload: Any) -> dict[str, Any]:
+        accept = {"accept": "text/event-stream"} if stream else {}
+        answer = server.ask({"opcode": 10, "payload": payload}, ROUTE, **accept)
+        told: dict[str, Any] = streamed(answer)[-1] if stream and answer.status_code == 200 else answer.json()
+        return told
+
+    @pytest.mark.parametrize("stream", [False, True], ids=["single", "streamed"])
+    def test_tools(self, server: RunningServer, upstream: Upstream, stream: bool) -> None:
+        server.apply(model("only", upstream.station().url))
+        told = self.ask(server, stream, prompt="天气?", tools=[self.TOOL])
+        assert told["opcode"] == 11
+        (call,) = told["payload"]["tool_calls"]
+        assert (call["name"], call["arguments"]) == ("weather", TOOL_ARGUMENTS)
+        assert told["payload"]["finish_reason"] == "tool_calls"
+
+    @pytest.mark.parametrize("stream", [False, True], ids=["single", "streamed"])
+    def test_a_conversation_with_a_schema(self, server: RunningServer, upstream: Upstream, stream: bool) -> None:
+        station = upstream.station()
+        server.apply(model("only", station.url))
+        said = [{"role": "system", "content": "JSON"}, {"role": "user", "content": "北京"}]
+        told = self.ask(server, stream, messages=said, response_format={"type": "json_object"})
+        assert told["payload"]["text"] == JSON_TEXT
+        assert station.seen[0].json["messages"] == said
+        assert station.seen[0].json["response_format"] == {"type": "json_object"}
+        assert told["payload"]["usage"] == {"prompt_tokens": 7, "completion_tokens": 5}
+
+    @pytest.mark.parametrize(
+        ("payload", "param"),
+        [
+            ({"prompt": "x", "n": 2}, "payload.n"),
+            ({"prompt": "x", "messages": []}, "payload"),
+            ({}, "payload"),
+            ({"prompt": "x", "api_base": "http://a"}, "payload.api_base"),
+            ({"prompt": "x", "timeout_ms": 0}, "payload.timeout_ms"),
+            ({"prompt": ["x"]}, "payload.prompt"),
+        ],
+    )
+    def test_what_is_wrong_is_named(
+        self, server: RunningServer, upstream: Upstream, payload: dict[str, Any], param: str
+    ) -> None:
+        station = upstream.station()
+        server.apply(model("only", station.url))
+        told = self.ask(server, False, **payload)
+        assert (told["opcode"], told["payload"]["code"]) == (14, "invalid_request")
+        assert told["payload"]["param"] == param
+        assert station.seen == []
