@@ -13,7 +13,7 @@ from open_autoglm.backends.backend import ModelCall
 from open_autoglm.dialects.face import passes
 from open_autoglm.dialects.openai_relay import OpenAIRelay
 from open_autoglm.dialects.refusal import Refusal
-from open_autoglm.dialects.relay import Relay, open_relay
+from open_autoglm.dialects.relay import Relay, open_relay, open_stream_relay
 from open_autoglm.dialects.splice import splice_request
 from open_autoglm.dialects.upstream import UpstreamDialect
 from open_autoglm.errors import AutoGLMError, UpstreamError
@@ -81,9 +81,8 @@ class HttpBackend:
                 body = call.body
                 if model != view.model or view.stream:
                     body = splice_request(body, view, model, self.stream_usage)
-                relay = OpenAIRelay(
-                    face.kind, choices=view.choices, structured=view.structured, drop_usage=not view.include_usage
-                )
+                # The rest of what a relay is told concerns streams alone.
+                relay = open_stream_relay(face, view) if view.stream else OpenAIRelay(face.kind)
             else:
                 request = face.infer(call.body, view)
                 body = self.dialect.encode(request, model)

@@ -212,9 +212,12 @@ def open_relay(
         request: what was sent, where it had to be translated; lets `generate` drop an echo of the prompt.
     """
     if passes(face.name, dialect.name):
-        return OpenAIRelay(
-            face.kind, choices=view.choices, structured=view.structured, drop_usage=not view.include_usage
-        )
+        return open_stream_relay(face, view)
     encoder = face.encoder(view, request_id, model, created_s)
     decoder = dialect.decoder(view.stream is True, request)
     return TranslatingRelay(decoder, encoder, structured=view.structured)
+
+
+def open_stream_relay(face: Face, view: RequestView) -> OpenAIRelay:
+    """Return the relay for a stream that passes as it is; see `passes`."""
+    return OpenAIRelay(face.kind, choices=view.choices, structured=view.structured, drop_usage=not view.include_usage)

@@ -369,20 +369,22 @@ class Exchange:
         return True
 
     def _open(self, target: Endpoint, leg: Leg, now_s: float, permit: int) -> None:
-        record = self._record
-        attempt = Attempt(target, leg, permit, len(record.attempts), now_s)
-        if record.attempts:
-            attempt.reason = f"{leg.reason}, after {record.attempts[-1].outcome}"
-        record.attempts.append(attempt)
+        attempts = self._record.attempts
+        number = len(attempts)
+        attempt = Attempt(target, leg, permit, number, now_s)
+        if number:
+            attempt.reason = f"{leg.reason}, after {attempts[-1].outcome}"
+        attempts.append(attempt)
         self._attempts_in_leg += 1
         self._attempt = attempt
         target.in_flight += 1
-        timeouts = leg.timeouts
         remaining_s = self._deadline_s - now_s
-        limit_s = timeouts.first_token_s if self._stream else remaining_s
-        if leg.has_alternative and limit_s > remaining_s * _ALTERNATIVE_SHARE:
-            limit_s = remaining_s * _ALTERNATIVE_SHARE
-        self.due_s = now_s + min(limit_s, remaining_s - _REPLY_MARGIN_S)
+        most_s = remaining_s - _REPLY_MARGIN_S
+        if leg.has_alternative and most_s > remaining_s * _ALTERNATIVE_SHARE:
+            most_s = remaining_s * _ALTERNATIVE_SHARE
+        if self._stream and most_s > leg.timeouts.first_token_s:
+            most_s = leg.timeouts.first_token_s
+        self.due_s = now_s + most_s
         self._sink.open(attempt)
 
     def _commit(self, attempt: Attempt, payload: bytes, now_s: float) -> None:
