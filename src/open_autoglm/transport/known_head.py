@@ -65,10 +65,11 @@ class KnownHead:
         after = self._after
         if end < 0 or not digits.isdigit() or not data.startswith(after, end):
             return None
-        body = data[end + len(after) :]
-        if len(body) != int(digits) or len(body) > self.limits.body_bytes:
+        start = end + len(after)
+        size = int(digits)
+        if len(data) - start != size or size > self.limits.body_bytes:
             return None
-        return ServerRequest(connection, self._method, self._target, self._headers, body)
+        return ServerRequest(connection, self._method, self._target, self._headers, data[start:])
 
 
 def remember_head(request: ServerRequest, data: bytes, limits: WireLimits) -> KnownHead | None:
