@@ -107,7 +107,6 @@ class LimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
         body_bytes: of a request's body; 32 MiB when left out.
         response_bytes: of a unary answer of an upstream.
         stream_bytes: of a streamed answer of an upstream.
-        event_bytes: of one server-sent event of an upstream.
         wire: limits and timers of client connections.
         upstream: connections to one endpoint.
     """
@@ -119,7 +118,6 @@ class LimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes: Bytes | None = None
     response_bytes: Bytes = 64 * 2**20
     stream_bytes: Bytes = 256 * 2**20
-    event_bytes: Bytes = 2**20
     wire: WireLimits = WireLimits()
     upstream: PoolLimits = PoolLimits()
 

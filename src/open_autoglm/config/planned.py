@@ -167,6 +167,7 @@ NOTES: dict[str, str] = {
     "server.workers": "one worker process serves",
     "dialect anthropic": "such models are listed, but not served",
     "dialect mcp": "such models are listed, but not served",
+    "timeouts.first_token_hedge": "a silent endpoint is given up at `timeouts.first_token`",
     "hedging.enabled": "no second attempt is started beside a slow first one",
     "stream_failure": "a stream that breaks ends with an error event, as with `terminate`",
     "auth.jwt": "only API keys are let in",

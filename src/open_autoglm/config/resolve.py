@@ -111,6 +111,7 @@ class Resolver:
             "stream_failure": document.stream_failure != "terminate",
             "auth.jwt": document.auth.jwt is not None,
             "auth.signing": document.auth.signing.enabled,
+            "timeouts.first_token_hedge": written("timeouts.first_token_hedge"),
             "budgets": written("budgets"),
             "sessions": written("sessions"),
             "cooperation": bool(document.cooperation),
@@ -224,7 +225,7 @@ class Resolver:
             connections = self._document.server.max_connections
             self._same("server.max_connections", connections, "limits.wire.connections", wire.connections)
             wire = struct_of.replace(wire, connections=connections)
-        return wire, AnswerLimits(limits.response_bytes, limits.stream_bytes, limits.event_bytes)
+        return wire, AnswerLimits(limits.response_bytes, limits.stream_bytes)
 
     def _same(self, path: str, value: int, other: str, other_value: int) -> None:
         if self._problems.written(other) and value != other_value:

@@ -61,9 +61,7 @@ class AnswerLimits(Struct, frozen=True):
     Attributes:
         response_bytes: of a unary answer.
         stream_bytes: of a streamed answer.
-        event_bytes: of one server-sent event.
     """
 
     response_bytes: Bytes = 64 * 2**20
     stream_bytes: Bytes = 256 * 2**20
-    event_bytes: Bytes = 2**20

@@ -149,4 +149,10 @@ def test_the_published_sections(tmp_path: Path, line_ending: str) -> None:
     assert config.auth.jwt.max_lifetime_s == 72 * 3600
     assert config.wire.body_bytes == 32 * 2**20
     assert config.cooperation["vote-3"].budget.money == 0.05
-    assert keys_warned_of(result) == ["`auth.jwt`", "`budgets`", "`sessions`", "`cooperation`"]
+    assert keys_warned_of(result) == [
+        "`auth.jwt`",
+        "`timeouts.first_token_hedge`",
+        "`budgets`",
+        "`sessions`",
+        "`cooperation`",
+    ]

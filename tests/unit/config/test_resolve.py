@@ -80,11 +80,11 @@ def test_authentication_is_off_without_keys_and_when_it_is_said(parse: Parse) ->
 def test_sizes_and_connections(parse: Parse) -> None:
     config = parse(
         MODELS + "server: {max_connections: 5}\nlimits: {body_bytes: 1MiB, response_bytes: 2MiB, stream_bytes: 3MiB, "
-        "event_bytes: 4KiB, wire: {header_timeout: 1s}, upstream: {connections: 6}}"
+        "wire: {header_timeout: 1s}, upstream: {connections: 6}}"
     ).config
     assert (config.wire.connections, config.wire.body_bytes, config.wire.header_timeout_s) == (5, 2**20, 1.0)
     answers = config.answers
-    assert (answers.response_bytes, answers.stream_bytes, answers.event_bytes) == (2 * 2**20, 3 * 2**20, 4096)
+    assert (answers.response_bytes, answers.stream_bytes) == (2 * 2**20, 3 * 2**20)
     assert config.pool.connections == 6
     assert parse(MODELS + "limits: {wire: {connections: 9}}").config.wire.connections == 9
 
