@@ -123,3 +123,15 @@ class TestUnknown:
         line.feed(first)
         assert line.statuses()[0] == 200
         assert not line.server._heads
+
+    def test_whatever_byte_is_changed_a_fresh_connection_sees_the_same(self) -> None:
+        good = message(b"second")
+        for at in range(len(good) + 1):
+            for byte in (b"", b"\r", b"\n", b" ", b"0", b"7", b":", b"\0", b"\xff", b"x", b"\r\n"):
+                for changed in (good[:at] + byte + good[at + 1 :], good[:at] + byte + good[at:]):
+                    known, fresh = wire(), wire()
+                    known.feed(message(b"first"))
+                    known.feed(changed)
+                    fresh.feed(changed)
+                    assert known.application.seen[1:] == fresh.application.seen, changed
+                    assert known.statuses()[1:] == fresh.statuses(), changed
