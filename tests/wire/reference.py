@@ -15,14 +15,12 @@ Seen = tuple[bytes, bytes, dict[str, bytes], bytes]
 def kept(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, bytes]:
     """The headers that the server keeps, by lower-case name, without blanks around them.
 
-    h11 writes `chunked` in lower case, so that is done for both.
+    Those that frame the body are left out: the body itself shows how they were read.
     """
     found: dict[str, bytes] = {}
     for name, value in headers:
         lower = name.lower().decode("latin-1")
-        if lower == "transfer-encoding":
-            value = value.lower()
-        if lower in KEPT_HEADERS:
+        if lower in KEPT_HEADERS and lower not in ("content-length", "transfer-encoding"):
             found[lower] = found[lower] + b", " + value.strip(b" \t") if lower in found else value.strip(b" \t")
     return found
 
