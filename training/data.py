@@ -71,7 +71,7 @@ class Mix:
 
 NANO_MIX = Mix(
     digit_weights=(1, 2, 3, 6),
-    shares={"arithmetic": 0.36, "tool": 0.20, "plan": 0.27, "intent": 0.11, "chat": 0.04, "result": 0.02},
+    shares={"arithmetic": 0.34, "tool": 0.16, "plan": 0.24, "intent": 0.20, "chat": 0.04, "result": 0.02},
 )
 CALC_MIX = Mix(digit_weights=(1, 3, 6), shares={"arithmetic": 0.96, "other": 0.04})
 
