@@ -274,6 +274,8 @@ class TestLeaving:
     ) -> None:
         application = RecordingApplication(leave, leave, connections=20)
         running = await serve(application, context=both[0])
+        loop = asyncio.get_running_loop()
+        waits_s = []
         for number in range(5):
             client = await RawClient.open(running.port, both[1])
             await client.send(GET % 0)
@@ -283,11 +285,15 @@ class TestLeaving:
             elif when == "after sending ahead":
                 await client.send(GET % 1 * 20)
                 await asyncio.sleep(0.01)
+            left_s = loop.time()
             if way == "abort":
                 client.abort()
             else:
                 await client.close()
-            await until(lambda number=number: len(application.gone) > number, 0.1)
+            await until(lambda number=number: len(application.gone) > number)
+            waits_s.append(loop.time() - left_s)
+        # The middle one: a busy machine may hold up one or two.
+        assert sorted(waits_s)[2] < 0.1
 
 
 class Echo(RecordingApplication):
@@ -368,7 +374,7 @@ async def test_idle_connections_cost_little_memory(serve: Serve) -> None:
     assert each < 3000, "of Python's memory, the loop's transport included"
 
 
-async def test_unix_peers_have_no_address(serve: Serve) -> None:
+async def test_the_clients_address_is_known(serve: Serve) -> None:
     application = RecordingApplication(connections=2)
     running = await serve(application)
     async with await RawClient.open(running.port) as client:
