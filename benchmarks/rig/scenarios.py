@@ -216,7 +216,10 @@ def _idle(subject: Subject, settings: Settings, request: bytes | None) -> Figure
         return {}
     count = settings.idle_connections_slow if subject.slow else settings.idle_connections
     before = count // 10
-    # The first connections pay for pools and tables that the later ones share; only the later ones are measured.
+    # Pools, tables and rings of recent requests fill up first: they are not the connections'. So do the tables that
+    # the first connections pay for; only the later ones are measured.
+    if request is not None:
+        _unary(subject, request_body(), CONNECTIONS, settings.warm_s, settings.warm_s)
     held = probe.hold(subject.port, before, request)
     try:
         time.sleep(settings.settle_s)

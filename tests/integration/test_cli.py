@@ -216,9 +216,7 @@ class TestChat:
         assert code == 0
         assert "chat" in shown.splitlines()[0]
 
-    def test_ctrl_c_stops_an_answer_only(
-        self, running: Running, upstream: ScriptedUpstream
-    ) -> None:
+    def test_ctrl_c_stops_an_answer_only(self, running: Running, upstream: ScriptedUpstream) -> None:
         whole = upstream.stream
         upstream.stream, upstream.pause_s = sse(*["more "] * 1000, done=True), 0.01
         try:

@@ -57,13 +57,13 @@ def test_nginx_that_closes_idle_connections_is_never_seen_by_clients(folders: tu
     with (
         nginx(folders[0], block) as upstream,
         our_server(folders[1], [{"name": "chat", "endpoint": f"http://127.0.0.1:{upstream}/v1"}]) as port,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection,
     ):
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-            for _ in range(300):
-                connection.request("POST", "/v1/chat/completions", json.dumps(QUESTION))
-                answer = connection.getresponse()
-                assert answer.status == 200
-                assert answer.read() == ANSWER.encode()
+        for _ in range(300):
+            connection.request("POST", "/v1/chat/completions", json.dumps(QUESTION))
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert answer.read() == ANSWER.encode()
 
 
 def test_streams_pass_through_nginx_in_front_piece_by_piece(folders: tuple[Path, Path]) -> None:

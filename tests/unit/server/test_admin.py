@@ -506,7 +506,12 @@ async def test_an_error_of_ours_keeps_its_status(client: Client, control: Contro
     assert error_of(response)["message"] == "there is no revision before 1"
 
 
-CANARIES = ["mcp_" + "fedcba9876543210" * 4 + "zz", "sk-canary-0123456789abcdef", "Bearer quiet-little-canary", "eyJhbGciOiJI.eyJjYW5h.Y2FuYXJ5"]
+CANARIES = [
+    "mcp_" + "fedcba9876543210" * 4 + "zz",
+    "sk-canary-0123456789abcdef",
+    "Bearer quiet-little-canary",
+    "eyJhbGciOiJI.eyJjYW5h.Y2FuYXJ5",
+]
 
 
 @pytest.mark.parametrize("canary", CANARIES, ids=["mcp", "sk", "bearer", "jwt"])
