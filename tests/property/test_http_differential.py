@@ -1,6 +1,6 @@
 """Well-formed requests mean the same to the server's shell and to h11, and get the same answers as from uvicorn.
 
-What is left of differences on other traffic is listed in `docs/decisions/http-strictness.md` and pinned by
+What is left of differences on other traffic is listed in `docs/decisions/0010-http-strictness.md` and pinned by
 `test_http_strictness.py`.
 """
 

@@ -1,4 +1,4 @@
-"""Where the server's shell, h11 and uvicorn differ: each line of the table in `docs/decisions/http-strictness.md`."""
+"""Where the server's shell, h11 and uvicorn differ: each line of the table in `docs/decisions/0010-http-strictness.md`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.wire.connected import wire
 from tests.wire.reference import read_by_h11
 from tests.wire.uvicorn_listener import Listening, listening_uvicorn
 
-PAGE = Path(__file__).parents[3] / "docs/decisions/http-strictness.md"
+PAGE = Path(__file__).parents[3] / "docs/decisions/0010-http-strictness.md"
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: a\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"
