@@ -241,7 +241,9 @@ def _drive_by_atheris(name: str, options: argparse.Namespace) -> None:
     words.write_text("".join(f'"{_escaped(token)}"\n' for token in tokens))
     grow = options.grow or options.crashes / "grown"
     grow.mkdir(parents=True, exist_ok=True)
-    flags = [f"-runs={options.inputs}", f"-seed={options.seed}", f"-dict={words}", "-timeout=5", "-max_len=4096"]
+    flags = [f"-runs={options.inputs}", f"-seed={options.seed}", "-timeout=60", "-max_len=4096"]
+    if tokens:
+        flags.append(f"-dict={words}")
     flags += [f"-artifact_prefix={options.crashes}/", "-print_final_stats=1", f"-max_total_time={int(options.seconds)}"]
     atheris.Setup([sys.argv[0], *flags, str(grow), str(CORPUS / name)], target)
     atheris.Fuzz()
