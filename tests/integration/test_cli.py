@@ -479,9 +479,19 @@ def in_terminal(command: list[str], environ: dict[str, str], script: list[tuple[
                     shown += os.read(master, 4096).decode("utf-8", "replace")
             position = shown.index(awaited, position) + len(awaited)
             os.write(master, typed.encode())
+        last = script[-1][1].encode()
         with contextlib.suppress(OSError):  # a terminal whose program has ended cannot be read
-            while data := os.read(master, 4096):
-                shown += data.decode("utf-8", "replace")
+            while True:
+                if select.select([master], [], [], 2.0)[0]:
+                    data = os.read(master, 4096)
+                    if not data:
+                        break
+                    shown += data.decode("utf-8", "replace")
+                elif last == b"\x03":
+                    # Between showing its prompt and waiting for a key, readline does not notice a signal: as a person
+                    # would, press it again.
+                    assert time.monotonic() < deadline_s, shown
+                    os.write(master, last)
         return shown, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
         os.close(master)
