@@ -1,4 +1,4 @@
-"""Where the server's shell, h11 and uvicorn differ: each line of the table in `docs/decisions/0010-http-strictness.md`."""
+"""Where the server's shell, h11 and uvicorn differ: each line of the table in decision 10, `http-strictness`."""
 
 from __future__ import annotations
 
