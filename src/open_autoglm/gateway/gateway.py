@@ -20,7 +20,7 @@ from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.affinity import affinity_of
-from open_autoglm.gateway.answers import model_card, models_list
+from open_autoglm.gateway.answers import error_headers, model_card, models_list
 from open_autoglm.gateway.call import Call
 from open_autoglm.gateway.snapshot import Route, Snapshot
 from open_autoglm.ids import IdSource
@@ -135,19 +135,18 @@ class Gateway:
 
     def error_answer(self, request: ServerRequest | None, error: AutoGLMError) -> tuple[str, bytes]:
         call = request.call if request is not None else None
-        face = self.plain_face
         if isinstance(call, Call):
-            request_id = call.record.request_id
-            face = call.route.face or face
+            # Settled here, so that its end is counted once and not again when the connection goes.
+            record, face = call.record, call.route.face or self.plain_face
+            call.settle(error.http_status, error.code, error.message)
         else:
-            request_id = self._ids.request_id()
-        record = RequestRecord("wire", clock.monotonic(), self.snapshot.revision)
-        record.request_id = request_id
-        record.status, record.code, record.message = error.http_status, error.code, error.message
-        record.ended_s = record.received_s
-        record.received_wall_s = clock.wall()
-        self.account(record)
-        return f"x-request-id: {request_id}\r\n", face.error_body(error, request_id)
+            record, face = RequestRecord("wire", clock.monotonic(), self.snapshot.revision), self.plain_face
+            record.request_id = self._ids.request_id()
+            record.status, record.code, record.message = error.http_status, error.code, error.message
+            record.ended_s = record.received_s
+            record.received_wall_s = clock.wall()
+            self.account(record)
+        return error_headers(error, record), face.error_body(error, record.request_id)
 
     # Calls come back through these.
 
