@@ -377,7 +377,7 @@ class Exchange:
         attempts.append(attempt)
         self._attempts_in_leg += 1
         self._attempt = attempt
-        target.in_flight += 1
+        target.begin()
         remaining_s = self._deadline_s - now_s
         most_s = remaining_s - _REPLY_MARGIN_S
         if leg.has_alternative and most_s > remaining_s * _ALTERNATIVE_SHARE:
@@ -392,10 +392,9 @@ class Exchange:
         self._record.first_s = now_s
         self.state = "committed"
         target = attempt.target
-        if target is not None and not target.gate.healthy:
-            # A trial is decided by its first content: many answers last longer than a breaker waits for its trials.
-            target.gate.success(attempt.permit, now_s, now_s - attempt.started_s)
-            attempt.permit = 0
+        if target is not None:
+            first_token_s = now_s - attempt.started_s
+            attempt.permit = target.first_token(attempt.permit, now_s, first_token_s, self._record.bytes_in)
         held = self._held
         self._held = b""
         self._sink.begin(attempt, held + payload if held else payload)
@@ -409,19 +408,18 @@ class Exchange:
         attempt.ended_s = now_s
         attempt.target = None
         self._attempt = None
-        target.in_flight -= 1
         if self._borrowed is not None:
             self._repay()
         if outcome == "ok":
             first_token_s = attempt.first_s - attempt.started_s
-            target.observe_latency(now_s, first_token_s)
-            # How long a whole answer took says nothing about the endpoint: lengths differ.
-            target.gate.success(attempt.permit, now_s, first_token_s if self._stream else 0.0)
+            target.succeed(attempt.permit, now_s, first_token_s, self._stream, self._record.bytes_in)
             attempt.leg.budget.success()
-        elif RULES[outcome].verdict == "failure":
-            target.gate.failure(attempt.permit, now_s, outcome == "slow")
+            return
+        rule = RULES[outcome]
+        if rule.verdict == "failure":
+            target.fail(attempt.permit, now_s, outcome == "slow", rule.overload)
         else:
-            target.gate.release(attempt.permit, now_s)
+            target.release(attempt.permit, now_s, rule.overload)
 
     def _may_go_on(self, rule: Rule, leg: Leg) -> bool:
         if rule.other == "no" or not self._may_retry:
@@ -455,9 +453,9 @@ class Exchange:
         """Let the endpoint's state show what this outcome says about it beyond the breaker."""
         if outcome == "throttled":
             asked_s = error.retry_after_s if error is not None else None
-            target.throttled_until_s = now_s + (asked_s if asked_s is not None else _THROTTLED_S)
+            target.throttle(now_s + (asked_s if asked_s is not None else _THROTTLED_S))
         elif outcome == "misconfigured":
-            target.misconfigured_until_s = now_s + _MISCONFIGURED_S
+            target.misconfigure(now_s + _MISCONFIGURED_S)
         elif outcome == "too_long":
             self._window_min = target.context_window or 1
 

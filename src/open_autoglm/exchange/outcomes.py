@@ -52,22 +52,24 @@ class Rule:
         same: whether the group may be used again after backoff, when every endpoint has been tried.
         verdict: what the endpoint's breaker is told.
         code: the error that the client gets when nothing else is left.
+        overload: whether the endpoint may have had too much to do: it gets fewer requests for a while.
     """
 
     other: Literal["yes", "once", "no"]
     same: bool
     verdict: Verdict
     code: str
+    overload: bool = False
 
 
 RULES: dict[str, Rule] = {
     "ok": Rule("no", False, "success", ""),
     "stale": Rule("yes", True, "none", "upstream_error"),
-    "connect": Rule("yes", True, "failure", "upstream_error"),
-    "unavailable": Rule("yes", True, "failure", "upstream_error"),
+    "connect": Rule("yes", True, "failure", "upstream_error", overload=True),
+    "unavailable": Rule("yes", True, "failure", "upstream_error", overload=True),
     "failed": Rule("once", True, "failure", "upstream_error"),
-    "throttled": Rule("yes", True, "none", "rate_limit_exceeded"),
-    "slow": Rule("yes", False, "failure", "deadline_exceeded"),
+    "throttled": Rule("yes", True, "none", "rate_limit_exceeded", overload=True),
+    "slow": Rule("yes", False, "failure", "deadline_exceeded", overload=True),
     "malformed": Rule("yes", True, "failure", "upstream_error"),
     "too_long": Rule("once", False, "none", "context_length_exceeded"),
     "refused": Rule("no", False, "none", "invalid_request"),

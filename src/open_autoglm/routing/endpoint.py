@@ -4,10 +4,15 @@ The configured part never changes; a changed configuration makes a new endpoint,
 An endpoint belongs to one group.
 """
 
+from typing import Final
+
 from open_autoglm.routing.gate import Gate
 
 LATENCY_HALF_S = 10.0
 """A latency so old counts half."""
+
+UNLIMITED: Final = 1 << 30
+"""A room that no number of attempts fills."""
 
 # Prompts are longer than answers: three tokens in for one out is the usual blend.
 _PRICE_IN_SHARE = 0.75
@@ -26,23 +31,27 @@ class Endpoint:
         price: both prices as one figure, three tokens in for one out.
         context_window: tokens; 0 when unknown.
         gate: lets calls in or not.
+        continuation: how a broken stream is gone on with here: `none`, `prefill` or `vllm`.
         extra: the owner's; routing does not look at it.
-        in_flight: attempts running; the owner counts up and down.
+        in_flight: attempts running, from `begin` to `succeed`, `fail` or `release`.
+        limit: attempts that may run at once; `rooms` the same for each class of requests, sheddable ones first.
         latency_s, latency_at_s: time to the first token as `observe_latency` left it, 0.0 while unknown; and when.
         reported_load: requests that the endpoint says it has beside ours, >= 0; the owner sets it.
-        throttled_until_s: it asked to be left alone until then; the owner sets it.
-        misconfigured_until_s: it refuses our credentials and is left alone until then; the owner sets it.
+        throttled_until_s: it asked to be left alone until then; see `throttle`.
+        misconfigured_until_s: it refuses our credentials and is left alone until then; see `misconfigure`.
         credit, turn, seed: the balancer's: whose turn it is, and 64 bits for hashing.
     """
 
     __slots__ = (
         "context_window",
+        "continuation",
         "credit",
         "extra",
         "gate",
         "in_flight",
         "latency_at_s",
         "latency_s",
+        "limit",
         "misconfigured_until_s",
         "model",
         "name",
@@ -50,6 +59,7 @@ class Endpoint:
         "price_in",
         "price_out",
         "reported_load",
+        "rooms",
         "seed",
         "throttled_until_s",
         "turn",
@@ -70,6 +80,7 @@ class Endpoint:
         price_in: float = 0.0,
         price_out: float = 0.0,
         context_window: int = 0,
+        continuation: str = "none",
         extra: object = None,
     ) -> None:
         """See the attributes.
@@ -88,9 +99,12 @@ class Endpoint:
         self.price_out = price_out
         self.price = _PRICE_IN_SHARE * price_in + (1.0 - _PRICE_IN_SHARE) * price_out
         self.context_window = context_window
+        self.continuation = continuation
         self.gate = gate
         self.extra = extra
         self.in_flight = 0
+        self.limit = UNLIMITED
+        self.rooms = (UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED)
         self.latency_s = 0.0
         self.latency_at_s = 0.0
         self.reported_load = 0.0
@@ -102,6 +116,81 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name!r})"
+
+    # What an attempt says about its endpoint: `begin` once, then one of `succeed`, `fail` and `release` once.
+
+    def begin(self) -> None:
+        """An attempt was sent here."""
+        self.in_flight += 1
+
+    def first_token(self, permit: int, now_s: float, first_token_s: float, prompt_bytes: int) -> int:
+        """The first content of a stream came.
+
+        Args:
+            permit: from the gate.
+            now_s: monotonic seconds.
+            first_token_s: since the attempt began, > 0.
+            prompt_bytes: size of the request's body.
+
+        Returns:
+            The permit to go on with; 0 when this content was all that the gate wanted to know.
+        """
+        self.observe_latency(now_s, first_token_s)
+        gate = self.gate
+        if gate.healthy:
+            return permit
+        # A trial is decided by its first content: many answers last longer than a breaker waits for its trials.
+        gate.success(permit, now_s, first_token_s)
+        return 0
+
+    def succeed(self, permit: int, now_s: float, first_token_s: float, stream: bool, prompt_bytes: int) -> None:
+        """An attempt's answer is whole.
+
+        Args:
+            permit: from the gate, or what `first_token` made of it.
+            now_s: monotonic seconds.
+            first_token_s: since the attempt began; for a unary answer the time of all of it.
+            stream: whether the answer came in pieces; `first_token` was then told of it before.
+            prompt_bytes: size of the request's body.
+        """
+        self.in_flight -= 1
+        if stream:
+            self.gate.success(permit, now_s, first_token_s)
+        else:
+            self.observe_latency(now_s, first_token_s)
+            # How long a whole answer took says nothing about the endpoint: lengths differ.
+            self.gate.success(permit, now_s, 0.0)
+
+    def fail(self, permit: int, now_s: float, slow: bool, overload: bool) -> None:
+        """An attempt ended in a way that speaks against the endpoint.
+
+        Args:
+            permit: from the gate.
+            now_s: monotonic seconds.
+            slow: no first token came in time.
+            overload: it may have had too much to do: it refused, could not be reached, or was too slow.
+        """
+        self.in_flight -= 1
+        self.gate.failure(permit, now_s, slow)
+
+    def release(self, permit: int, now_s: float, overload: bool = False) -> None:
+        """An attempt ended without saying whether the endpoint is well: cancelled, or refused for its own sake.
+
+        Args:
+            permit: from the gate.
+            now_s: monotonic seconds.
+            overload: the endpoint said that it had too much to do, as with 429.
+        """
+        self.in_flight -= 1
+        self.gate.release(permit, now_s)
+
+    def throttle(self, until_s: float) -> None:
+        """The endpoint asked to be left alone until then, monotonic seconds."""
+        self.throttled_until_s = until_s
+
+    def misconfigure(self, until_s: float) -> None:
+        """The endpoint refuses our credentials; leave it alone until then, monotonic seconds."""
+        self.misconfigured_until_s = until_s
 
     def observe_latency(self, now_s: float, latency_s: float) -> None:
         """Take a time to first token into account: up at once, down slowly (peak EWMA, as in Finagle).

@@ -6,9 +6,13 @@ immutable snapshot and is made anew on a reload; what lives longer is in its end
 
 from collections.abc import Collection, Sequence
 from math import inf
+from typing import Final
 
 from open_autoglm.routing.balancers import Balancer
 from open_autoglm.routing.endpoint import Endpoint
+
+CRITICAL: Final = 2
+"""The class of a request that says nothing about itself."""
 
 LONE_TRIAL_EVERY_S = 5.0
 """While every endpoint of a group is open, one request is let through so often."""
@@ -20,7 +24,8 @@ class Group:
     Attributes:
         name: the model name.
         endpoints: all of them, in the order of the configuration.
-        permit: of the last `acquire` that returned an endpoint; to be given back to that endpoint's gate.
+        permit: of the last `acquire` that returned an endpoint; to be given back to that endpoint.
+        full: whether the last `acquire` that returned none met an endpoint that wanted nothing but room.
 
     Args:
         name: the model name.
@@ -31,7 +36,7 @@ class Group:
         ValueError: there are no endpoints.
     """
 
-    __slots__ = ("_lone_trial_s", "_lone_turn", "_pick", "endpoints", "name", "permit")
+    __slots__ = ("_lone_trial_s", "_lone_turn", "_pick", "endpoints", "full", "name", "permit")
 
     def __init__(self, name: str, endpoints: Sequence[Endpoint], balancer: Balancer) -> None:
         if not endpoints:
@@ -39,6 +44,7 @@ class Group:
         self.name = name
         self.endpoints = tuple(endpoints)
         self.permit = 0
+        self.full = False
         self._pick = balancer.pick
         self._lone_trial_s = -inf
         self._lone_turn = 0
@@ -47,7 +53,9 @@ class Group:
             endpoint.credit = 0.0
             endpoint.turn = 0.0
 
-    def acquire(self, now_s: float, affinity: int = 0, tried: Collection[Endpoint] = ()) -> Endpoint | None:
+    def acquire(
+        self, now_s: float, affinity: int = 0, tried: Collection[Endpoint] = (), priority: int = CRITICAL
+    ) -> Endpoint | None:
         """Choose an endpoint and take a permit of its gate, which is then in `permit`.
 
         While every endpoint is open, one request every 5 s is let through all the same.
@@ -56,29 +64,33 @@ class Group:
             now_s: monotonic seconds.
             affinity: 64 bits; requests with the same bits should meet the same endpoint. 0 for no wish.
             tried: endpoints not to be chosen.
+            priority: class of the request, 0 (sheddable) to 3; the lower, the sooner an endpoint is full for it.
 
         Returns:
-            The endpoint, or None when there is none; see `retry_at_s`.
+            The endpoint, or None when there is none; see `retry_at_s` and `full`.
         """
-        endpoint = self.select(now_s, affinity, tried)
+        endpoint = self.select(now_s, affinity, tried, priority)
         if endpoint is None:
             return self._acquire_trial(now_s, tried)
         self.permit = endpoint.gate.acquire(now_s)
         return endpoint
 
-    def select(self, now_s: float, affinity: int = 0, tried: Collection[Endpoint] = ()) -> Endpoint | None:
+    def select(
+        self, now_s: float, affinity: int = 0, tried: Collection[Endpoint] = (), priority: int = CRITICAL
+    ) -> Endpoint | None:
         """Choose an endpoint that may be used now, without taking a permit. Arguments as for `acquire`."""
         candidates: Sequence[Endpoint] = self.endpoints
         if tried:
-            candidates = self._usable(now_s, tried)
+            candidates = self._usable(now_s, tried, priority)
         else:
             for endpoint in self.endpoints:
                 if (
                     not endpoint.gate.healthy
                     or endpoint.throttled_until_s > now_s
                     or endpoint.misconfigured_until_s > now_s
+                    or endpoint.in_flight >= endpoint.rooms[priority]
                 ):
-                    candidates = self._usable(now_s, tried)
+                    candidates = self._usable(now_s, tried, priority)
                     break
         if len(candidates) > 1:
             return self._pick(candidates, now_s, affinity)
@@ -100,8 +112,11 @@ class Group:
             for endpoint in self.endpoints
         )
 
-    def _usable(self, now_s: float, tried: Collection[Endpoint]) -> list[Endpoint]:
-        return [endpoint for endpoint in self.endpoints if endpoint not in tried and _usable(endpoint, now_s)]
+    def _usable(self, now_s: float, tried: Collection[Endpoint], priority: int) -> list[Endpoint]:
+        usable = [endpoint for endpoint in self.endpoints if endpoint not in tried and _usable(endpoint, now_s)]
+        candidates = [endpoint for endpoint in usable if endpoint.in_flight < endpoint.rooms[priority]]
+        self.full = len(usable) > len(candidates)
+        return candidates
 
     def _acquire_trial(self, now_s: float, tried: Collection[Endpoint]) -> Endpoint | None:
         if now_s - self._lone_trial_s < LONE_TRIAL_EVERY_S:
