@@ -16,6 +16,9 @@ Seconds = Annotated[float, Meta(ge=0.001, le=31_622_400, extra={"quantity": "dur
 Written `500ms`, `2s`, `5m`, `72h` or a plain number of seconds.
 """
 
+Delay = Annotated[float, Meta(ge=0, le=31_622_400, extra={"quantity": "duration"})]
+"""Seconds, 0 to 366 days, for what may also happen at once. Written as `Seconds` are."""
+
 Bytes = Annotated[int, Meta(ge=1, le=2**50, extra={"quantity": "size"})]
 """Bytes, 1 to 1 PiB: none of the limits can be switched off.
 

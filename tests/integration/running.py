@@ -111,6 +111,7 @@ class RunningServer:
             "auth": {"api_key": KEY},
             "limits": {"requests_per_second": 0},
             "logging": {"requests": 1},
+            "drain": {"accept": 0},
             "models": [],
         }
         for section, value in config.items():

@@ -20,7 +20,7 @@ from open_autoglm.config.planned import (
     SessionSettings,
     SigningSettings,
 )
-from open_autoglm.config.schema import Dialect, Price, ServerSettings
+from open_autoglm.config.schema import Dialect, DrainSettings, Price, ServerSettings
 from open_autoglm.exchange.settings import Hedging, Retries, StreamFailure, Timeouts
 from open_autoglm.quantities import Bytes, Count, Seconds
 from open_autoglm.resilience.settings import BreakerSettings
@@ -171,6 +171,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         limits: rates per key, sizes, connections.
         auth: who is let in.
         tls: certificate of the data listener.
+        drain: how long requests may finish when the server stops.
         logging: what is written down.
         explain: records of requests for `autoglm trace`.
         budgets: money and tokens.
@@ -200,6 +201,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitsDocument = LimitsDocument()
     auth: AuthDocument = AuthDocument()
     tls: TlsFiles = TlsFiles()
+    drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
     explain: ExplainSettings = ExplainSettings()
     budgets: BudgetSettings = BudgetSettings()

@@ -86,6 +86,7 @@ class Resolver:
             answers=answers,
             auth=self._auth(limits),
             tls=self._tls(),
+            drain=document.drain,
             logging=document.logging,
             explain=document.explain,
             mcp=document.mcp,

@@ -6,7 +6,7 @@ a section that is the same on both sides is one struct here or beside its role.
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from open_autoglm.config.planned import (
     BudgetSettings,
@@ -20,7 +20,7 @@ from open_autoglm.config.planned import (
     SyncSettings,
 )
 from open_autoglm.exchange.settings import AnswerLimits, Hedging, Retries, StreamFailure, Timeouts
-from open_autoglm.quantities import Port
+from open_autoglm.quantities import Delay, Port
 from open_autoglm.resilience.settings import BreakerSettings, KeyLimits
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
@@ -58,6 +58,21 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     context_path: str = ""
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     data_dir: str = "data"
+
+
+class DrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a server that was told to stop goes on, each counted from the signal.
+
+    Attributes:
+        accept_s: new connections are taken, while balancers learn that it is leaving; Ctrl-C does not wait for it.
+        unary_s: unary requests may finish; what is left then is answered with 503.
+        stream_s: streams may finish; what is left then ends with an error event. Keep it below the time after which
+            systemd or Kubernetes kills.
+    """
+
+    accept_s: Delay = field(default=5.0, name="accept")
+    unary_s: Delay = field(default=30.0, name="unary")
+    stream_s: Delay = field(default=300.0, name="stream")
 
 
 class Price(Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +165,7 @@ class ServerConfig(Struct, frozen=True):
         wire, pool, answers: limits of client connections, upstream connections, and upstream answers.
         auth: who is let in.
         tls: files of the data listener, absolute.
+        drain: how it stops.
         logging, explain: what is written down.
         mcp, service, sync, budgets, sessions, cooperation, database: mostly for later versions; see `planned.py`.
     """
@@ -169,6 +185,7 @@ class ServerConfig(Struct, frozen=True):
     answers: AnswerLimits = AnswerLimits()
     auth: AuthSettings = AuthSettings()
     tls: TlsFiles = TlsFiles()
+    drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
     explain: ExplainSettings = ExplainSettings()
     mcp: McpSettings = McpSettings()

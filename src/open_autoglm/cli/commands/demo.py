@@ -152,7 +152,7 @@ class _Guide:
             self.once = True
         finally:
             if self.once:
-                os.kill(os.getpid(), signal.SIGTERM)  # ends `serve` as from outside: what runs is finished
+                os.kill(os.getpid(), signal.SIGINT)  # ends `serve` as a person would: what runs is finished
 
     def _banner(self, started: Started) -> None:
         terminal = self.terminal

@@ -1,0 +1,87 @@
+"""When a server that was told to stop does what: a pure machine over time and what is in flight.
+
+| phase | begins | meanwhile |
+|---|---|---|
+| accepting | at the signal | `/readyz` says 503, answers carry `connection: close`, everything is still served |
+| closing | `drain.accept` after the signal | listeners and idle connections are closed, unary requests finish |
+| streams | no unary request is left, or `drain.unary` after the signal (what is left is refused) | streams finish |
+| over | no stream is left, or `drain.stream` after the signal (what is left is cut) | flush and exit |
+
+Connections that are asked to close from the signal on leave by themselves with their next answer; only those that
+send nothing for all of `drain.accept` are closed by us, so a request rarely meets a connection that is being closed.
+When another process has taken the listeners over, nothing new can come, so accepting ends with the last connection.
+
+Invariant: phases are entered in this order, each once; a phase whose time has come is never left out.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from open_autoglm.config.schema import DrainSettings
+
+Phase = Literal["accepting", "closing", "streams", "over"]
+
+_PHASES: Final[tuple[Phase, ...]] = ("accepting", "closing", "streams", "over")
+
+
+class InFlight(NamedTuple):
+    """What is not finished.
+
+    Attributes:
+        unary: requests that are being read, or answered in one piece, or whose answer is not yet sent.
+        streams: requests that are answered in pieces.
+        connections: of clients, with a request or without.
+    """
+
+    unary: int
+    streams: int
+    connections: int
+
+
+class Drain:
+    """One stop, from the signal to the exit.
+
+    Args:
+        settings: times from the signal; each is at least as long as the one before.
+        now_s: monotonic seconds of the signal.
+        hurry: whether nobody needs to learn of it first: a person has pressed Ctrl-C.
+        replaced: whether another process listens on the same sockets already.
+    """
+
+    __slots__ = ("_ends_s", "_index", "_replaced")
+
+    def __init__(self, settings: DrainSettings, now_s: float, *, hurry: bool = False, replaced: bool = False) -> None:
+        accept_s = 0.0 if hurry else settings.accept_s
+        unary_s = max(accept_s, settings.unary_s)
+        stream_s = max(unary_s, settings.stream_s)
+        self._ends_s = (now_s + accept_s, now_s + unary_s, now_s + stream_s)
+        self._index = 0
+        self._replaced = replaced
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is."""
+        return _PHASES[self._index]
+
+    @property
+    def due_s(self) -> float | None:
+        """When to look again at the latest, monotonic seconds; None once it is over."""
+        return self._ends_s[self._index] if self._index < len(self._ends_s) else None
+
+    def step(self, now_s: float, left: InFlight) -> list[Phase]:
+        """Go on as far as time and what is left allow; return the phases that were entered, in order."""
+        before = self._index
+        while self._index < len(self._ends_s) and (now_s >= self._ends_s[self._index] or self._is_done(left)):
+            self._index += 1
+        return list(_PHASES[before + 1 : self._index + 1])
+
+    def _is_done(self, left: InFlight) -> bool:
+        """Whether the phase has nothing to wait for but time."""
+        match self.phase:
+            case "accepting":
+                return self._replaced and not left.connections
+            case "closing":
+                return not left.unary
+            case _:
+                return not left.unary and not left.streams
