@@ -3,7 +3,7 @@
 | a line is | until | meanwhile |
 |---|---|---|
 | calm | it refuses somebody after not being empty for `burst_s` | all wait that fit, up to the full age |
-| congested | it has refused nobody for `burst_s` | only so many wait as are served within `congested_wait_s` |
+| congested | it has refused nobody for `burst_s` | one more waits only if served within `congested_wait_s` |
 
 The idea is CoDel's (Nichols, Jacobson 2012): a queue that never empties only adds delay. Where CoDel ages what waits,
 this looks at the measured rate of service and refuses at once whom it would not reach in time, so that a refusal is
@@ -22,7 +22,10 @@ _WINDOW_S: Final = 1.0
 _WINDOW_MIN_S: Final = 0.1
 """A rate measured over less than this says nothing."""
 _GAPS: Final = 4.0
-"""In congestion one waits for so many mean gaps between two services: all but two of a hundred are served in that."""
+"""In congestion the only one that waits does so for so many mean gaps between two services, and is served in 98 of
+100 cases."""
+_PATIENCE: Final = 3.0
+"""Several that wait do so for so many times what is expected, and are served in 999 of 1,000 cases."""
 
 
 class Congestion:
@@ -75,7 +78,7 @@ class Congestion:
         settings = self._settings
         rate = self.rate(now_s)
         wanted_s = _GAPS / rate if rate > 0.0 else settings.queue_age_s
-        return min(settings.queue_age_s, max(2 * settings.congested_wait_s, wanted_s))
+        return min(settings.queue_age_s, max(_PATIENCE * settings.congested_wait_s, wanted_s))
 
     def _turn(self, now_s: float) -> None:
         """Begin a new window when the last one is over."""

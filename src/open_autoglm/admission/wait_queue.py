@@ -96,10 +96,12 @@ class WaitQueue(Generic[T]):
             Its position, 1 for the next: as things stand it is served no later. 0 when it is refused.
         """
         self._settle()
+        assert item not in self._waiters, "it waits already"
         line = self._lines[priority]
         ring, congestion = line.ring, line.congestion
         lane = ring.lane(tenant)
-        crowded = congestion.congested(now_s) and ring.waiting >= congestion.room(now_s)
+        congested = congestion.congested(now_s)
+        crowded = congested and ring.waiting >= congestion.room(now_s)
         if crowded or len(self._waiters) >= self.capacity:
             victim = self._victim(priority, len(lane.waiters), crowded)
             if victim is None:
@@ -110,7 +112,8 @@ class WaitQueue(Generic[T]):
             lane = ring.lane(tenant)
         if not ring.waiting:
             congestion.filled(now_s)
-        expires_s = now_s + min(self._settings.queue_age_s, (deadline_s - now_s) * _REMAINING_SHARE)
+        age_s = congestion.age_s(now_s) if congested else self._settings.queue_age_s
+        expires_s = now_s + min(age_s, (deadline_s - now_s) * _REMAINING_SHARE)
         waiter = Waiter(item, lane, priority, min(max(cost, 1), COST_MAX), now_s, expires_s)
         ring.add(waiter)
         line.arrivals[waiter] = None
@@ -152,9 +155,6 @@ class WaitQueue(Generic[T]):
         if len(heap) > 2 * len(self._waiters) + _STALE_MAX:
             self._heap = heap = [entry for entry in heap if self._waits(entry[2])]
             heapq.heapify(heap)
-        for line in self._lines:
-            if line.ring.waiting and line.congestion.congested(now_s):
-                self._shorten(line, now_s)
         dropped, self._dropped = self._dropped, []
         self.waiting -= len(dropped)
         return dropped
@@ -204,15 +204,6 @@ class WaitQueue(Generic[T]):
             if len(waiters) > own + 1:
                 return next(reversed(waiters))
         return None
-
-    def _shorten(self, line: _Line[T], now_s: float) -> None:
-        """In congestion: let go whom service does not reach in time."""
-        ring, congestion = line.ring, line.congestion
-        room, age_s = congestion.room(now_s), congestion.age_s(now_s)
-        while ring.waiting > room:
-            self._drop(next(iter(ring.longest().waiters)), now_s)
-        while line.arrivals and now_s - (oldest := next(iter(line.arrivals))).queued_s > age_s:
-            self._drop(oldest, now_s)
 
     def _waits(self, waiter: Waiter[T]) -> bool:
         return self._waiters.get(waiter.item) is waiter
