@@ -1,0 +1,1 @@
+"""Measurements of what the gateway does when something is wrong: one script for each published figure."""

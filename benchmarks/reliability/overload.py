@@ -1,0 +1,113 @@
+"""Overload: four times what the upstream can do, in three classes of traffic; and one key beside a greedy one.
+
+Usage: `python -m benchmarks.reliability.overload`. The upstream serves 16 requests at a time, 50 ms each: 320 a second.
+Prints JSON. *Goodput* is right answers a second beside what the upstream can do; *refusals* are 429 and 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks.reliability.client import Client, Outcome, Question
+from benchmarks.reliability.gateway import KEY, running_gateway
+from benchmarks.reliability.load import Load, quantile, summary
+from benchmarks.reliability.station import Station, answer_text
+
+SLOTS = 16
+SERVICE_S = 0.05
+CAPACITY = SLOTS / SERVICE_S
+OVERLOAD = 4.0
+CRITICAL_SHARE = 0.2
+WARM_S, MEASURE_S = 10.0, 40.0
+GREEDY = 20.0
+KEYS = {"key-critical": "critical", "key-sheddable": "sheddable", "key-modest": "critical", "key-greedy": "critical"}
+
+
+def config(url: str) -> dict[str, Any]:
+    """One model behind one endpoint; a key for each class, and two equal keys."""
+    keys = [{"name": key, "key": key, "priority": priority} for key, priority in KEYS.items()]
+    return {
+        "models": [{"name": "chat", "endpoint": url}],
+        "auth": {"enabled": True, "api_key": KEY, "keys": keys},
+    }
+
+
+async def overloaded(port: int) -> dict[str, Any]:
+    """Offer four times the capacity, a fifth of it of the critical class."""
+    client = Client("127.0.0.1", port, answer_text)
+
+    def make(rng: random.Random, number: int) -> Question:
+        key = "key-critical" if rng.random() < CRITICAL_SHARE else "key-sheddable"
+        return Question(f"question {number}", key=key)
+
+    warm = Load(client, CAPACITY * OVERLOAD, make, 1)
+    await warm.run(WARM_S)
+    load = Load(client, CAPACITY * OVERLOAD, make, 2)
+    await load.run(MEASURE_S)
+    client.close()
+    critical = [outcome for outcome in load.outcomes if outcome.question.key == "key-critical"]
+    right = sum(outcome.verdict == "right" for outcome in load.outcomes)
+    refused = [outcome.took_s for outcome in load.outcomes if outcome.verdict == "refused"]
+    return {
+        "offered_per_s": round(len(load.outcomes) / MEASURE_S, 1),
+        "goodput_percent_of_capacity": round(100.0 * right / MEASURE_S / CAPACITY, 1),
+        "critical_right_percent": summary(critical)["right_percent"],
+        "refusal_p50_ms": round(1000 * quantile(refused, 0.5), 1),
+        "refusal_p99_ms": round(1000 * quantile(refused, 0.99), 1),
+        "all": summary(load.outcomes),
+        "critical": summary(critical),
+    }
+
+
+async def shared(port: int) -> dict[str, Any]:
+    """One key at half of its fair share, alone and beside another that sends twenty times as much."""
+    client = Client("127.0.0.1", port, answer_text)
+    modest_rate = CAPACITY / 4
+
+    def modest(rng: random.Random, number: int) -> Question:
+        return Question(f"modest {number}", key="key-modest")
+
+    def greedy(rng: random.Random, number: int) -> Question:
+        return Question(f"greedy {number}", key="key-greedy")
+
+    alone = Load(client, modest_rate, modest, 3)
+    await alone.run(MEASURE_S / 2)
+    beside = Load(client, modest_rate, modest, 4)
+    other = Load(client, modest_rate * GREEDY, greedy, 5)
+    flood = asyncio.create_task(other.run(WARM_S + MEASURE_S))
+    await asyncio.sleep(WARM_S)
+    await beside.run(MEASURE_S)
+    await flood
+    client.close()
+    ratio = _p99(beside.outcomes) / max(_p99(alone.outcomes), 1e-9)
+    return {
+        "alone": summary(alone.outcomes),
+        "beside_greedy": summary(beside.outcomes),
+        "greedy": summary(other.outcomes),
+        "p99_ratio": round(ratio, 2),
+    }
+
+
+def _p99(outcomes: list[Outcome]) -> float:
+    return quantile((outcome.took_s for outcome in outcomes if outcome.verdict == "right"), 0.99)
+
+
+async def measure() -> dict[str, Any]:
+    """Both parts, each on a fresh server."""
+    results: dict[str, Any] = {"capacity_per_s": CAPACITY}
+    for name, part in (("overload", overloaded), ("fairness", shared)):
+        async with Station(slots=SLOTS, service_s=SERVICE_S) as station:
+            with tempfile.TemporaryDirectory() as folder, running_gateway(Path(folder), config(station.url)) as gateway:
+                results[name] = await part(gateway.port)
+    return results
+
+
+if __name__ == "__main__":
+    print(json.dumps(uvloop.run(measure()), indent=1, ensure_ascii=False))
