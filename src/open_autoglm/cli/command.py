@@ -54,6 +54,7 @@ COMMANDS = (
     Command("trace", "where one request's milliseconds went, and why", "trace"),
     Command("doctor", "check this machine, the configuration and every endpoint", "doctor"),
     Command("bench", "load a server step by step and find its knee", "bench"),
+    Command("drill", "put a gateway through the fault suite and print its scorecard", "drill"),
 )
 
 PLANNED = {
@@ -62,7 +63,6 @@ PLANNED = {
     "tasks": "task graphs",
     "session": "sessions",
     "evaluate": "evaluation of models",
-    "drill": "fault drills",
 }
 """Commands of parts that are not built yet: name -> the part."""
 

@@ -175,9 +175,13 @@ class Reply:
 
     def begin(self) -> None:
         """Send the head of a stream, and in a conversation the role."""
-        self.line.write(_head(200, "text/event-stream", "transfer-encoding: chunked", NO_HEADERS))
+        self.raw_head()
         if self._is_chat:
             self.event(self.piece({"role": "assistant", "content": ""}))
+
+    def raw_head(self) -> None:
+        """Send the head of a stream alone."""
+        self.line.write(_head(200, "text/event-stream", "transfer-encoding: chunked", NO_HEADERS))
 
     def say(self, start: int = 0, stop: int | None = None) -> Steps:
         """Send tokens, one event each, at the upstream's pace.
