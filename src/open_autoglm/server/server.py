@@ -60,17 +60,24 @@ class Server:
         options: what was typed.
         loop: where everything runs.
         request_log: already started.
+        rng: of balancers, breakers and backoff; a simulation gives its own.
     """
 
     def __init__(
-        self, loaded: Loaded, options: ServeOptions, loop: asyncio.AbstractEventLoop, request_log: RequestLog
+        self,
+        loaded: Loaded,
+        options: ServeOptions,
+        loop: asyncio.AbstractEventLoop,
+        request_log: RequestLog,
+        *,
+        rng: random.Random | None = None,
     ) -> None:
         self.options = options
         self.started_s = clock.monotonic()
         self.revisions = Revisions()
         self.revision: Revision = self.revisions.propose(loaded, "start", clock.wall())
         self._loop = loop
-        self._rng = random.Random()
+        self._rng = rng if rng is not None else random.Random()
         self._engines: dict[str, EmbeddedBackend] = {}
         self.assembly = Assembly(
             loop, self._rng, secrets.token_bytes(_PEPPER_BYTES), self._open_embedded, clock.monotonic
