@@ -1,10 +1,13 @@
 """Settings of admission: how long requests may wait, when the server has too much, and which sources are unusual."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
 from open_autoglm.quantities import Bytes, Ratio, Seconds
+
+WhenExceeded = Literal["refuse", "wait"]
+"""What becomes of a request beyond its key's limits: 429 at once, or it waits its turn."""
 
 
 class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +37,9 @@ class OverloadSettings(Struct, frozen=True, forbid_unknown_fields=True):
         soft: of memory or descriptors: from here on answers close their connections and caches are halved.
         hard: of memory or descriptors: from here on only requests of class critical and above are served.
         full: of memory or descriptors: from here on no connection is accepted.
-        lag_soft_s, lag_hard_s, lag_full_s: the same by how late the event loop is, except that connections stay open.
+        lag_soft_s: the event loop is late by so much: caches are halved; connections stay open.
+        lag_hard_s: the event loop is late by so much: as with `hard`.
+        lag_full_s: the event loop is late by so much, twice in a row: as with `full`.
     """
 
     enabled: bool = True

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from open_autoglm.admission.classes import Priority
+from open_autoglm.admission.settings import AdmissionSettings, OverloadSettings, SourceSettings, WhenExceeded
 from open_autoglm.config.planned import (
     BudgetSettings,
     CooperationEntry,
@@ -88,12 +90,15 @@ class KeyLimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
         burst: size of the bucket; as many as a second refills when left out.
         requests_per_minute: over a sliding window of 60 s, beside the bucket.
         concurrency: requests in flight.
+        when_exceeded: `refuse` answers a request beyond these limits with 429; `wait` lets it wait its turn, as
+            `admission` says.
     """
 
     requests_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] | None = None
     burst: Count | None = None
     requests_per_minute: Count | None = None
     concurrency: Count | None = None
+    when_exceeded: WhenExceeded | None = None
 
 
 class LimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +109,8 @@ class LimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
         burst: per key: size of the bucket; as many as a second refills when left out.
         requests_per_minute: per key: over a sliding window of 60 s, beside the bucket.
         concurrency: per key: requests in flight.
+        when_exceeded: `refuse` answers a request beyond these limits with 429; `wait` lets it wait its turn, as
+            `admission` says.
         body_bytes: of a request's body; 32 MiB when left out.
         response_bytes: of a unary answer of an upstream.
         stream_bytes: of a streamed answer of an upstream.
@@ -115,6 +122,7 @@ class LimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
     burst: Count | None = None
     requests_per_minute: Count = 0
     concurrency: Count = 0
+    when_exceeded: WhenExceeded = "refuse"
     body_bytes: Bytes | None = None
     response_bytes: Bytes = 64 * 2**20
     stream_bytes: Bytes = 256 * 2**20
@@ -130,12 +138,15 @@ class KeyDocument(Struct, frozen=True, forbid_unknown_fields=True):
         key: what the client sends: the value, `${ENV}` or `file:PATH`.
         models: names that it may use; all when left out.
         limits: what it may ask for.
+        priority: the highest class of its requests: `sheddable` is given up first, then `sheddable_plus`, `critical`,
+            `critical_plus`. The header `x-mcp-priority` lowers it for one request.
     """
 
     name: str
     key: Secret
     models: list[str] | None = None
     limits: KeyLimitsDocument = KeyLimitsDocument()
+    priority: Priority = "critical"
 
 
 class AuthDocument(Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,6 +180,9 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         hedging: second attempts beside slow first ones.
         stream_failure: what happens when a stream breaks after content.
         limits: rates per key, sizes, connections.
+        admission: how long requests wait for room.
+        overload: when the server has too much to do.
+        sources: keys and addresses that behave unusually.
         auth: who is let in.
         tls: certificate of the data listener.
         drain: how long requests may finish when the server stops.
@@ -199,6 +213,9 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     hedging: Hedging = Hedging()
     stream_failure: StreamFailure = "terminate"
     limits: LimitsDocument = LimitsDocument()
+    admission: AdmissionSettings = AdmissionSettings()
+    overload: OverloadSettings = OverloadSettings()
+    sources: SourceSettings = SourceSettings()
     auth: AuthDocument = AuthDocument()
     tls: TlsFiles = TlsFiles()
     drain: DrainSettings = DrainSettings()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msgspec import UNSET
 from msgspec import structs as struct_of
 
+from open_autoglm.admission.networks import Networks
 from open_autoglm.config.document import ConfigDocument, KeyLimitsDocument, LimitsDocument, ModelDocument
 from open_autoglm.config.endpoints import Address, read_address
 from open_autoglm.config.keys import NAME_RULE, is_name, nearest
@@ -81,6 +82,10 @@ class Resolver:
             hedging=struct_of.replace(document.hedging, enabled=False),
             stream_failure="terminate",
             limits=limits,
+            when_exceeded=document.limits.when_exceeded,
+            admission=document.admission,
+            overload=document.overload,
+            sources=document.sources,
             wire=wire,
             pool=document.limits.upstream,
             answers=answers,
@@ -141,6 +146,14 @@ class Resolver:
         path = server.context_path.strip("/")
         if path and _CONTEXT_PATH.fullmatch(path) is None:
             self._problems.add("server.context_path", f"expected a path like /api or /a/b, got {shorten(path)}")
+        for index, text in enumerate(server.trusted_proxies):
+            try:
+                Networks([text])
+            except ValueError:
+                self._problems.add(
+                    f"server.trusted_proxies[{index}]",
+                    f"expected an address or a network like 10.0.0.0/8, got {shorten(text)}",
+                )
         return struct_of.replace(server, context_path=f"/{path}" if path else "")
 
     def _origin(self, path: str) -> str | None:
@@ -236,11 +249,14 @@ class Resolver:
         auth = self._document.auth
         keys: list[KeyEntry] = []
         single = len(auth.api_key) == 1
+        otherwise = self._document.limits.when_exceeded
         for index, secret in enumerate(auth.api_key):
             name = "default" if single else f"key-{index + 1}"
-            self._add_key(keys, KeyEntry(name, secret, None, limits), f"auth.api_key[{index}]")
+            entry = KeyEntry(name, secret, None, limits, otherwise)
+            self._add_key(keys, entry, f"auth.api_key[{index}]")
         for index, key in enumerate(auth.api_keys):
-            entry = KeyEntry(key.name, key.key, key.models, _key_limits(key.limits, limits))
+            own = _key_limits(key.limits, limits)
+            entry = KeyEntry(key.name, key.key, key.models, own, key.limits.when_exceeded or otherwise, key.priority)
             self._add_key(keys, entry, f"auth.api_keys[{index}]")
         asked = bool(keys) or auth.jwt is not None or auth.signing.enabled
         return AuthSettings(asked if auth.enabled is None else auth.enabled, keys, auth.jwt, auth.signing)

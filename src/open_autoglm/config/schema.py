@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from open_autoglm.admission.classes import Priority
+from open_autoglm.admission.settings import AdmissionSettings, OverloadSettings, SourceSettings, WhenExceeded
 from open_autoglm.config.planned import (
     BudgetSettings,
     CooperationEntry,
@@ -47,6 +49,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         context_path: before every route of the data listener, as `/api`.
         max_connections: client connections open at once.
         data_dir: folder for what the server keeps, from the working directory.
+        trusted_proxies: addresses or networks (`10.0.0.0/8`, `unix` for Unix sockets) whose `x-forwarded-for` is
+            believed: the client is the right-most address there that is none of them.
     """
 
     host: str = "127.0.0.1"
@@ -58,6 +62,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     context_path: str = ""
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     data_dir: str = "data"
+    trusted_proxies: list[str] = []
 
 
 class DrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,12 +133,16 @@ class KeyEntry(Struct, frozen=True):
         key: what the client sends.
         models: names that it may use; None for all.
         limits: what it may ask for.
+        when_exceeded: what becomes of a request beyond those limits.
+        priority: the highest class of its requests.
     """
 
     name: str
     key: Secret
     models: list[str] | None
     limits: KeyLimits
+    when_exceeded: WhenExceeded = "refuse"
+    priority: Priority = "critical"
 
 
 class AuthSettings(Struct, frozen=True):
@@ -162,6 +171,8 @@ class ServerConfig(Struct, frozen=True):
         routing: how a name becomes an endpoint; it names served models only.
         timeouts, retries, breaker, hedging, stream_failure: how an exchange behaves.
         limits: per key, for keys without limits of their own, and for the one client there is without authentication.
+        when_exceeded: the same as `limits`, for a request beyond them.
+        admission, overload, sources: who is let in when not everybody fits.
         wire, pool, answers: limits of client connections, upstream connections, and upstream answers.
         auth: who is let in.
         tls: files of the data listener, absolute.
@@ -180,6 +191,10 @@ class ServerConfig(Struct, frozen=True):
     hedging: Hedging = Hedging()
     stream_failure: StreamFailure = "terminate"
     limits: KeyLimits = KeyLimits()
+    when_exceeded: WhenExceeded = "refuse"
+    admission: AdmissionSettings = AdmissionSettings()
+    overload: OverloadSettings = OverloadSettings()
+    sources: SourceSettings = SourceSettings()
     wire: WireLimits = WireLimits()
     pool: PoolLimits = PoolLimits()
     answers: AnswerLimits = AnswerLimits()
