@@ -201,7 +201,7 @@ async def test_it_leaves_the_process_alone(control: Control) -> None:
 async def test_a_unix_socket_is_local(control: Control, tmp_path: Path) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(tmp_path / "admin.sock"))
-    listener = await serve_admin(build_admin(control, key=Secret(KEY)), sock=sock)
+    listener = await serve_admin(build_admin(control, key=Secret(KEY)), socks=[sock])
     assert listener.address == (str(tmp_path / "admin.sock"), 0)
     transport = httpx2.AsyncHTTPTransport(uds=str(tmp_path / "admin.sock"))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:

@@ -6,7 +6,6 @@ Everything up to the exchange's first attempt runs in one go, without a task, a 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import re
@@ -76,8 +75,6 @@ class Gateway:
         self._memos: dict[str, tuple[Snapshot, bytes, Principal]] = {}
         self.active: set[Call] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     # The transport calls these.
 
@@ -153,8 +150,6 @@ class Gateway:
     def unwatch(self, call: Call) -> None:
         """A call is over."""
         self.active.discard(call)
-        if self.draining and not self.active:
-            self._idle.set()
 
     # The composition root calls these.
 
@@ -171,14 +166,6 @@ class Gateway:
     def start(self) -> None:
         """Begin to look after deadlines."""
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
-
-    async def wait_idle(self, timeout_s: float) -> None:
-        """Wait until no exchange runs, for `timeout_s` at most; from now on the server says that it drains."""
-        self.draining = True
-        self._idle.clear()
-        if self.active:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), timeout_s)
 
     def stop(self) -> None:
         """Give up every running exchange."""
@@ -300,7 +287,9 @@ class Gateway:
             case "/healthz":
                 call.reply(b'{"status":"ok"}')
             case "/readyz":
-                reason = "the server is draining" if self.draining else self._ready()
+                if self.draining:
+                    raise ServerError("server_draining", "not ready: the server is stopping", retry_after_s=1.0)
+                reason = self._ready()
                 if reason:
                     raise ServerError("no_healthy_endpoint", f"not ready: {reason}", retry_after_s=1.0)
                 call.reply(b'{"status":"ready"}')

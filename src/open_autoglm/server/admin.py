@@ -6,7 +6,7 @@ answer on the data listener need not wait for. Everything heavy is behind the tw
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from open_autoglm.secret import Secret
@@ -137,7 +137,7 @@ async def serve_admin(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    sock: socket.socket | None = None,
+    socks: Sequence[socket.socket] = (),
     tls: ssl.SSLContext | None = None,
 ) -> AdminListener:
     """Open the listener in the running event loop and return it, accepting.
@@ -145,7 +145,7 @@ async def serve_admin(
     Args:
         app: from `build_admin`.
         host, port: where to listen; port 0 asks the system for a free one.
-        sock: a bound socket to listen on instead.
+        socks: bound sockets to listen on instead.
         tls: server-side context; plain HTTP when left out.
 
     Raises:
@@ -153,4 +153,4 @@ async def serve_admin(
     """
     from open_autoglm.server.admin_listener import open_listener
 
-    return await open_listener(app, host, port, sock=sock, tls=tls)
+    return await open_listener(app, host, port, socks=socks, tls=tls)

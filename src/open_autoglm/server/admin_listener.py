@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -86,16 +87,38 @@ class AdminListener:
         address: host and port, of the first socket when there are several; the path and 0 for a Unix socket.
     """
 
-    def __init__(self, server: asyncio.Server, state: ServerState) -> None:
-        self._server = server
+    def __init__(
+        self, servers: list[asyncio.Server], state: ServerState, connect: Callable[[], asyncio.Protocol]
+    ) -> None:
+        self._servers = servers
         self._state = state
-        self.address = _address(server.sockets[0].getsockname())
+        self._connect = connect
+        self.address = _address(servers[0].sockets[0].getsockname())
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets."""
+        return [sock for server in self._servers for sock in server.sockets]
+
+    def serve(self, sock: socket.socket) -> None:
+        """Go on with a connection that was accepted elsewhere."""
+        task = asyncio.ensure_future(self._take(sock))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    async def _take(self, sock: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._connect, sock)
+
+    def close_listeners(self) -> None:
+        """Accept nothing more; idle connections close, the others after their answer."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
 
     async def close(self, deadline_s: float = 2.0) -> None:
         """Accept nothing more, let running requests finish for `deadline_s` seconds, then cut what is left."""
-        self._server.close()
-        for connection in list(self._state.connections):
-            connection.shutdown()
+        self.close_listeners()
         if self._state.tasks:
             await asyncio.wait(set(self._state.tasks), timeout=deadline_s)
         for connection in list(self._state.connections):
@@ -110,14 +133,14 @@ async def open_listener(
     host: str,
     port: int,
     *,
-    sock: socket.socket | None = None,
+    socks: Sequence[socket.socket] = (),
     tls: ssl.SSLContext | None = None,
     head_s: float = HEAD_S,
 ) -> AdminListener:
     """Open a listener in the running event loop; see `admin.serve_admin`.
 
     Args:
-        app, host, port, sock, tls: as there.
+        app, host, port, socks, tls: as there.
         head_s: longest time for a request's head, seconds.
 
     Raises:
@@ -146,11 +169,11 @@ async def open_listener(
         protocol.head_s = head_s
         return protocol
 
-    if sock is not None:
-        server = await loop.create_server(connect, sock=sock, ssl=tls)
+    if socks:
+        servers = [await loop.create_server(connect, sock=sock, ssl=tls) for sock in socks]
     else:
-        server = await loop.create_server(connect, host, port, ssl=tls)
-    return AdminListener(server, state)
+        servers = [await loop.create_server(connect, host, port, ssl=tls)]
+    return AdminListener(servers, state, connect)
 
 
 def _address(name: Any) -> tuple[str, int]:

@@ -1,35 +1,39 @@
-"""Run a server until it is told to stop.
-
-SIGTERM and SIGINT: finish what runs (30 s at most), then exit 0; a second one: exit at once with 130. SIGHUP: reload.
-"""
+"""Run a server until it is told to stop; see `lifecycle.py` for what signals do."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import resource
-import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from open_autoglm.config import Loaded, load_config, parse_config
-from open_autoglm.config.watch import watch_file
-from open_autoglm.errors import ConfigError, ServerError
+from open_autoglm.errors import ServerError
+from open_autoglm.server.hot_restart import HotRestart, Inherited, take_inherited
+from open_autoglm.server.lifecycle import Lifecycle
+from open_autoglm.server.notify import Notifier
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.server import Server
 from open_autoglm.telemetry.logs import configure
 from open_autoglm.telemetry.request_log import RequestLog
 
-_log = logging.getLogger(__name__)
-_GRACE_S = 30.0
 _GC_THRESHOLDS = (50_000, 20, 100)
 """Requests make few cycles; looking for them often would cost more than it frees."""
 _SWITCH_INTERVAL_S = 0.001
 """An engine's thread gives the event loop its turn within this time; Python's own is 5 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Where requests come in: sockets that are open already, and who is told when all are."""
+
+    inherited: Inherited
+    on_ready: Callable[[Started], None] | None
 
 
 def serve(options: ServeOptions, on_ready: Callable[[Started], None] | None = None) -> int:
@@ -41,8 +45,9 @@ def serve(options: ServeOptions, on_ready: Callable[[Started], None] | None = No
 
     Raises:
         ConfigError: the configuration is wrong.
-        AutoGLMError: a port is taken, the data folder cannot be written.
+        AutoGLMError: a port is taken, the data folder cannot be written, a socket that was handed over is none.
     """
+    inherited = take_inherited(os.environ, os.getpid())
     os.umask(0o077)
     # A core dump would hold every key and prompt.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -56,7 +61,7 @@ def serve(options: ServeOptions, on_ready: Callable[[Started], None] | None = No
     configure(loaded.config.logging, request_log)
     request_log.start()
     try:
-        return _run(_main(loaded, options, request_log, on_ready), options.standard_loop)
+        return _run(_main(loaded, options, request_log, _Door(inherited, on_ready)), options.standard_loop)
     finally:
         request_log.close()
 
@@ -90,65 +95,30 @@ def _run(main: Coroutine[Any, Any, int], standard_loop: bool) -> int:
         return runner.run(main)
 
 
-async def _main(
-    loaded: Loaded, options: ServeOptions, request_log: RequestLog, on_ready: Callable[[Started], None] | None
-) -> int:
+async def _main(loaded: Loaded, options: ServeOptions, request_log: RequestLog, door: _Door) -> int:
     loop = asyncio.get_running_loop()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server = Server(loaded, options, loop, request_log)
-    stop = asyncio.Event()
-    _catch_signals(loop, stop, server, request_log)
-    await server.start()
-    await server.start_admin()
+    lifecycle = Lifecycle(server, request_log, Notifier(os.environ, os.getpid()), HotRestart())
+    lifecycle.catch_signals(loop)
+    inherited = door.inherited
+    replaces = inherited.ready_fd >= 0
+    if not replaces:
+        await server.start(inherited.data)
+    await server.start_admin(inherited.admin)
     await server.look_around()
+    if replaces:
+        # Last, because a connection that is taken and then lost with a failing start would be a failed request.
+        await server.start(inherited.data)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-    if on_ready is not None:
-        on_ready(server.describe())
-    watcher = asyncio.ensure_future(_watch(server, stop))
-    await stop.wait()
-    await server.stop(_GRACE_S)
-    await watcher
+    if door.on_ready is not None:
+        door.on_ready(server.describe())
+    if replaces:
+        inherited.say_ready()  # whoever is replaced tells the service manager
+    else:
+        lifecycle.tell_ready()
+    await lifecycle.run()
+    await server.stop()
     return 0
-
-
-def _catch_signals(
-    loop: asyncio.AbstractEventLoop, stop: asyncio.Event, server: Server, request_log: RequestLog
-) -> None:
-    def end() -> None:
-        if stop.is_set():
-            os._exit(130)
-        stop.set()
-
-    def reload() -> None:
-        request_log.reopen()
-        _try_reload(server, "SIGHUP")
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-
-
-async def _watch(server: Server, stop: asyncio.Event) -> None:
-    """Reload when the file changes; ends with `stop`."""
-    path = server.options.config_path
-    if path is None:
-        await stop.wait()
-        return
-
-    async def on_change() -> None:
-        _try_reload(server, "file watch")
-
-    await watch_file(path, on_change, stop)
-
-
-def _try_reload(server: Server, by: str) -> None:
-    if server.options.config_path is None:
-        return
-    try:
-        server.reload(by)
-    except ConfigError:
-        pass  # told by the server, in log and metric; the old configuration serves on
-    except Exception:  # the outermost loop of the process: a reload must never end it
-        _log.exception("reload failed")

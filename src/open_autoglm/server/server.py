@@ -12,8 +12,9 @@ import logging
 import os
 import random
 import secrets
+import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +30,9 @@ from open_autoglm.secret import Secret
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.assembly import Assembly, Built, unavailable
 from open_autoglm.server.dialects import PLAIN_FACE
+from open_autoglm.server.drain import Drain
+from open_autoglm.server.drain_run import run_drain
+from open_autoglm.server.lag_witness import LagWitness
 from open_autoglm.server.models_view import models_view
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.ports import holder_of
@@ -98,8 +102,10 @@ class Server:
         self.data_address: tuple[str, int] = ("", 0)
         self._lag = LoopLag()
         self._admin: AdminListener | None = None
+        self._witness: LagWitness | None = None
         self.unreachable: set[Endpoint] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
+        self.leaving = False
         self._gauges()
 
     @property
@@ -117,8 +123,8 @@ class Server:
 
     # Life.
 
-    async def start(self) -> None:
-        """Open the listeners.
+    async def start(self, inherited: Sequence[socket.socket] = ()) -> None:
+        """Open the data listener, or take over sockets that are open.
 
         Raises:
             ServerError: a port is taken, or an address cannot be had.
@@ -128,14 +134,18 @@ class Server:
         server = config.server
         tls = listener_context(config.tls)
         self.data_address = await _listen(
-            lambda: self.data.listen(server.host, server.port, tls), server.host, server.port, "port"
+            lambda: self.data.listen(server.host, server.port, tls, inherited), server.host, server.port, "port"
         )
+        if inherited and server.port not in (0, self.data_address[1]):
+            _log.warning("the socket that was handed over, on port %d, goes over server.port", self.data_address[1])
         self.gateway.start()
         self._lag.start(self._loop)
         self._sweep()
 
-    async def start_admin(self) -> None:
-        """Open the admin listener; apart from `start`, so that the first answer need not wait for its imports.
+    async def start_admin(self, inherited: Sequence[socket.socket] = ()) -> None:
+        """Open the admin listener, or take over sockets that are open.
+
+        Apart from `start`, so that the first answer need not wait for its imports.
 
         Raises:
             ServerError: its port is taken.
@@ -146,9 +156,13 @@ class Server:
         server = self.config.server
         port = server.admin_port
         app = build_admin(Control(self), key=self.admin_key, allowed_hosts=(server.admin_host,))
-        admin = await _listen(lambda: serve_admin(app, server.admin_host, port), server.admin_host, port, "admin-port")
+        admin = await _listen(
+            lambda: serve_admin(app, server.admin_host, port, socks=inherited), server.admin_host, port, "admin-port"
+        )
         self._admin = admin
         self.admin_address = admin.address
+        self._witness = LagWitness(self._lag.late_s, admin.sockets, admin.serve, self._loop)
+        self._witness.start()
 
     async def look_around(self) -> None:
         """Try to connect to every endpoint, for half a second at most, so that the first table tells what is there."""
@@ -156,11 +170,35 @@ class Server:
         found = await asyncio.gather(*(part.backend.reachable(_LOOK_S) for part in parts))
         self.unreachable = {part.endpoint for part, reached in zip(parts, found, strict=True) if not reached}
 
-    async def stop(self, grace_s: float) -> None:
-        """Take nothing new, let what runs finish for `grace_s` seconds, then close."""
-        self.gateway.draining = True
+    @property
+    def sockets(self) -> list[tuple[str, int]]:
+        """Name and descriptor of every listening socket, for a process that takes them over."""
+        admin = self._admin.sockets if self._admin is not None else []
+        return [("data", sock.fileno()) for sock in self.data.sockets] + [("admin", sock.fileno()) for sock in admin]
+
+    def hand_over(self) -> None:
+        """Leave the listening sockets to another process; what is open here goes on."""
+        self.leaving = True
         self.data.close_listeners()
-        await self.gateway.wait_idle(grace_s)
+        if self._witness is not None:
+            self._witness.close()
+        if self._admin is not None:
+            self._admin.close_listeners()
+
+    async def drain(self, *, hurry: bool = False, replaced: bool = False) -> None:
+        """Finish what is begun, by the timeline of `drain.py`; then only `stop` is left to do.
+
+        Args:
+            hurry: nobody needs to learn of it first.
+            replaced: another process serves on the same sockets, after `hand_over`.
+        """
+        self.leaving = True
+        self.gateway.draining = not replaced  # a probe that asks here still means the service
+        await run_drain(self, Drain(self.config.drain, clock.monotonic(), hurry=hurry, replaced=replaced))
+
+    async def stop(self) -> None:
+        """Close everything, once nothing more is to be waited for."""
+        self.data.close_listeners()
         self.gateway.stop()
         self._lag.close()
         if self._sweep_handle is not None:
@@ -168,6 +206,8 @@ class Server:
         self.assembly.close()
         for engine in self._engines.values():
             engine.stop()
+        if self._witness is not None:
+            self._witness.close()
         if self._admin is not None:
             await self._admin.close()
         await asyncio.sleep(0)
@@ -260,6 +300,7 @@ class Server:
         self.metrics.gauge("mcp_log_dropped_total", lambda: self.request_log.dropped)
         self.metrics.gauge("mcp_breaker_state", self._breaker_states)
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
+        self.metrics.gauge("mcp_draining", lambda: int(self.leaving))
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
 
     def _connections(self) -> dict[str, float]:

@@ -51,6 +51,10 @@ class LoopLag:
         """Return the worst delay of the last one to two windows, seconds: `mcp_loop_lag_seconds`."""
         return max(self._worst_before_s, self._worst_now_s)
 
+    def late_s(self, now_s: float) -> float:
+        """Return how long the next call is overdue, seconds: a stall that is not over yet. Any thread may ask."""
+        return max(0.0, now_s - self._due_s) if self._timer is not None else 0.0
+
     def sample(self, now_s: float, due_s: float) -> None:
         """Note that a call due at `due_s` came at `now_s`, both monotonic seconds."""
         self.current_s = max(0.0, now_s - due_s)

@@ -48,6 +48,7 @@ FAMILIES: dict[str, Family] = {
     "mcp_rejected_total": Family("counter", ("reason",), "Requests turned away before any attempt."),
     "mcp_config_revision": Family("gauge", (), "Revision of the active configuration."),
     "mcp_config_reload_total": Family("counter", ("outcome",), "Reloads of the configuration, by outcome."),
+    "mcp_draining": Family("gauge", (), "1 while the server is stopping, or was replaced and finishes what it began."),
     "mcp_loop_lag_seconds": Family("gauge", (), "Worst delay of the event loop in the last seconds."),
     "mcp_nodes": Family("gauge", ("state",), "Inference nodes, by state."),
     "mcp_model_version_info": Family("gauge", ("node", "model", "version"), "1 for each version a node serves."),

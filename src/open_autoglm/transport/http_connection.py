@@ -98,11 +98,10 @@ class HttpConnection(asyncio.Protocol):
         self._since_s = clock.monotonic()
         self._beat = server.enter(self)
         refusal = server.admit(self)
-        if refusal is not None:
-            if server.connections > limits.connections + _REFUSED_MAX:
-                self.abort()
-            else:
-                self._refuse(None, refusal)
+        if refusal is not None and server.connections > limits.connections + _REFUSED_MAX:
+            self.abort()
+        elif refusal is not None:
+            self.refuse(None, refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._beat is not None:
@@ -258,6 +257,14 @@ class HttpConnection(asyncio.Protocol):
         self.write(request, payload)
         self._finish(request)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being read or served, or an answer is not yet sent."""
+        request, reader, transport = self.current, self._reader, self._transport
+        asked = reader is not None and not reader.idle if request is None else not request.finished
+        asked = asked and not self._lingering
+        return transport is not None and (asked or transport.get_write_buffer_size() > 0)
+
     def close_when_idle(self) -> None:
         """Close now if no request is being served or read, else after the answer."""
         if self.current is not None:
@@ -302,7 +309,7 @@ class HttpConnection(asyncio.Protocol):
                 request.problem = RequestError(
                     "request_timeout", f"the body arrives slower than {limits.body_rate} bytes/s"
                 )
-                self._refuse(request, request.problem)
+                self.refuse(request, request.problem)
 
     # Inside.
 
@@ -323,15 +330,12 @@ class HttpConnection(asyncio.Protocol):
             if waited_s > limits.idle_timeout_s:
                 transport.close()
         elif waited_s > limits.header_timeout_s:
-            self._refuse(None, RequestError("request_timeout", f"no whole head within {limits.header_timeout_s:g} s"))
+            self.refuse(None, RequestError("request_timeout", f"no whole head within {limits.header_timeout_s:g} s"))
 
     def _keep_ahead(self, data: bytes) -> None:
         """Keep what a client sends while it is being served; reading goes on up to a limit, to see it leave."""
-        ahead = self._ahead
-        if ahead is None:
-            self._ahead = ahead = bytearray(data)
-        else:
-            ahead += data
+        ahead = self._ahead = self._ahead or bytearray()
+        ahead += data
         if len(ahead) - len(data) <= self._server.limits.pipeline_bytes < len(ahead) and self._transport is not None:
             self._transport.pause_reading()
 
@@ -355,7 +359,7 @@ class HttpConnection(asyncio.Protocol):
         application = self._server.application
         while (request := self.current) is not None and not request.finished:
             if request.problem is not None and not request.answered:
-                self._refuse(request, request.problem)
+                self.refuse(request, request.problem)
                 break
             if not request.begun:
                 if self._paused:
@@ -471,8 +475,8 @@ class HttpConnection(asyncio.Protocol):
             self._accept_heads(reader)
         self._advance()
 
-    def _refuse(self, request: ServerRequest | None, error: AutoGLMError) -> None:
-        """Answer an error of the wire and close."""
+    def refuse(self, request: ServerRequest | None, error: AutoGLMError) -> None:
+        """Answer an error of the wire and close. `request` is the current one, if one is being read or served."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return

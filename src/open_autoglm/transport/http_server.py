@@ -8,8 +8,11 @@ is in one beat of the patrol, which looks at its timers in turn; a reader is wit
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+from collections.abc import Sequence
 from email.utils import formatdate
+from typing import Any
 
 from open_autoglm import clock
 from open_autoglm.errors import ServerError
@@ -25,6 +28,7 @@ _PATROL_BEATS = 10
 _READERS_SPARE_MAX = 1024
 _HEADS_MAX = 1024
 """Known heads that connections share; of others each keeps its own."""
+_BACKLOG = 4096
 _TLS_HANDSHAKE_S = 10.0
 _TLS_SHUTDOWN_S = 5.0
 
@@ -57,47 +61,66 @@ class HttpServer:
         self._addresses = AddressCounts()
         self._readers: list[RequestReader] = []
         self._heads: dict[bytes, KnownHead] = {}
-        self._listeners: list[asyncio.AbstractServer] = []
+        self._listeners: list[asyncio.Server] = []
         self._patrol_handle: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]:
-        """Open a listening socket and return its address.
+    async def listen(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, inherited: Sequence[socket.socket] = ()
+    ) -> tuple[str, int]:
+        """Open a listening socket, or take those that another process has opened, and return its address.
 
         Raises:
             OSError: the address cannot be had.
         """
-        listener = await self.loop.create_server(
-            lambda: HttpConnection(self),
-            host,
-            port,
-            ssl=tls,
-            backlog=4096,
-            ssl_handshake_timeout=_TLS_HANDSHAKE_S if tls else None,
-            ssl_shutdown_timeout=_TLS_SHUTDOWN_S if tls else None,
-        )
-        self._listeners.append(listener)
+        places: list[dict[str, Any]] = [{"sock": sock} for sock in inherited] or [{"host": host, "port": port}]
+        for place in places:
+            listener = await self.loop.create_server(
+                lambda: HttpConnection(self),
+                **place,
+                ssl=tls,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=_TLS_HANDSHAKE_S if tls else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S if tls else None,
+            )
+            self._listeners.append(listener)
         if self._patrol_handle is None:
             self._patrol()
-        name = listener.sockets[0].getsockname()
+        name = self._listeners[0].sockets[0].getsockname()
         return str(name[0]), int(name[1])
 
-    def close_listeners(self) -> None:
-        """Take no more connections; those that are open go on and close after their answer."""
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets."""
+        return [sock for listener in self._listeners for sock in listener.sockets]
+
+    @property
+    def open_connections(self) -> list[HttpConnection]:
+        """Every open connection."""
+        return [connection for beat in self._beats for connection in beat]
+
+    def ask_to_close(self) -> None:
+        """Say `connection: close` in every answer from now on, so that clients leave by themselves."""
         self.closing = True
+
+    def close_listeners(self) -> None:
+        """Take no more connections. A listening socket that another process holds too goes on there."""
         for listener in self._listeners:
             listener.close()
-        for beat in self._beats:
-            for connection in list(beat):
-                connection.close_when_idle()
+        self._listeners.clear()
+
+    def close_idle(self) -> None:
+        """Close the connections without a request; the others close after their answer."""
+        self.closing = True
+        for connection in self.open_connections:
+            connection.close_when_idle()
 
     def abort(self) -> None:
         """Close every connection now."""
         if self._patrol_handle is not None:
             self._patrol_handle.cancel()
             self._patrol_handle = None
-        for beat in self._beats:
-            for connection in list(beat):
-                connection.abort()
+        for connection in self.open_connections:
+            connection.abort()
 
     def enter(self, connection: HttpConnection) -> set[HttpConnection]:
         """Note a new connection and return the patrol's beat that it belongs to."""
@@ -111,8 +134,6 @@ class HttpServer:
         """Count a new connection's client; return why it cannot be served, if so."""
         if self.connections > self.limits.connections:
             code, reason = "overloaded", "too many connections; try again later"
-        elif self.closing:
-            code, reason = "server_draining", "the server is stopping"
         else:
             client = self._addresses.enter(connection.address(), self.limits.connections_per_address)
             if client is not None:

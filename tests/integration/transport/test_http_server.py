@@ -394,6 +394,7 @@ async def test_stopping_serves_what_was_begun(serve: Serve, both: Both) -> None:
         await busy.send(GET % 1)
         await until(lambda: len(application.bodies) == 2)
         running.server.close_listeners()
+        running.server.close_idle()
         assert await idle.rest() == b""
         application.respond(application.bodies[1])
         _, headers, _ = await busy.answer()

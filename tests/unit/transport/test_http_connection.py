@@ -6,6 +6,7 @@ import pytest
 from tests.wire.connected import Wire, connect, serve, wire
 from tests.wire.recording_application import RecordingApplication, answer, leave
 
+from open_autoglm.errors import ServerError
 from open_autoglm.transport.http_request import ServerRequest
 from open_autoglm.transport.settings import WireLimits
 
@@ -325,22 +326,42 @@ class TestRefusals:
         assert [line.statuses() for line in lines[1:257]] == [[503]] * 256
         assert all(line.transport.aborted and not line.sent for line in lines[257:])
 
-    def test_a_server_that_stops_says_so(self) -> None:
+    def test_a_server_that_stops_closes_who_is_idle(self) -> None:
         server = serve(RecordingApplication(leave, leave, connections=9))
         idle, busy, reading = connect(server), connect(server), connect(server)
         busy.feed(GET % 0)
         reading.feed(b"GET / HT")
         server.close_listeners()
-        late = connect(server)
-        assert late.statuses() == [503]
-        application = idle.application
-        assert application.codes == ["server_draining"]
+        assert idle.open
+        server.close_idle()
         assert idle.transport.closing
-        assert busy.open
-        assert reading.open
-        application.respond(application.bodies[0])
-        assert b"connection: close" in busy.sent
+        assert [line.connection.busy for line in (idle, busy, reading)] == [False, True, True]
+        busy.application.respond(busy.application.bodies[0])
+        assert b"connection: close\r\n" in busy.sent
         assert busy.transport.eof_sent
+        assert not busy.connection.busy
+        reading.connection.refuse(None, ServerError("server_draining", "stopping"))
+        assert reading.statuses() == [503]
+        assert not reading.open
+        assert not reading.connection.busy
+
+    def test_a_server_that_will_stop_asks_its_clients_to_leave(self) -> None:
+        server = serve(RecordingApplication(connections=9))
+        known, late = connect(server), connect(server)
+        known.feed(GET % 0)
+        server.ask_to_close()
+        assert known.open
+        for line in (known, late):
+            line.feed(GET % 1)
+            assert line.sent.count(b"connection: close\r\n") == 1
+            assert not line.open
+
+    def test_an_answer_that_the_client_has_not_taken_keeps_its_connection_busy(self) -> None:
+        line = wire(window=10)
+        line.feed(GET % 0)
+        assert line.connection.busy
+        line.transport.take(1 << 20)
+        assert not line.connection.busy
 
 
 class TestExpectation:

@@ -1,0 +1,99 @@
+"""Carries a `Drain` out on a running server: closes what the phases say, and ends what does not end by itself.
+
+Invariant: no request is ended without a word. One that has no answer yet hears 503, a stream that is half told ends
+with the error event of its dialect and without its end mark, so nobody takes it for whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from open_autoglm import clock
+from open_autoglm.errors import ServerError
+from open_autoglm.gateway.call import Call
+from open_autoglm.server.drain import Drain, InFlight, Phase
+from open_autoglm.transport.http_connection import HttpConnection
+
+if TYPE_CHECKING:
+    from open_autoglm.server.server import Server
+
+_log = logging.getLogger(__name__)
+_LOOK_S = 0.05
+"""How often it is looked at what is left. Only while stopping: requests do not pay for it."""
+_FLUSH_LOOKS = 20
+"""Longest wait for last words to reach their clients."""
+
+
+async def run_drain(server: Server, drain: Drain) -> None:
+    """Go through the phases; returns when nothing is left to wait for.
+
+    Args:
+        server: taking requests.
+        drain: just made.
+    """
+    _tell(server, drain.phase)
+    server.data.ask_to_close()
+    while drain.due_s is not None:
+        for phase in drain.step(clock.monotonic(), left(server)):
+            _tell(server, phase)
+            _enter(server, phase)
+        await asyncio.sleep(_LOOK_S if drain.due_s is not None else 0)
+    for _ in range(_FLUSH_LOOKS):
+        if not left(server).unary:
+            break
+        await asyncio.sleep(_LOOK_S)
+
+
+def left(server: Server) -> InFlight:
+    """Count what is not finished."""
+    calls = [call_of(connection) for connection in _busy(server)]
+    streams = sum(call is not None and call.record.stream for call in calls)
+    return InFlight(len(calls) - streams, streams, server.data.connections)
+
+
+def call_of(connection: HttpConnection) -> Call | None:
+    """The call that a connection waits for; None while its request is being read or its answer sent."""
+    call = connection.current.call if connection.current is not None else None
+    return call if isinstance(call, Call) else None
+
+
+def _busy(server: Server) -> Iterator[HttpConnection]:
+    return (connection for connection in server.data.open_connections if connection.busy)
+
+
+def _enter(server: Server, phase: Phase) -> None:
+    match phase:
+        case "closing":
+            server.data.close_listeners()
+            server.data.close_idle()
+        case "streams":
+            _end_rest(server, streams=False)
+        case "over":
+            _end_rest(server, streams=True)
+
+
+def _end_rest(server: Server, *, streams: bool) -> None:
+    """End what has no answer yet, and streams when they are meant too; an answer that is being sent may go on."""
+    error = ServerError("server_draining", "the server is stopping; send the request again", retry_after_s=1.0)
+    for connection in list(_busy(server)):
+        request, call = connection.current, call_of(connection)
+        if call is not None and call.record.stream and not streams:
+            continue
+        if request is None or not request.answered:
+            connection.refuse(request, error)
+        elif call is not None and streams:
+            call.cut(error)
+
+
+def _tell(server: Server, phase: Phase) -> None:
+    rest = left(server)
+    _log.info(
+        "draining, %s: %d unary requests, %d streams, %d connections",
+        phase,
+        rest.unary,
+        rest.streams,
+        rest.connections,
+    )
