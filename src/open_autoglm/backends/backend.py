@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from open_autoglm.dialects.face import Face, RequestView
-from open_autoglm.exchange.exchange import Attempt, Exchange
+from open_autoglm.exchange.attempt import Attempt
+from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.record import RequestRecord
 
 
@@ -56,6 +57,9 @@ class Handle(Protocol):
 
     def cancel(self) -> None:
         """Stop at once; the exchange hears no more of it. Idempotent."""
+
+    def finish(self) -> bytes:
+        """Stop at once, after the finish reason was passed on; return what closes the client's stream."""
 
     def pause(self) -> None:
         """The client reads slowly: produce no more for now."""

@@ -20,7 +20,7 @@ from open_autoglm.dialects.canonical import InferRequest
 from open_autoglm.dialects.embedded import embedded_messages, embedded_supports, embedded_tools
 from open_autoglm.dialects.relay import EventRelay
 from open_autoglm.errors import AutoGLMError, ServerError
-from open_autoglm.exchange.exchange import Attempt
+from open_autoglm.exchange.attempt import Attempt
 
 _SLOTS = 8
 _QUEUE_MAX = 256
@@ -123,8 +123,14 @@ class EmbeddedAnswer:
         """Stop the generation."""
         if not self.over:
             self.over = True
-            self._note_usage()
+            if self._attempt.first_s:
+                # What the client never heard is not its answer.
+                self._note_usage()
         self._backend.engine.cancel(self.handle)
+
+    def finish(self) -> bytes:
+        self.cancel()
+        return self._relay.finish()
 
     def pause(self) -> None:
         """A slow reader: answers are short, so they are kept rather than held up."""

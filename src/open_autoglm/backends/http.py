@@ -7,6 +7,7 @@ stream that ends without a finish reason, an answer over its limit: each is a fa
 from __future__ import annotations
 
 import functools
+import math
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
@@ -17,7 +18,7 @@ from open_autoglm.dialects.relay import Relay, open_relay, open_stream_relay
 from open_autoglm.dialects.splice import splice_request
 from open_autoglm.dialects.upstream import UpstreamDialect
 from open_autoglm.errors import AutoGLMError, UpstreamError
-from open_autoglm.exchange.exchange import Attempt
+from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.settings import AnswerLimits
 from open_autoglm.resilience.backoff import parse_retry_after
 from open_autoglm.secret import Secret
@@ -170,9 +171,19 @@ class HttpAnswer:
     def cancel(self) -> None:
         if not self._over:
             self._over = True
-            self._note_usage()
+            if self._attempt.first_s:
+                # What the client never heard is not its answer.
+                self._note_usage()
         if self.transfer is not None:
             self.transfer.cancel()
+
+    def finish(self) -> bytes:
+        self._over = True
+        if self.transfer is not None:
+            self.transfer.cancel()
+        payload = self._relay.end()
+        self._note_usage()
+        return payload
 
     def pause(self) -> None:
         if self.transfer is not None:
@@ -262,17 +273,25 @@ class HttpAnswer:
         """The upstream answered with an error status: say what kind it is."""
         refusal = self._backend.dialect.classify(self._status, self._content_type, self._whole_body())
         retry_after_s = parse_retry_after(self._retry_after, clock.wall()) if self._retry_after is not None else None
-        self._fail(refusal.outcome, f"HTTP {self._status}", _told(refusal, retry_after_s))
+        error = _told(refusal, retry_after_s)
+        if self._retry_after is not None and retry_after_s is None:
+            # A time that is none means: do not come back.
+            retry_after_s = math.inf
+        self._fail(refusal.outcome, f"HTTP {self._status}", error, retry_after_s)
 
     def _fail_relay(self, refusal: Refusal) -> None:
         self._fail(refusal.outcome, refusal.message, _told(refusal, None))
 
-    def _fail(self, outcome: str, detail: str, error: AutoGLMError | None = None) -> None:
+    def _fail(
+        self, outcome: str, detail: str, error: AutoGLMError | None = None, retry_after_s: float | None = None
+    ) -> None:
         self._over = True
         if self.transfer is not None:
             self.transfer.cancel()
         self._note_usage()
-        self._call.exchange.failed(self._attempt, outcome, detail, clock.monotonic(), error)
+        self._call.exchange.failed(
+            self._attempt, outcome, detail, clock.monotonic(), error, retry_after_s=retry_after_s
+        )
 
     def _note_usage(self) -> None:
         relay = self._relay

@@ -3,106 +3,55 @@
 A pure machine: it is told what happens to its attempts and when time has passed, and it drives a `Sink`. It holds
 the answer back until the first content of an attempt, so that everything before that can be repaired unseen.
 
-| state | the client has | a failing attempt leads to |
-|---|---|---|
-| open | nothing | the next endpoint, the group again after backoff, the next leg, or an error |
-| waiting | nothing | (no attempt runs; backoff) |
-| committed | part of an answer | `sink.cut`: an in-band error, never a second voice |
-| over | all it will get | nothing; late events are dropped |
+| state | the client has | attempts | a failing attempt leads to |
+|---|---|---|---|
+| queued | nothing | none; it stands in a line | – |
+| open | nothing | one; two where the first is slow | the other one, the next endpoint or leg, backoff, or an error |
+| waiting | nothing | none, for a moment (backoff) | – |
+| committed | part of an answer | one | one that goes on with the very text, or `sink.cut`: never a second voice |
+| over | all it will get | none | nothing; late events are dropped |
+
+Of two attempts the first with content wins, and the other is cancelled in the same turn. After the finish reason was
+passed on nothing can make the answer less whole: it is ended as if the upstream had done so.
 
 Invariants: exactly one of `whole`, `end`, `fail`, `cut` reaches the sink, unless the client leaves first; every
-opened attempt is closed exactly once, with one verdict to its endpoint's gate; at most
-`sum(leg.max_retries + 1)` attempts are made, free repeats on stale connections apart.
+opened attempt is closed exactly once, with one verdict for its endpoint; at most two run at once, and one of the
+two was never heard by the client; at most `sum(leg.max_retries + 1)` attempts are made, one free repeat on a stale
+connection apart; what an attempt said before another won is never sent.
+
+What can only happen after the first choice has failed is decided in `search.py`, which a request that goes well
+never makes.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from open_autoglm.errors import AutoGLMError, ServerError, UpstreamError
-from open_autoglm.exchange.outcomes import RULES, Rule
+from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.plan import Leg, Plan
-from open_autoglm.exchange.record import AttemptRecord, RequestRecord
-from open_autoglm.resilience.backoff import backoff_s
-from open_autoglm.resilience.retry_budget import RetryBudget
+from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.exchange.search import REMAINING_MIN_S, REPLY_MARGIN_S, Search
+from open_autoglm.exchange.sink import Sink
 from open_autoglm.routing.endpoint import Endpoint
 
-_REMAINING_MIN_S: Final = 0.020
-"""With less time than this left, no attempt can succeed."""
-_REPLY_MARGIN_S: Final = 0.050
-"""Kept back from an attempt, to tell the client in time."""
+_AMPLE_S: Final = 30.0
+"""With more than this left it need not be asked whether an endpoint answers in time."""
 _ALTERNATIVE_SHARE: Final = 0.6
 """Of the remaining time, for an attempt that has an alternative."""
-_RETRY_AFTER_MAX_S: Final = 5.0
-_RETRY_AFTER_TOLD_MAX_S: Final = 60.0
-"""Told to clients, even when only an operator can bring an endpoint back."""
-_MISCONFIGURED_S: Final = 30.0
-_THROTTLED_S: Final = 1.0
-"""How long an endpoint that said 429 without a time is left alone."""
-_HELD_BYTES_MAX: Final = 256 * 1024
-"""Of stream events without content (roles, comments) before the first one with content."""
-
-
-class Attempt(AttemptRecord):
-    """A running try.
-
-    Attributes:
-        target: the endpoint itself; None once the attempt is closed.
-        leg: which leg it belongs to.
-        permit: what the endpoint's gate gave.
-        handle: whatever the sink keeps for it.
-    """
-
-    __slots__ = ("handle", "leg", "permit", "target")
-
-    def __init__(self, target: Endpoint, leg: Leg, permit: int, number: int, now_s: float) -> None:
-        # The fields of the record are set here and not by its own constructor: this runs for every request.
-        self.endpoint = target.name
-        self.group = leg.group.name
-        self.number = number
-        self.reason = leg.reason
-        self.started_s = now_s
-        self.sent_s = self.head_s = self.first_s = self.ended_s = 0.0
-        self.status = 0
-        self.outcome = self.detail = ""
-        self.reused = False
-        self.target: Endpoint | None = target
-        self.leg = leg
-        self.permit = permit
-        self.handle: object = None
-
-
-class Sink(Protocol):
-    """What an exchange drives."""
-
-    def open(self, attempt: Attempt) -> None:
-        """Send the request to `attempt.target`. Its events may come before this returns."""
-
-    def cancel(self, attempt: Attempt) -> None:
-        """Stop the attempt's work at once; nothing more may be told of it."""
-
-    def begin(self, attempt: Attempt, payload: bytes) -> None:
-        """Start the streamed answer with its first piece."""
-
-    def write(self, payload: bytes) -> None:
-        """Go on with the streamed answer."""
-
-    def end(self, attempt: Attempt, payload: bytes) -> None:
-        """End the streamed answer; it is whole. `begin` has been called."""
-
-    def whole(self, attempt: Attempt, body: bytes) -> None:
-        """Send the unary answer."""
-
-    def fail(self, error: AutoGLMError) -> None:
-        """Nothing was sent, and nothing will be but this error."""
-
-    def cut(self, error: AutoGLMError) -> None:
-        """Part of an answer was sent, and this error ends it."""
+_HEDGE_AGAIN_S: Final = 1.0
+"""Until it is asked again for a second attempt that could not be had."""
+_FINISHED_STAGE: Final = 4
+_CONTENT_STAGE: Final = 2
 
 
 class Exchange:
     """See the module.
+
+    Attributes:
+        state: see the table.
+        due_s: monotonic seconds; whoever keeps time calls `handle_timeout` then, or soon after.
 
     Args:
         plan: where the request may go.
@@ -113,29 +62,24 @@ class Exchange:
         affinity: 64-bit hash that keeps related requests on one endpoint; 0 for none.
         may_retry: False when the client forbids repeats.
         rng: for backoff.
+        priority: number of its class, 0 (sheddable) to 3.
+        tenant: in whose turn it waits for room.
     """
 
     __slots__ = (
         "_affinity",
         "_attempt",
-        "_attempts_in_leg",
-        "_barred",
-        "_borrowed",
         "_deadline_s",
-        "_error",
-        "_held",
-        "_leg_index",
         "_may_retry",
-        "_once_spent",
-        "_passes",
         "_plan",
+        "_priority",
         "_record",
+        "_rival",
         "_rng",
+        "_search",
         "_sink",
-        "_stale_spent",
         "_stream",
-        "_tried",
-        "_window_min",
+        "_tenant",
         "due_s",
         "state",
     )
@@ -151,6 +95,8 @@ class Exchange:
         affinity: int,
         may_retry: bool,
         rng: random.Random,
+        priority: int = 2,
+        tenant: str = "",
     ) -> None:
         self._plan = plan
         self._sink = sink
@@ -160,33 +106,95 @@ class Exchange:
         self._affinity = affinity
         self._may_retry = may_retry
         self._rng = rng
+        self._priority = priority
+        self._tenant = tenant
         self._attempt: Attempt | None = None
-        self._attempts_in_leg = 0
-        self._leg_index = 0
-        self._tried: tuple[Endpoint, ...] = ()
-        self._barred: tuple[Endpoint, ...] = ()
-        self._borrowed: RetryBudget | None = None
-        self._passes = 0
-        self._once_spent = False
-        self._stale_spent = False
-        self._window_min = 0
-        self._held = b""
-        self._error: AutoGLMError | None = None
+        self._rival: Attempt | None = None
+        self._search: Search | None = None
         self.due_s = deadline_s
-        self.state: Literal["open", "waiting", "committed", "over"] = "open"
+        self.state: Literal["queued", "open", "waiting", "committed", "over"] = "open"
 
-    # Events.
+    # The client's side.
 
     def start(self, now_s: float) -> None:
-        """Begin the first attempt."""
+        """Begin the first attempt, or wait for room."""
         leg = self._plan.legs[0]
-        if self._deadline_s - now_s >= _REMAINING_MIN_S:
+        remaining_s = self._deadline_s - now_s
+        if remaining_s >= _AMPLE_S and not leg.queue.waiting:
             group = leg.group
-            target = group.acquire(now_s, self._affinity)
+            target = group.acquire(now_s, self._affinity, (), self._priority)
             if target is not None:
                 self._open(target, leg, now_s, group.permit)
                 return
-        self._next(now_s)
+        search = self._searching()
+        target = search.enter(now_s, in_turn=False)
+        if target is not None:
+            self._open(target, search.leg, now_s, search.permit)
+        elif search.crowded:
+            self._queue(search, now_s)
+        else:
+            self._fail(now_s)
+
+    def client_gone(self, now_s: float) -> None:
+        """The client has left: stop the work for it."""
+        if self.state != "over":
+            self._call_off("cancelled", "the client left", now_s)
+
+    def drain_cut(self, now_s: float) -> None:
+        """The server stops and cannot wait any longer."""
+        if self.state != "over":
+            error = ServerError("server_draining", "the server is being stopped; send the request again")
+            self._stop("cancelled", "the server stopped", error, now_s)
+
+    def handle_timeout(self, now_s: float) -> None:
+        """Time has passed `due_s`."""
+        if self.state == "over" or now_s < self.due_s:
+            return
+        if now_s >= self._deadline_s:
+            self._expire(now_s)
+        elif self.state == "waiting":
+            self.state = "open"
+            self._next(now_s)
+        elif self._attempt is not None:
+            self._overdue(self._attempt, now_s)
+
+    def release(self) -> None:
+        """Let go of the sink, once it has heard the end, so that the two do not keep each other alive."""
+        assert self.state == "over", f"an exchange that is {self.state} still needs its sink"
+        del self._sink
+
+    # The line; see `line.Waiter`.
+
+    def granted(self, now_s: float) -> bool:
+        """It is this request's turn. False when there is no room after all; then nothing has changed."""
+        search = self._search
+        if self.state != "queued" or search is None:
+            return True
+        target = search.enter(now_s, in_turn=True)
+        if target is None and search.crowded:
+            return False
+        self.state = "open"
+        self._record.queued_s = now_s - search.since_s
+        if target is not None:
+            self._open(target, search.leg, now_s, search.permit)
+            return True
+        if now_s >= self._deadline_s - REMAINING_MIN_S:
+            self._record.rejected = "expired_in_queue"
+        self._fail(now_s)
+        return True
+
+    def shed(self, now_s: float) -> None:
+        """This request has waited long enough, and is out of the line."""
+        search = self._search
+        if self.state != "queued" or search is None:
+            return
+        self.state = "open"
+        self._record.queued_s = now_s - search.since_s
+        self._record.rejected = "shed_in_queue"
+        search.error = search.no_room()
+        self._fail(now_s)
+
+    # The attempts' side.
 
     def content(self, attempt: Attempt, payload: bytes, stage: int, now_s: float) -> None:
         """A piece of a streamed answer, as the client is to see it.
@@ -197,38 +205,44 @@ class Exchange:
             stage: of the answer: below 2 there was no content yet.
             now_s: monotonic seconds.
         """
-        if attempt is not self._attempt:
+        if attempt is not self._attempt and attempt is not self._rival:
             return
-        if stage < 2 and self.state != "committed":
+        if not attempt.first_s:
+            if stage >= _CONTENT_STAGE:
+                self._win(attempt, payload, stage, now_s)
+                return
             # What is no content does not prolong the wait for the first content.
-            self._held += payload
-            if len(self._held) > _HELD_BYTES_MAX:
+            if not attempt.hold(payload):
+                self._sink.cancel(attempt)
                 self.failed(attempt, "malformed", "too much before the first content", now_s)
             return
-        self.due_s = min(now_s + attempt.leg.timeouts.gap_s, self._deadline_s)
-        if self.state == "committed":
-            if payload:
-                self._sink.write(payload)
-            return
-        self._commit(attempt, payload, now_s)
+        attempt.stage = stage
+        due_s = now_s + attempt.leg.gap_s
+        self.due_s = due_s if due_s < self._deadline_s else self._deadline_s
+        if payload:
+            self._sink.write(payload)
 
     def ended(self, attempt: Attempt, payload: bytes, now_s: float) -> None:
         """The streamed answer is whole; `payload` is its last piece."""
-        if attempt is not self._attempt:
+        if attempt is not self._attempt and attempt is not self._rival:
             return
-        if self.state != "committed":
-            self._commit(attempt, b"", now_s)
-        self._close(attempt, "ok", "", now_s)
+        if not attempt.first_s:
+            self._win(attempt, b"", _FINISHED_STAGE, now_s)
+        self._attempt = None
         self.state = "over"
+        attempt.succeed(now_s, True, self._record.bytes_in)
         self._sink.end(attempt, payload)
 
     def whole(self, attempt: Attempt, body: bytes, now_s: float) -> None:
         """The unary answer is whole."""
-        if attempt is not self._attempt:
+        if attempt is not self._attempt and attempt is not self._rival:
             return
+        if self._rival is not None:
+            self._drop_other(attempt, now_s)
         attempt.first_s = now_s
-        self._close(attempt, "ok", "", now_s)
+        self._attempt = None
         self.state = "over"
+        attempt.succeed(now_s, False, self._record.bytes_in)
         self._sink.whole(attempt, body)
 
     def failed(
@@ -238,6 +252,8 @@ class Exchange:
         detail: str,
         now_s: float,
         error: AutoGLMError | None = None,
+        *,
+        retry_after_s: float | None = None,
     ) -> None:
         """An attempt has ended badly.
 
@@ -246,246 +262,236 @@ class Exchange:
             outcome: a word of `outcomes`.
             detail: a few words for people, without secrets.
             now_s: monotonic seconds.
-            error: what the upstream said, where the client should hear it; its `retry_after_s` is obeyed.
+            error: what the upstream said, where the client should hear it.
+            retry_after_s: when the upstream wants to be asked again; infinite for never, None when it said nothing.
         """
-        if attempt is not self._attempt:
+        target = attempt.target
+        if target is None or (attempt is not self._attempt and attempt is not self._rival):
             return
-        if self.state == "committed":
-            self._close(attempt, "interrupted", detail, now_s)
-            self.state = "over"
-            self._sink.cut(UpstreamError("stream_interrupted", f"the stream from the model broke: {detail}"))
+        if attempt.first_s:
+            self._break_off(attempt, target, detail, now_s)
             return
-        target, leg = attempt.target, attempt.leg
-        assert target is not None
-        self._close(attempt, outcome, detail, now_s)
-        self._held = b""
-        rule = RULES[outcome]
-        if outcome == "stale" and not self._stale_spent:
+        self._attempt = self._rival if attempt is self._attempt else self._attempt
+        self._rival = None
+        attempt.close(outcome, detail, now_s)
+        search = self._searching()
+        if outcome == "stale" and search.repeat(target, now_s):
             # Nothing was processed there: repeat at once, free, on a fresh connection.
-            self._stale_spent = True
-            permit = target.gate.acquire(now_s)
-            if permit:
-                self._attempts_in_leg -= 1
-                self._open(target, leg, now_s, permit)
-                return
-        self._note(outcome, rule, detail, error)
-        self._mark(target, outcome, error, now_s)
-        if not self._may_go_on(rule, leg):
-            self._fail(now_s)
+            self._rival = self._attempt
+            self._open(target, attempt.leg, now_s, search.permit)
             return
-        self._tried = (*self._tried, target)
-        if not rule.same:
-            self._barred = (*self._barred, target)
-        self._next(now_s)
-
-    def handle_timeout(self, now_s: float) -> None:
-        """Time has passed `due_s`."""
-        attempt = self._attempt
-        if self.state == "over":
-            return
-        if now_s >= self._deadline_s:
-            self._expire(attempt, now_s)
-        elif self.state == "waiting":
-            self.state = "open"
+        search.note(attempt, target, now_s, error, retry_after_s)
+        if self._attempt is not None:
+            self._rearm()
+        elif self.state == "committed":
+            self._go_on(search, now_s)
+        elif search.may_go_on(attempt):
             self._next(now_s)
-        elif attempt is not None and now_s >= self.due_s:
-            self._sink.cancel(attempt)
-            if self.state == "committed":
-                self.failed(attempt, "slow", f"nothing came for {attempt.leg.timeouts.gap_s:g} s", now_s)
-            else:
-                self.failed(attempt, "slow", f"no first token within {now_s - attempt.started_s:.1f} s", now_s)
+        else:
+            self._fail(now_s)
 
-    def client_gone(self, now_s: float) -> None:
-        """The client has left: stop the work for it."""
-        attempt = self._attempt
-        if self.state == "over":
+    # Where to.
+
+    def _searching(self) -> Search:
+        """The search for other endpoints, made when it is first needed."""
+        if self._search is None:
+            made = len(self._record.attempts)
+            self._search = Search(
+                self._plan, self._rng, self._deadline_s, self._affinity, self._priority, self._may_retry, made=made
+            )
+        return self._search
+
+    def _queue(self, search: Search, now_s: float) -> None:
+        """Every leg is full: wait in the line of the first."""
+        record = self._record
+        queue = self._plan.legs[0].queue
+        record.queue_position = queue.offer(self, self._tenant, self._priority, now_s, self._deadline_s)
+        if record.queue_position:
+            search.since_s = now_s
+            self.state = "queued"
             return
-        self.state = "over"
-        self._repay()
-        if attempt is not None:
-            self._sink.cancel(attempt)
-            self._close(attempt, "cancelled", "the client left", now_s)
-
-    def release(self) -> None:
-        """Let go of the sink, once it has heard the end, so that the two do not keep each other alive."""
-        assert self.state == "over", f"an exchange that is {self.state} still needs its sink"
-        del self._sink
-
-    # Decisions.
+        record.rejected = "queue_full"
+        search.error = search.no_room()
+        self._fail(now_s)
 
     def _next(self, now_s: float) -> None:
         """Open the next attempt, or wait for it, or give up."""
-        legs = self._plan.legs
-        while self._leg_index < len(legs):
-            leg = legs[self._leg_index]
-            if self._attempts_in_leg <= leg.max_retries:
-                if self._deadline_s - now_s < _REMAINING_MIN_S:
-                    self._error = ServerError(
-                        "deadline_exceeded", "the request's time ran out before an endpoint answered"
-                    )
-                    break
-                if self._try_leg(leg, now_s):
-                    return
-            self._leg_index += 1
-            self._attempts_in_leg = 0
-            self._passes = 0
-            self._tried = self._barred
-        self._fail(now_s)
-
-    def _try_leg(self, leg: Leg, now_s: float) -> bool:
-        """Open an attempt in this leg or wait for one; False when the leg has nothing to offer."""
-        group = leg.group
-        for _ in group.endpoints:
-            target = group.acquire(now_s, self._affinity, self._tried)
-            if target is None:
-                break
-            if not self._window_min or target.context_window == 0 or target.context_window > self._window_min:
-                self._open(target, leg, now_s, group.permit)
-                return True
-            target.gate.release(group.permit, now_s)
-            self._tried = (*self._tried, target)
-        return self._attempts_in_leg > 0 and self._wait(leg, now_s)
-
-    def _wait(self, leg: Leg, now_s: float) -> bool:
-        """Plan another pass over the group after backoff; False when that cannot help."""
-        if self._passes > leg.max_retries or self._window_min or all(e in self._barred for e in leg.group.endpoints):
-            return False
-        pause_s = backoff_s(self._rng, self._passes)
-        asked_s = self._error.retry_after_s if self._error is not None else None
-        if asked_s is not None:
-            has_next_leg = self._leg_index + 1 < len(self._plan.legs)
-            if has_next_leg or asked_s > min(_RETRY_AFTER_MAX_S, (self._deadline_s - now_s) / 2):
-                return False
-            pause_s = max(pause_s, asked_s)
-        ready_s = leg.group.retry_at_s(now_s)
-        if ready_s > now_s + pause_s:
-            if ready_s - now_s > min(_RETRY_AFTER_MAX_S, (self._deadline_s - now_s) / 2):
-                return False
-            pause_s = ready_s - now_s
-        self._passes += 1
-        self._tried = self._barred
-        self.state = "waiting"
-        self.due_s = min(now_s + pause_s, self._deadline_s)
-        return True
+        search = self._searching()
+        target = search.find(now_s)
+        if target is not None:
+            self._open(target, search.leg, now_s, search.permit)
+        elif search.again_s:
+            self.state = "waiting"
+            self.due_s = min(search.again_s, self._deadline_s)
+        else:
+            self._fail(now_s)
 
     def _open(self, target: Endpoint, leg: Leg, now_s: float, permit: int) -> None:
         attempts = self._record.attempts
         number = len(attempts)
-        attempt = Attempt(target, leg, permit, number, now_s)
-        if number:
-            attempt.reason = f"{leg.reason}, after {attempts[-1].outcome}"
+        self._attempt = attempt = Attempt(target, leg, permit, number, now_s)
         attempts.append(attempt)
-        self._attempts_in_leg += 1
-        self._attempt = attempt
         target.begin()
         remaining_s = self._deadline_s - now_s
-        most_s = remaining_s - _REPLY_MARGIN_S
+        most_s = remaining_s - REPLY_MARGIN_S
         if leg.has_alternative and most_s > remaining_s * _ALTERNATIVE_SHARE:
             most_s = remaining_s * _ALTERNATIVE_SHARE
         if self._stream and most_s > leg.timeouts.first_token_s:
             most_s = leg.timeouts.first_token_s
-        self.due_s = now_s + most_s
+        attempt.limit_s = now_s + most_s
+        hedge_s = leg.hedge_s
+        if leg.hedging is not None:
+            hedge_s = min(hedge_s, leg.hedging.delay_s(self._stream))
+        self.due_s = now_s + (hedge_s if hedge_s < most_s else most_s)
+        if number:
+            self._follow_up(attempt)
         self._sink.open(attempt)
 
-    def _commit(self, attempt: Attempt, payload: bytes, now_s: float) -> None:
-        attempt.first_s = now_s
-        self._record.first_s = now_s
-        self.state = "committed"
-        target = attempt.target
-        if target is not None:
-            first_token_s = now_s - attempt.started_s
-            attempt.permit = target.first_token(attempt.permit, now_s, first_token_s, self._record.bytes_in)
-        held = self._held
-        self._held = b""
-        self._sink.begin(attempt, held + payload if held else payload)
+    def _follow_up(self, attempt: Attempt) -> None:
+        """What is different about an attempt that is not the first."""
+        search = self._searching()
+        attempt.lent, search.lent = search.lent, None
+        attempt.resumes = self.state == "committed"
+        if self._rival is not None:
+            attempt.reason += f", beside a slow {self._rival.endpoint}"
+        else:
+            attempt.reason += f", after {self._record.attempts[-2].outcome}"
+        if attempt.resumes or self._rival is not None:
+            self._rearm()
 
-    def _close(self, attempt: Attempt, outcome: str, detail: str, now_s: float) -> None:
-        """Settle an attempt with its endpoint."""
+    def _rearm(self) -> None:
+        """No second attempt is to come: the next thing to happen is that a running one takes too long."""
+        self.due_s = min(each.limit_s for each in (self._attempt, self._rival) if each is not None)
+
+    def _overdue(self, attempt: Attempt, now_s: float) -> None:
+        """An attempt has taken too long, or long enough for a second one beside it."""
+        if attempt.first_s:
+            if attempt.stage < _FINISHED_STAGE:
+                self._sink.cancel(attempt)
+            self.failed(attempt, "slow", f"nothing came for {attempt.leg.gap_s:g} s", now_s)
+            return
+        late = [each for each in (attempt, self._rival) if each is not None and each.limit_s <= now_s]
+        for each in late:
+            self._sink.cancel(each)
+            self.failed(each, "slow", f"no first token within {now_s - each.started_s:.1f} s", now_s)
+        if not late:
+            self._hedge(attempt, now_s)
+
+    def _hedge(self, slow: Attempt, now_s: float) -> None:
+        """Start a second attempt beside a slow one; where none can be had now, ask again soon."""
+        self._rearm()
+        search = self._searching()
+        if search.hedged:
+            return
+        target = search.find_beside(now_s, slow, self._sink.estimate)
+        if target is None:
+            self.due_s = min(self.due_s, now_s + _HEDGE_AGAIN_S)
+            return
+        self._rival = slow
+        self._open(target, search.leg, now_s, search.permit)
+
+    # What the client gets.
+
+    def _win(self, attempt: Attempt, payload: bytes, stage: int, now_s: float) -> None:
+        """The first content: from here on the client hears this attempt and no other."""
+        if self._rival is not None:
+            self._drop_other(attempt, now_s)
         target = attempt.target
         assert target is not None
-        attempt.outcome = outcome
-        attempt.detail = detail
-        attempt.ended_s = now_s
-        attempt.target = None
+        attempt.first_s = now_s
+        attempt.stage = stage
+        attempt.permit = target.first_token(attempt.permit, now_s, now_s - attempt.started_s, self._record.bytes_in)
+        due_s = now_s + attempt.leg.gap_s
+        self.due_s = due_s if due_s < self._deadline_s else self._deadline_s
+        if attempt.held:
+            payload = attempt.held + payload
+            attempt.held = b""
+        if self.state != "committed":
+            self.state = "committed"
+            self._record.first_s = now_s
+            self._sink.begin(attempt, payload)
+        elif payload:
+            self._sink.write(payload)
+
+    def _drop_other(self, winner: Attempt, now_s: float) -> None:
+        """Two run, and one has won: cancel the other."""
+        loser = self._rival if winner is self._attempt else self._attempt
+        assert loser is not None
+        self._attempt, self._rival = winner, None
+        self._sink.cancel(loser)
+        # To be slower says nothing, but a stream's endpoint that has not even sent a head for so long is not well.
+        silent = self._stream and loser.is_silent(now_s)
+        loser.close("cancelled", "another attempt was faster", now_s, silent=silent)
+
+    def _break_off(self, attempt: Attempt, target: Endpoint, detail: str, now_s: float) -> None:
+        """An attempt failed after content of it was passed on."""
+        if attempt.stage >= _FINISHED_STAGE:
+            self._finish(attempt, detail, now_s)
+            return
         self._attempt = None
-        if self._borrowed is not None:
-            self._repay()
-        if outcome == "ok":
-            first_token_s = attempt.first_s - attempt.started_s
-            target.succeed(attempt.permit, now_s, first_token_s, self._stream, self._record.bytes_in)
-            attempt.leg.budget.success()
+        attempt.close("interrupted", detail, now_s)
+        error = UpstreamError("stream_interrupted", f"the stream from the model broke: {detail}")
+        once = self._plan.stream_failure == "continue" and self._may_retry and not attempt.resumes
+        if once and attempt.stage == _CONTENT_STAGE and self._sink.continuation(attempt):
+            search = self._searching()
+            search.interrupt(attempt, target, error)
+            self._go_on(search, now_s)
             return
-        rule = RULES[outcome]
-        if rule.verdict == "failure":
-            target.fail(attempt.permit, now_s, outcome == "slow", rule.overload)
-        else:
-            target.release(attempt.permit, now_s, rule.overload)
-
-    def _may_go_on(self, rule: Rule, leg: Leg) -> bool:
-        if rule.other == "no" or not self._may_retry:
-            return False
-        if rule.other == "once":
-            if self._once_spent:
-                return False
-            self._once_spent = True
-        if rule.verdict == "failure":
-            leg.budget.failure()
-            # A begun retry counts as in flight until its attempt is closed.
-            if leg.budget.begin(leg.in_flight() + 1):
-                self._borrowed = leg.budget
-            elif self._leg_index + 1 < len(self._plan.legs):
-                # The group's retries are spent, so this leg is; what the next one can do costs this group nothing.
-                self._attempts_in_leg = leg.max_retries + 1
-            else:
-                return False
-        return True
-
-    def _note(self, outcome: str, rule: Rule, detail: str, error: AutoGLMError | None) -> None:
-        """Remember what to tell the client if nothing else helps."""
-        if self._window_min:
-            return
-        if error is None:
-            model = self._plan.model
-            error = UpstreamError(rule.code, f"the model {model!r} could not answer: {detail or outcome}")
-        self._error = error
-
-    def _mark(self, target: Endpoint, outcome: str, error: AutoGLMError | None, now_s: float) -> None:
-        """Let the endpoint's state show what this outcome says about it beyond the breaker."""
-        if outcome == "throttled":
-            asked_s = error.retry_after_s if error is not None else None
-            target.throttle(now_s + (asked_s if asked_s is not None else _THROTTLED_S))
-        elif outcome == "misconfigured":
-            target.misconfigure(now_s + _MISCONFIGURED_S)
-        elif outcome == "too_long":
-            self._window_min = target.context_window or 1
-
-    def _expire(self, attempt: Attempt | None, now_s: float) -> None:
-        if attempt is not None:
-            self._sink.cancel(attempt)
-            self._close(attempt, "deadline", "the request's time ran out", now_s)
-        self._repay()
-        committed = self.state == "committed"
         self.state = "over"
-        error = ServerError("deadline_exceeded", "the request's time ran out")
+        self._sink.cut(error)
+
+    def _go_on(self, search: Search, now_s: float) -> None:
+        """Let another endpoint go on with the stream that broke, or tell the client that it did."""
+        target = search.find_heir(now_s)
+        if target is not None:
+            self._open(target, search.leg, now_s, search.permit)
+            return
+        self.state = "over"
+        assert search.interruption is not None
+        self._sink.cut(search.interruption)
+
+    def _finish(self, attempt: Attempt, detail: str, now_s: float) -> None:
+        """The client has the finish reason: what went wrong after that is for the log."""
+        payload = self._sink.finish(attempt)
+        self._attempt = None
+        self.state = "over"
+        attempt.succeed(now_s, True, self._record.bytes_in)
+        attempt.detail = f"after its finish reason: {detail}"
+        self._sink.end(attempt, payload)
+
+    def _expire(self, now_s: float) -> None:
+        if self.state == "queued":
+            self._record.rejected = "expired_in_queue"
+        broken = self._search.interruption if self._search is not None else None
+        error = broken or ServerError("deadline_exceeded", "the request's time ran out")
+        self._stop("deadline", "the request's time ran out", error, now_s)
+
+    def _fail(self, now_s: float) -> None:
+        self._stop("cancelled", "", self._searching().nothing_left(now_s), now_s)
+
+    def _stop(self, outcome: str, detail: str, error: AutoGLMError, now_s: float) -> None:
+        """Nothing more will be tried: end every attempt, and tell the client."""
+        attempt = self._attempt
+        committed = self.state == "committed"
+        if committed and attempt is not None and attempt.stage >= _FINISHED_STAGE:
+            self._finish(attempt, detail, now_s)
+            return
+        self._call_off(outcome, detail, now_s)
         if committed:
             self._sink.cut(error)
         else:
             self._sink.fail(error)
 
-    def _repay(self) -> None:
-        if self._borrowed is not None:
-            self._borrowed.end()
-            self._borrowed = None
-
-    def _fail(self, now_s: float) -> None:
+    def _call_off(self, outcome: str, detail: str, now_s: float) -> None:
+        """End every attempt, and leave the line."""
+        running = (self._attempt, self._rival)
+        self._attempt = self._rival = None
+        if self.state == "queued":
+            self._plan.legs[0].queue.discard(self)
         self.state = "over"
-        self._repay()
-        error = self._error
-        if error is None:
-            wait_s = max(0.0, self._plan.legs[0].group.retry_at_s(now_s) - now_s)
-            error = ServerError(
-                "no_healthy_endpoint",
-                f"no endpoint of {self._plan.model!r} can take a request now; try again later",
-                retry_after_s=min(max(1.0, wait_s), _RETRY_AFTER_TOLD_MAX_S),
-            )
-        self._sink.fail(error)
+        if self._search is not None:
+            self._search.repay()
+        for attempt in running:
+            if attempt is not None:
+                self._sink.cancel(attempt)
+                attempt.close(outcome, detail, now_s)

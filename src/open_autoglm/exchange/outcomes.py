@@ -61,6 +61,11 @@ class Rule:
     code: str
     overload: bool = False
 
+    @property
+    def costs_budget(self) -> bool:
+        """Whether a repeat could add to an outage, so that the retry budget has a say in it."""
+        return self.verdict == "failure" or self.overload
+
 
 RULES: dict[str, Rule] = {
     "ok": Rule("no", False, "success", ""),
@@ -69,7 +74,7 @@ RULES: dict[str, Rule] = {
     "unavailable": Rule("yes", True, "failure", "upstream_error", overload=True),
     "failed": Rule("once", True, "failure", "upstream_error"),
     "throttled": Rule("yes", True, "none", "rate_limit_exceeded", overload=True),
-    "slow": Rule("yes", False, "failure", "deadline_exceeded", overload=True),
+    "slow": Rule("yes", True, "failure", "deadline_exceeded", overload=True),
     "malformed": Rule("yes", True, "failure", "upstream_error"),
     "too_long": Rule("once", False, "none", "context_length_exceeded"),
     "refused": Rule("no", False, "none", "invalid_request"),

@@ -74,6 +74,10 @@ class RequestRecord(Struct, gc=False):
         delivered_chars: characters of text sent to the client.
         bytes_in, bytes_out: of bodies.
         revision: of the configuration that served it.
+        queue_position, queued_s: its place in the line for room when it came, 1 for the next, and seconds there; 0 for
+            a request that did not wait.
+        rejected: why it was turned away before any attempt, where the code does not say: `queue_full`,
+            `shed_in_queue`, `expired_in_queue`.
         attempts: in order.
     """
 
@@ -101,4 +105,7 @@ class RequestRecord(Struct, gc=False):
     delivered_chars: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    queue_position: int = 0
+    queued_s: float = 0.0
+    rejected: str = ""
     attempts: list[AttemptRecord] = []

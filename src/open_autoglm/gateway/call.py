@@ -6,13 +6,13 @@ place is freed, the figures are counted and the record is handed over.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend, Handle, ModelCall
 from open_autoglm.errors import AutoGLMError, ServerError
-from open_autoglm.exchange.exchange import Attempt
+from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.answers import error_headers
 from open_autoglm.gateway.snapshot import NAME_SAFE, Route, Snapshot
@@ -21,6 +21,11 @@ from open_autoglm.transport.http_request import ServerRequest
 
 if TYPE_CHECKING:
     from open_autoglm.gateway.gateway import Gateway
+
+_TOKEN_BYTES: Final = 4
+"""Of a prompt, about; for estimates."""
+_ANSWER_TOKENS: Final = 1024
+"""What an answer is taken to have when the client sets no limit."""
 
 
 class Call(ModelCall):
@@ -74,6 +79,16 @@ class Call(ModelCall):
         if self._paused:
             self.pause()
 
+    def finish(self, attempt: Attempt) -> bytes:
+        handle: Handle = attempt.handle  # type: ignore[assignment]
+        return handle.finish()
+
+    def continuation(self, attempt: Attempt) -> bool:
+        return False
+
+    def estimate(self) -> tuple[int, int]:
+        return self.view.prompt_bytes // _TOKEN_BYTES, self.view.max_tokens_asked or _ANSWER_TOKENS
+
     def cancel(self, attempt: Attempt) -> None:
         handle: Handle | None = attempt.handle  # type: ignore[assignment]
         attempt.handle = None
@@ -82,6 +97,11 @@ class Call(ModelCall):
 
     def begin(self, attempt: Attempt, payload: bytes) -> None:
         request = self.request
+        if self._running is not attempt:
+            # Of two attempts the older one was faster: from now on it is the one that waits for a slow reader.
+            self._running = attempt
+            if self._paused:
+                self.pause()
         self.record.status = 200
         self.record.bytes_out = len(payload)
         request.connection.start(request, 200, self._headers(attempt), "text/event-stream", payload)

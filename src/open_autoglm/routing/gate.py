@@ -1,4 +1,7 @@
-"""What routing asks of the thing that guards an endpoint. The circuit breaker is one; routing knows no other detail."""
+"""What routing asks of the things that guard an endpoint: the circuit breaker is a gate, the concurrency limit a pace.
+
+Routing knows no other detail of them.
+"""
 
 from typing import Protocol
 
@@ -13,6 +16,10 @@ class Gate(Protocol):
     @property
     def state(self) -> str:
         """Among others `open` (refuses, but a lone trial may be asked for) and `forced_open` (by an operator)."""
+
+    @property
+    def first_token_p50_s(self) -> float:
+        """What its first tokens mostly take, seconds; 0.0 while unknown."""
 
     def permits(self, now_s: float) -> bool:
         """Whether `acquire` would give a permit now."""
@@ -37,3 +44,21 @@ class Gate(Protocol):
 
     def retry_at_s(self, now_s: float) -> float:
         """When a call may be let in: `now_s` or later, infinite when nobody knows."""
+
+
+class Pace(Protocol):
+    """Finds out how many attempts an endpoint can serve at once. `now_s` is monotonic seconds."""
+
+    @property
+    def limit(self) -> int:
+        """Attempts that may run at once."""
+
+    @property
+    def due_s(self) -> float:
+        """Nobody need tell of an answer that comes before."""
+
+    def sample(self, now_s: float, first_token_s: float, stream: bool, prompt_bytes: int, in_flight: int) -> None:
+        """An answer came after so long, while so many attempts ran, itself among them."""
+
+    def drop(self, now_s: float) -> None:
+        """The endpoint had too much to do."""

@@ -3,7 +3,8 @@
 import random
 
 from open_autoglm.errors import AutoGLMError
-from open_autoglm.exchange.exchange import Attempt, Exchange
+from open_autoglm.exchange.attempt import Attempt
+from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.exchange.settings import Timeouts
@@ -22,6 +23,8 @@ class Recorder:
     def __init__(self) -> None:
         self.opened: list[Attempt] = []
         self.cancelled: list[Attempt] = []
+        self.finished: list[Attempt] = []
+        self.continues = True
         self.sent = b""
         self.ends: list[str] = []
         self.error: AutoGLMError | None = None
@@ -31,6 +34,16 @@ class Recorder:
 
     def cancel(self, attempt: Attempt) -> None:
         self.cancelled.append(attempt)
+
+    def finish(self, attempt: Attempt) -> bytes:
+        self.finished.append(attempt)
+        return b"[closed]"
+
+    def continuation(self, attempt: Attempt) -> bool:
+        return self.continues
+
+    def estimate(self) -> tuple[int, int]:
+        return 1000, 500
 
     def begin(self, attempt: Attempt, payload: bytes) -> None:
         self.ends.append("begin")
@@ -126,8 +139,12 @@ class Rig:
         """Where attempts went, and how they ended."""
         return " ".join(f"{a.endpoint}:{a.outcome or 'running'}" for a in self.sink.opened)
 
-    def fail(self, outcome: str, error: AutoGLMError | None = None) -> None:
-        self.exchange.failed(self.attempt, outcome, f"scripted {outcome}", self.now_s, error)
+    def fail(
+        self, outcome: str, error: AutoGLMError | None = None, *, retry_after_s: float | None = None, number: int = -1
+    ) -> None:
+        """The newest attempt, or another, ends badly."""
+        attempt = self.sink.opened[number]
+        self.exchange.failed(attempt, outcome, f"scripted {outcome}", self.now_s, error, retry_after_s=retry_after_s)
 
     def wait(self) -> float:
         """Let time pass to the next deadline and return how long that took."""

@@ -27,6 +27,10 @@ class ScriptedGate:
     def healthy(self) -> bool:
         return self.state == "closed" and self.share == 1.0
 
+    @property
+    def first_token_p50_s(self) -> float:
+        return 0.0
+
     def permits(self, now_s: float) -> bool:
         return now_s >= self.open_until_s
 

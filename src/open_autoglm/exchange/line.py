@@ -1,0 +1,55 @@
+"""The line before a group: requests that wait because its endpoints have no room.
+
+Invariant: whoever is taken from the queue is granted, or put back where it was; whoever aged out in it is told.
+A line belongs to the name of a group and outlives the groups of one configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from open_autoglm.admission.settings import AdmissionSettings
+from open_autoglm.admission.wait_queue import WaitQueue
+
+
+class Waiter(Protocol):
+    """What stands in a line: an exchange."""
+
+    def granted(self, now_s: float) -> bool:
+        """It is your turn. False when there is no room after all; then nothing has changed."""
+
+    def shed(self, now_s: float) -> None:
+        """You have waited long enough; you are out of the line."""
+
+
+def _nobody() -> None:
+    """Whom a line wakes until it is told."""
+
+
+class Line:
+    """See the module.
+
+    Attributes:
+        queue: who waits.
+        wake: called when room may have been made; the composition root lets it arrange for `pump` soon.
+
+    Args:
+        queue: of this line alone; an unsettled one when left out.
+    """
+
+    __slots__ = ("queue", "wake")
+
+    def __init__(self, queue: WaitQueue[Waiter] | None = None) -> None:
+        self.queue: WaitQueue[Waiter] = WaitQueue(AdmissionSettings()) if queue is None else queue
+        self.wake: Callable[[], None] = _nobody
+
+    def pump(self, now_s: float) -> None:
+        """Send away those who waited too long, then let in as many as there is room for."""
+        queue = self.queue
+        for waiter in queue.expire(now_s):
+            waiter.shed(now_s)
+        while (first := queue.take(now_s)) is not None:
+            if not first.granted(now_s):
+                queue.put_back(first)
+                return
