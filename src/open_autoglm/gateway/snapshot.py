@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from open_autoglm.admission.networks import Networks
 from open_autoglm.dialects.face import Face
 from open_autoglm.exchange.plan import Plan
 from open_autoglm.security.keys import KeyRing, Principal
@@ -60,6 +61,7 @@ class Snapshot:
         keys: None when authentication is off, and everybody is `anonymous`.
         listings: names that clients may ask for.
         affinity: what a plan's balancer wants to know of a request, by plan.
+        proxies: whose `x-forwarded-for` is believed.
     """
 
     revision: int
@@ -72,6 +74,7 @@ class Snapshot:
     listings: tuple[Listing, ...]
     affinity: Literal["none", "client", "session"] = "none"
     model_headers: dict[str, str] = field(default_factory=dict)
+    proxies: Networks = field(default_factory=lambda: Networks(()))
 
     def visible(self, principal: Principal) -> list[Listing]:
         """The models that a key may see."""

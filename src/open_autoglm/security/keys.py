@@ -7,9 +7,9 @@ lookup gives one away. A ring is immutable; a reload builds another.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from open_autoglm.secret import Secret
 
@@ -31,7 +31,22 @@ class Limiter(Protocol):
         """Return how many requests could come at once."""
 
 
-@dataclass(frozen=True, slots=True)
+class Line(Protocol):
+    """Where requests of a key wait for its rate; see `admission.key_line`."""
+
+    waiting: int
+
+    def join(self, item: Any, now_s: float, deadline_s: float) -> int:
+        """Wait; return the position, 0 when there is no place."""
+
+    def pump(self, now_s: float, admit: Callable[[float], float]) -> tuple[list[Any], list[Any]]:
+        """Return who is let in, and who has waited too long."""
+
+    def discard(self, item: Any) -> None:
+        """One has left."""
+
+
+@dataclass(slots=True, eq=False)
 class Principal:
     """Who a request comes from, and what they may do.
 
@@ -40,12 +55,23 @@ class Principal:
         models: names that may be used and seen; None for all.
         limiter: None when no limit applies. It outlives configurations.
         limit: requests that this configuration lets in at once, as answers announce it; 0 for no rate.
+        line: where requests wait that the limiter does not let in; None when they are refused. It outlives
+            configurations too.
+        ceiling: number of the highest priority class that the configuration gives it.
+        priority: the same, or a lower one while it behaves unusually; the only field that changes.
     """
 
     name: str
     models: frozenset[str] | None
     limiter: Limiter | None
     limit: int = 0
+    line: Line | None = None
+    ceiling: int = 2
+    priority: int = -1
+
+    def __post_init__(self) -> None:
+        if self.priority < 0:
+            self.priority = self.ceiling
 
     def may_use(self, model: str) -> bool:
         """Whether this key may use a model."""

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from open_autoglm.admission.classes import NUMBERS
+from open_autoglm.admission.key_line import KeyLine
+from open_autoglm.admission.networks import Networks
 from open_autoglm.backends.backend import Backend
 from open_autoglm.backends.http import HttpBackend
 from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
@@ -53,6 +56,7 @@ class Built:
     snapshot: Snapshot
     parts: dict[object, Part]
     limiters: dict[str, KeyLimiter]
+    key_lines: dict[str, KeyLine[object]]
     budgets: dict[str, RetryBudget]
 
 
@@ -82,6 +86,7 @@ class Assembly:
         self._now = now
         self.parts: dict[object, Part] = {}
         self._limiters: dict[str, KeyLimiter] = {}
+        self._key_lines: dict[str, KeyLine[object]] = {}
         self._budgets: dict[str, RetryBudget] = {}
 
     def build(self, config: ServerConfig, revision: int, created_s: int) -> Built:
@@ -107,7 +112,8 @@ class Assembly:
                 part.backend.close()
             raise
         limiters: dict[str, KeyLimiter] = {}
-        keys, anonymous = self._keys(config, limiters)
+        key_lines: dict[str, KeyLine[object]] = {}
+        keys, anonymous = self._keys(config, limiters, key_lines)
         budgets = {name: self._budgets.get(name) or RetryBudget(config.retries.budget_ratio) for name in groups}
         snapshot = Snapshot(
             revision=revision,
@@ -117,11 +123,12 @@ class Assembly:
             default_model=config.routing.default or next((n for n in groups if n != WILDCARD), ""),
             keys=keys,
             anonymous=anonymous,
+            proxies=Networks(config.server.trusted_proxies),
             listings=_listings(config, created_s),
             affinity=_AFFINITIES.get(config.routing.strategy, "none"),  # type: ignore[arg-type]
             model_headers={name: quote(name, safe=NAME_SAFE) for name in groups if name != WILDCARD},
         )
-        return Built(config, snapshot, parts, limiters, budgets)
+        return Built(config, snapshot, parts, limiters, key_lines, budgets)
 
     def adopt(self, built: Built) -> None:
         """Make a built configuration the running one; the caller swaps the snapshot in the same turn of the loop."""
@@ -129,6 +136,9 @@ class Assembly:
         old = self.parts
         self.parts = built.parts
         self._limiters = built.limiters
+        self._key_lines = built.key_lines
+        for line in built.key_lines.values():
+            line.settings = built.config.admission
         self._budgets = built.budgets
         for name, limits in _limits_by_name(built.config).items():
             built.limiters[name].reconfigure(limits, now_s)
@@ -197,20 +207,30 @@ class Assembly:
             stream_usage=entry.stream_usage,
         )
 
-    def _keys(self, config: ServerConfig, limiters: dict[str, KeyLimiter]) -> tuple[KeyRing | None, Principal]:
+    def _keys(
+        self, config: ServerConfig, limiters: dict[str, KeyLimiter], lines: dict[str, KeyLine[object]]
+    ) -> tuple[KeyRing | None, Principal]:
         now_s = self._now()
         for name, limits in _limits_by_name(config).items():
             limiters[name] = self._limiters.get(name) or KeyLimiter(limits, now_s)
-        anonymous = Principal("anonymous", None, limiters[_ANONYMOUS], requests_at_once(config.limits))
+        waits = {entry.name for entry in config.auth.keys if entry.when_exceeded == "wait"}
+        if config.when_exceeded == "wait":
+            waits.add(_ANONYMOUS)
+        for name in waits:
+            lines[name] = self._key_lines.get(name) or KeyLine(config.admission)
+        anonymous = Principal(
+            "anonymous", None, limiters[_ANONYMOUS], requests_at_once(config.limits), lines.get(_ANONYMOUS)
+        )
         if not config.auth.enabled:
             return None, anonymous
-        ring = [(entry.key, self._principal(entry, limiters)) for entry in config.auth.keys]
+        ring = [(entry.key, self._principal(entry, limiters, lines)) for entry in config.auth.keys]
         return KeyRing(ring, self._pepper), anonymous
 
     @staticmethod
-    def _principal(entry: KeyEntry, limiters: dict[str, KeyLimiter]) -> Principal:
+    def _principal(entry: KeyEntry, limiters: dict[str, KeyLimiter], lines: dict[str, KeyLine[object]]) -> Principal:
         models = frozenset(entry.models) if entry.models is not None else None
-        return Principal(entry.name, models, limiters[entry.name], requests_at_once(entry.limits))
+        at_once, line = requests_at_once(entry.limits), lines.get(entry.name)
+        return Principal(entry.name, models, limiters[entry.name], at_once, line, NUMBERS[entry.priority])
 
     def _plans(
         self, config: ServerConfig, groups: dict[str, list[Endpoint]], budgets: dict[str, RetryBudget]
