@@ -1,4 +1,4 @@
-"""Configurations under which gateways can be drilled: every case's group of two endpoints, and its fallback.
+"""Configurations under which gateways can be drilled: each case's group of two endpoints, and its fallback.
 
 Each is what its gateway's documentation advises for reliability, not what would suit the drill; ours is its default.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from open_autoglm.testing.cases import Case
@@ -17,15 +18,27 @@ CONTEXT_WINDOW: Final = 4096
 LARGE_CONTEXT_WINDOW: Final = 32_768
 
 
-def open_autoglm(cases: Sequence[Case], urls: Mapping[str, str], going_on: bool = False) -> str:
-    """Return a configuration of this server, YAML.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a configuration is for.
 
-    Args:
+    Attributes:
         cases: each gets a model.
         urls: of the upstreams, by name, up to `/v1`.
-        going_on: broken streams are continued.
+        port: that the gateway listens at.
+        going_on: broken streams are continued, where the gateway can do that.
     """
-    lines = ["server: {host: 127.0.0.1, port: 8080}", "models:"]
+
+    cases: Sequence[Case]
+    urls: Mapping[str, str]
+    port: int = 8080
+    going_on: bool = False
+
+
+def open_autoglm(wanted: Wanted) -> str:
+    """Return a configuration of this server, YAML."""
+    cases, urls, going_on = wanted.cases, wanted.urls, wanted.going_on
+    lines = [f"server: {{host: 127.0.0.1, port: {wanted.port}}}", "models:"]
     for case in cases:
         for endpoint in _group(case):
             entry = {"name": case.model, "endpoint": urls[endpoint], "upstream_model": "drill-model"}
@@ -40,8 +53,9 @@ def open_autoglm(cases: Sequence[Case], urls: Mapping[str, str], going_on: bool 
     return "\n".join(lines) + "\n"
 
 
-def litellm(cases: Sequence[Case], urls: Mapping[str, str], going_on: bool = False) -> str:
+def litellm(wanted: Wanted) -> str:
     """Return a configuration of LiteLLM's proxy, YAML, with what its page on reliability shows."""
+    cases, urls = wanted.cases, wanted.urls
     lines = ["model_list:"]
     for case in cases:
         lines += [f"  - {_deployment(case.model, 'drill-model', urls[endpoint])}" for endpoint in _group(case)]
@@ -64,9 +78,9 @@ def litellm(cases: Sequence[Case], urls: Mapping[str, str], going_on: bool = Fal
     return "\n".join(lines) + "\n"
 
 
-def nginx(cases: Sequence[Case], urls: Mapping[str, str], going_on: bool = False) -> str:
+def nginx(wanted: Wanted) -> str:
     """Return a configuration of nginx as a plain proxy; drill it with `--model any`, since it does not see models."""
-    places = {name: url.removeprefix("http://").partition("/")[0] for name, url in urls.items()}
+    places = {name: url.removeprefix("http://").partition("/")[0] for name, url in wanted.urls.items()}
     return f"""\
 worker_processes 1;
 daemon off;
@@ -82,7 +96,7 @@ http {{
     keepalive 16;
   }}
   server {{
-    listen 127.0.0.1:8080;
+    listen 127.0.0.1:{wanted.port};
     location / {{
       proxy_pass http://models;
       proxy_http_version 1.1;
@@ -99,7 +113,7 @@ http {{
 """
 
 
-CONFIGURATIONS: Final[Mapping[str, Callable[[Sequence[Case], Mapping[str, str], bool], str]]] = {
+CONFIGURATIONS: Final[Mapping[str, Callable[[Wanted], str]]] = {
     "open-autoglm": open_autoglm,
     "litellm": litellm,
     "nginx": nginx,

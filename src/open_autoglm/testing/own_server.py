@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Final
 
 from open_autoglm.errors import ServerError
 from open_autoglm.testing.cases import Case
-from open_autoglm.testing.gateway_config import open_autoglm
+from open_autoglm.testing.gateway_config import Wanted, open_autoglm
 from open_autoglm.testing.hearing import Door
 
 _START_S: Final = 15.0
@@ -31,38 +30,58 @@ async def own_server(cases: Sequence[Case], urls: Mapping[str, str], going_on: b
     """Start a server for the cases; yield where it takes requests.
 
     Args:
-        cases, urls, going_on: see `gateway_config.open_autoglm`.
+        cases, urls, going_on: see `gateway_config.Wanted`.
 
     Raises:
         ServerError: it does not start.
     """
-    folder = Path(tempfile.mkdtemp(prefix="autoglm-drill-"))
-    port, admin_port = _free_port(), _free_port()
-    config = folder / "config.yaml"
-    config.write_text(open_autoglm(cases, urls, going_on), encoding="utf-8")
-    config.chmod(0o600)
-    log = folder / "log"
-    environ = dict(os.environ) | {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "MCP__SERVER__DATA_DIR": str(folder),
-        "MCP__LOGGING__FILE": str(folder / "requests.log"),
-    }
-    argv = ["serve", "--config", str(config), "--port", str(port), "--admin-port", str(admin_port)]
+    with tempfile.TemporaryDirectory(prefix="autoglm-drill-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        port = free_port()
+        config = folder / "config.yaml"
+        config.write_text(open_autoglm(Wanted(cases, urls, port, going_on)), encoding="utf-8")
+        config.chmod(0o600)
+        environ = {
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "MCP__SERVER__DATA_DIR": name,
+            "MCP__LOGGING__FILE": str(folder / "requests.log"),
+        }
+        argv = [sys.executable, "-m", "mcp_server", "serve", "--config", str(config), "--admin-port", str(free_port())]
+        async with program(argv, environ, folder / "output", port):
+            yield Door("127.0.0.1", port)
+
+
+@contextlib.asynccontextmanager
+async def program(
+    argv: Sequence[str], environ: Mapping[str, str], log: Path, port: int, start_s: float = _START_S
+) -> AsyncIterator[None]:
+    """Run a program until the context ends; entered once its port is open.
+
+    Args:
+        argv: the command.
+        environ: added to our own environment.
+        log: file for its output, in a folder that it may use as its own.
+        port: of loopback.
+        start_s: within which it must listen.
+
+    Raises:
+        ServerError: it does not.
+    """
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mcp_server", *argv, stdout=output, stderr=output, env=environ
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environ}
         )
     try:
-        await _wait_open(process, port, log)
-        yield Door("127.0.0.1", port)
+        if not await _opens(process, port, start_s):
+            raise ServerError("internal_error", f"{argv[0]} does not listen within {start_s:g} s: {_last_line(log)}")
+        yield
     finally:
         await _stop(process)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _wait_open(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+async def _opens(process: asyncio.subprocess.Process, port: int, start_s: float) -> bool:
     loop = asyncio.get_running_loop()
-    end_s = loop.time() + _START_S
+    end_s = loop.time() + start_s
     while loop.time() < end_s and process.returncode is None:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -70,9 +89,12 @@ async def _wait_open(process: asyncio.subprocess.Process, port: int, log: Path) 
             await asyncio.sleep(_POLL_S)
             continue
         writer.close()
-        return
-    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]  # noqa: ASYNC240 - a small file, at the end
-    raise ServerError("internal_error", f"the drill's own server does not start: {' '.join(last)}")
+        return True
+    return False
+
+
+def _last_line(log: Path) -> str:
+    return " ".join(log.read_bytes().decode("utf-8", "replace").strip().splitlines()[-1:])
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -85,7 +107,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -130,11 +130,11 @@ def _door(arguments: Namespace, terminal: Terminal) -> Door:
 
 def _configuration(arguments: Namespace, cases: tuple[Case, ...]) -> str:
     from open_autoglm.testing.drill import UPSTREAMS
-    from open_autoglm.testing.gateway_config import CONFIGURATIONS
+    from open_autoglm.testing.gateway_config import CONFIGURATIONS, Wanted
 
     host, port = arguments.listen
     urls = {name: f"http://{host}:{port + number}/v1" for number, name in enumerate(UPSTREAMS)}
-    return CONFIGURATIONS[arguments.print_config](cases, urls, arguments.going_on)
+    return CONFIGURATIONS[arguments.print_config](Wanted(cases, urls, going_on=arguments.going_on))
 
 
 def _list(terminal: Terminal) -> int:
