@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from open_autoglm.errors import UpstreamError
 from open_autoglm.testing.cases import CASES, Case
 from open_autoglm.testing.drill import Drill, Result
 from open_autoglm.testing.hearing import Door
@@ -46,7 +47,7 @@ def drilled(
         ("cut", "told", "told"),
         ("stall", "wrong", "wrong"),
         ("malformed-event", "told", "told"),
-        ("no-done", "rescued", "wrong"),
+        ("no-done", "rescued", "rescued"),
         ("context-length", "told", "told"),
         ("content-filter", "rescued", "rescued"),
         ("fallback", "told", "told"),
@@ -74,6 +75,20 @@ def test_an_endpoint_that_is_away_under_traffic_that_nobody_mends() -> None:
     assert "tries while it is away" in unary.why
     # 4 requests a second for 20 s, each a connection; those before and after were answered.
     assert unary.most_tries == 80
+
+
+def test_a_gateway_that_answers_nothing_is_told_as_such() -> None:
+    loop = VirtualLoop(seed=1)
+    loop.network = Network(loop)
+
+    async def main() -> None:
+        assert loop.network is not None
+        with loop.network.at("drill"):
+            drill = Drill(Door("127.0.0.1", 1), [NAMED["cut"]])
+            with pytest.raises(UpstreamError, match="'drill-08' even before any fault"):
+                await drill.run()
+
+    loop.run(main())
 
 
 def test_every_case_is_told_when_it_is_over() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from open_autoglm.errors import UpstreamError
 from open_autoglm.testing.cases import CASES, Case
 from open_autoglm.testing.faults import FAULTS
 from open_autoglm.testing.hearing import Door, Heard, ask
@@ -30,6 +31,10 @@ _STAGGER_S: Final = 0.4
 """Between two rounds: what one taught the gateway, the next one may use."""
 _REST_S: Final = 12.0
 """Between two faults on one model, so that what one did to the state of the endpoints has mostly passed."""
+_SPREAD_S: Final = 0.5
+"""Between the beginnings of two faults that run at once: it is faults that are put to the gateway, not load."""
+_WARM_S: Final = 60.0
+"""For the first answer of a gateway."""
 _MARK: Final = re.compile(r"drill-(\d\d)-[us]-\d+-[0-9a-f]{8}")
 
 
@@ -121,9 +126,15 @@ class Drill:
             upstream.stop()
 
     async def run(self) -> list[Result]:
-        """Run all cases; see the module for which run at once."""
+        """Run all cases; see the module for which run at once.
+
+        Raises:
+            UpstreamError: the gateway does not answer well even before any fault.
+        """
+        await self._warm()
         if self.model is None:
-            return [result for results in await asyncio.gather(*map(self._run, self.cases)) for result in results]
+            together = [self._run(case, number * _SPREAD_S) for number, case in enumerate(self.cases)]
+            return [result for results in await asyncio.gather(*together) for result in results]
         results: list[Result] = []
         for number, case in enumerate(self.cases):
             if number:
@@ -131,7 +142,18 @@ class Drill:
             results += await self._run(case)
         return results
 
-    async def _run(self, case: Case) -> list[Result]:
+    async def _warm(self) -> None:
+        """Ask each model once in each way, so that a wrong configuration is told as such, and no start is measured."""
+        for model in [self.model] if self.model else [case.model for case in self.cases]:
+            for stream in (False, True):
+                heard = await ask(self.door, model, "Are you there?", stream, _WARM_S)
+                if not heard.whole or not heard.text:
+                    told = heard.error or f"the answer's end is {heard.end!r}, its text {heard.text!r}"
+                    message = f"the gateway does not answer for {model!r} even before any fault: {heard.status} {told}"
+                    raise UpstreamError("upstream_error", message)
+
+    async def _run(self, case: Case, wait_s: float = 0.0) -> list[Result]:
+        await asyncio.sleep(wait_s)
         if case.fault == DOWN:
             results = await self._run_outage(case)
         else:

@@ -90,8 +90,6 @@ def _judge_whole(case: Case, wanted: str, heard: Heard) -> Verdict:
         return Verdict("wrong", "a refusal is shown as an answer")
     if heard.text != wanted:
         return Verdict("wrong", f"{len(heard.text)} of {len(wanted)} characters are shown as a whole answer")
-    if heard.stream and not heard.done:
-        return Verdict("wrong", "the whole text, but the stream does not end with [DONE]")
     if heard.finish != "stop":
         return Verdict("wrong", f"the whole text, but its finish reason is {heard.finish!r}")
     if not heard.usage.get("completion_tokens"):

@@ -54,10 +54,11 @@ class Outage:
     async def run(self) -> list[tuple[str, Heard]]:
         """Run it; return every question with what was heard."""
         loop = asyncio.get_running_loop()
+        before = len(self._upstream.asked)
         await self._send_until(loop.time() + _WARM_S)
         # What has begun may end: a break in the middle of an answer is another fault.
         await asyncio.gather(*self._asking)
-        self._used_before = bool(self._upstream.asked)
+        self._used_before = len(self._upstream.asked) > before
         self._upstream.down = True
         turned_away = self._upstream.turned_away
         await self._send_until(loop.time() + self._seconds)

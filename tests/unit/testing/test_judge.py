@@ -58,7 +58,6 @@ def test_an_error_tells_unless_what_was_shown_is_wrong(heard: Heard) -> None:
         (whole(text=TEXT[:100]), "100 of"),
         (whole(text=TEXT[:100], finish="", done=False), "100 of"),
         (whole(text=TEXT[:100] + TEXT[90:]), "from character 100 on"),
-        (whole(done=False), r"\[DONE\]"),
         (whole(finish="length"), "finish reason"),
         (whole(usage={}), "no usage"),
         (whole(end="late", ended_s=115.0), "neither answer nor error after 15 s"),
@@ -70,6 +69,10 @@ def test_what_is_wrong_in_what_the_client_saw(heard: Heard, why: str) -> None:
     told = judge(CASE, QUESTION, heard, [], 120.0)
     assert told.grade == "wrong"
     assert re.search(why, told.why)
+
+
+def test_a_finish_reason_ends_a_stream_as_well_as_done_does() -> None:
+    assert grade(CASE, whole(done=False))[0] == "rescued"
 
 
 def test_too_many_tries_are_wrong() -> None:
