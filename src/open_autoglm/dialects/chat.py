@@ -7,7 +7,7 @@ Answers follow the objects `chat.completion` and `chat.completion.chunk` of Open
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -21,11 +21,15 @@ from open_autoglm.dialects.canonical import (
     ToolCallDelta,
     Usage,
 )
-from open_autoglm.dialects.face import RequestView
+from open_autoglm.dialects.document import members
+from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
 from open_autoglm.dialects.openai_view import ChatView, OpenAIErrors, OpenAIReader
 
 DONE: Final = b"data: [DONE]\n\n"
+
+_FRAME: Final = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+"""Fields that all events of a stream have in common."""
 
 _encode = msgspec.json.encode
 _reader = OpenAIReader(ChatView, "chat")
@@ -54,7 +58,7 @@ class ChatFace(OpenAIErrors):
 class ChatEncoder:
     """Writes one chat answer; see `AnswerEncoder`."""
 
-    __slots__ = ("_created_s", "_head", "_id", "_model", "_started", "_tail", "_tally", "_view")
+    __slots__ = ("_created_s", "_failover", "_head", "_id", "_model", "_started", "_tail", "_tally", "_view")
 
     def __init__(self, view: RequestView, request_id: str, model: str, created_s: int) -> None:
         self._view = view
@@ -66,6 +70,20 @@ class ChatEncoder:
         head = {"id": self._id, "object": "chat.completion.chunk", "created": created_s, "model": model}
         self._head = b"data: " + _encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if view.include_usage else b"]}\n\n"
+        self._failover = b""
+
+    @classmethod
+    def resumed(cls, view: RequestView, event: bytes) -> Self:
+        """An encoder that goes on with a stream that somebody else began.
+
+        Args:
+            view: of the request.
+            event: one of its events, JSON; id, model and the like are kept.
+        """
+        encoder = cls(view, "", "", 0)
+        encoder._head = b"data: " + resumed_head(event)
+        encoder._started = {0}
+        return encoder
 
     def stream(self, events: Sequence[Event]) -> bytes:
         """See `AnswerEncoder.stream`."""
@@ -77,7 +95,11 @@ class ChatEncoder:
         if not self._view.include_usage:
             return DONE
         usage = usage_fields(self._tally.usage_or_estimate(self._view.prompt_bytes))
-        return self._head + b'],"usage":' + _encode(usage) + b"}\n\n" + DONE
+        return self._head + b'],"usage":' + _encode(usage) + self._failover + b"}\n\n" + DONE
+
+    def failed_over(self, failover: Failover) -> None:
+        """See `AnswerEncoder.failed_over`; the event of the finish reason says so, and that of the usage."""
+        self._failover = failover_field(failover)
 
     def whole(self, events: Sequence[Event]) -> bytes:
         """See `AnswerEncoder.whole`."""
@@ -109,8 +131,10 @@ class ChatEncoder:
         if index not in self._started:
             self._started.add(index)
             delta = {"role": "assistant", "content": None, **delta}
-        reason = event.reason if isinstance(event, Finish) else None
-        return self._head + _encode({"index": index, "delta": delta, "finish_reason": reason}) + self._tail
+        reason, tail = None, self._tail
+        if isinstance(event, Finish):
+            reason, tail = event.reason, b"]" + self._failover + tail[1:]
+        return self._head + _encode({"index": index, "delta": delta, "finish_reason": reason}) + tail
 
 
 def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
@@ -132,6 +156,18 @@ def _choice(index: int, choice: Choice) -> dict[str, Any]:
             for call in calls
         ]
     return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason or "stop"}
+
+
+def resumed_head(event: bytes) -> bytes:
+    """The beginning of further events of a stream, up to the choices, made from one of them."""
+    fields = members(event)
+    frame = {name: fields[name] for name in _FRAME if name in fields}
+    return _encode(frame)[:-1] + (b',"choices":[' if frame else b'"choices":[')
+
+
+def failover_field(failover: Failover) -> bytes:
+    """The field `x_mcp_failover`, with a comma before it."""
+    return b',"x_mcp_failover":' + _encode(failover)
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:

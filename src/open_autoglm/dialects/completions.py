@@ -6,13 +6,13 @@ A completion is text only: thinking and tool calls of a model are left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
 from open_autoglm.dialects.canonical import Event, Finish, InferRequest, Kind, TextDelta
-from open_autoglm.dialects.chat import DONE, usage_fields
-from open_autoglm.dialects.face import RequestView
+from open_autoglm.dialects.chat import DONE, failover_field, resumed_head, usage_fields
+from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
 from open_autoglm.dialects.openai_view import CompletionView, OpenAIErrors, OpenAIReader
 
@@ -43,7 +43,7 @@ class CompletionsFace(OpenAIErrors):
 class CompletionsEncoder:
     """Writes one completion; see `AnswerEncoder`."""
 
-    __slots__ = ("_head", "_tail", "_tally", "_view")
+    __slots__ = ("_failover", "_head", "_tail", "_tally", "_view")
 
     def __init__(self, view: RequestView, request_id: str, model: str, created_s: int) -> None:
         self._view = view
@@ -51,27 +51,41 @@ class CompletionsEncoder:
         head = {"id": f"cmpl-{request_id}", "object": "text_completion", "created": created_s, "model": model}
         self._head = _encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if view.include_usage else b"]}\n\n"
+        self._failover = b""
+
+    @classmethod
+    def resumed(cls, view: RequestView, event: bytes) -> Self:
+        """See `ChatEncoder.resumed`."""
+        encoder = cls(view, "", "", 0)
+        encoder._head = resumed_head(event)
+        return encoder
 
     def stream(self, events: Sequence[Event]) -> bytes:
         """See `AnswerEncoder.stream`."""
         self._tally.add(events)
         pieces = []
         for event in events:
+            tail = self._tail
             match event:
                 case TextDelta(text, index):
                     choice = _choice_fields(index, text, None)
                 case Finish(reason, index):
                     choice = _choice_fields(index, "", reason)
+                    tail = b"]" + self._failover + tail[1:]
                 case _:
                     continue
-            pieces.append(b"data: " + self._head + _encode(choice) + self._tail)
+            pieces.append(b"data: " + self._head + _encode(choice) + tail)
         return b"".join(pieces)
 
     def end(self) -> bytes:
         """The usage, when the client asked for it, and `[DONE]`."""
         if not self._view.include_usage:
             return DONE
-        return b"data: " + self._head + b'],"usage":' + self._usage() + b"}\n\n" + DONE
+        return b"data: " + self._head + b'],"usage":' + self._usage() + self._failover + b"}\n\n" + DONE
+
+    def failed_over(self, failover: Failover) -> None:
+        """See `ChatEncoder.failed_over`."""
+        self._failover = failover_field(failover)
 
     def whole(self, events: Sequence[Event]) -> bytes:
         """See `AnswerEncoder.whole`."""

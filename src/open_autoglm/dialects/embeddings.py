@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from open_autoglm.dialects.canonical import Event, InferRequest, Kind
-from open_autoglm.dialects.face import RequestView
+from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Gathering, Tally
 from open_autoglm.dialects.openai_view import EmbeddingView, OpenAIErrors, OpenAIReader
 
@@ -53,6 +53,9 @@ class EmbeddingsEncoder:
     def end(self) -> bytes:
         """Nothing: there is no stream of embeddings."""
         return b""
+
+    def failed_over(self, failover: Failover) -> None:
+        """Nothing: there is no stream of embeddings."""
 
     def whole(self, events: Sequence[Event]) -> bytes:
         """See `AnswerEncoder.whole`."""

@@ -92,6 +92,19 @@ class RequestView(Struct, gc=False):
         return len(self.bulk)
 
 
+class Failover(Struct, frozen=True, gc=False, rename={"from_": "from"}):
+    """Where a stream changed endpoints; goes into its last event as `x_mcp_failover`.
+
+    Attributes:
+        from_, to: the endpoints, as `chat#2`: the second one of the group `chat`.
+        at_char: characters of text that the first one had delivered.
+    """
+
+    from_: str
+    to: str
+    at_char: int
+
+
 class AnswerEncoder(Protocol):
     """Writes one answer. Use either `stream` and `end`, or `whole`."""
 
@@ -103,6 +116,9 @@ class AnswerEncoder(Protocol):
 
     def whole(self, events: Sequence[Event]) -> bytes:
         """The body of a unary answer."""
+
+    def failed_over(self, failover: Failover) -> None:
+        """Another endpoint goes on with this stream, and its last event shall say so."""
 
 
 class Face(Protocol):

@@ -16,6 +16,7 @@ from open_autoglm.dialects.generate_answer import GenerateDecoder
 from open_autoglm.dialects.refusal import Refusal, classify
 from open_autoglm.dialects.support import GENERATE, refuse_parts, refuse_unsupported, unsupported
 from open_autoglm.dialects.upstream import DialectName
+from open_autoglm.errors import RequestError
 
 _WHO: Final = "a server that speaks generate"
 _SPEAKERS: Final = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
@@ -31,11 +32,14 @@ class GenerateDialect:
         """Nothing: the endpoint is the route itself."""
         return ""
 
-    def encode(self, request: InferRequest, upstream_model: str) -> bytes:
+    def encode(self, request: InferRequest, upstream_model: str, *, want_usage: bool = True) -> bytes:
         """See `UpstreamDialect.encode`. The model's name is not sent: the route has one model."""
         if request.kind == "embedding":
             raise unsupported(request, "input", _WHO)
         refuse_unsupported(request, GENERATE, _WHO)
+        if request.max_tokens is not None and request.max_tokens < 1:
+            message = f"max_tokens is {request.max_tokens}; it must be at least 1"
+            raise RequestError("invalid_request", message, param=f"{request.prefix}max_tokens")
         body: dict[str, Any] = {"prompt": prompt_of(request)}
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens

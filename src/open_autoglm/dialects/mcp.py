@@ -24,7 +24,7 @@ from open_autoglm.dialects.canonical import (
     TextPart,
 )
 from open_autoglm.dialects.document import check, decode
-from open_autoglm.dialects.face import RequestView
+from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
 from open_autoglm.dialects.mcp_message import ENVELOPE_KEYS, Envelope, MessageType, check_request, encode_answer
 from open_autoglm.dialects.openai_view import (
@@ -169,7 +169,7 @@ class McpFace:
 class McpEncoder:
     """Writes one answer; see `AnswerEncoder`."""
 
-    __slots__ = ("_created_s", "_gathering", "_model", "_request_id", "_seq", "_tally", "_view")
+    __slots__ = ("_created_s", "_failover", "_gathering", "_model", "_request_id", "_seq", "_tally", "_view")
 
     def __init__(self, view: McpView, request_id: str, model: str, created_s: int) -> None:
         self._view = view
@@ -179,6 +179,7 @@ class McpEncoder:
         self._seq = 0
         self._tally = Tally()
         self._gathering = Gathering(())
+        self._failover: Failover | None = None
 
     def stream(self, events: Sequence[Event]) -> bytes:
         """One `INFER_CHUNK` for each piece of text or thinking; tool calls wait for the response."""
@@ -208,6 +209,10 @@ class McpEncoder:
             self._gathering.add(event)
         return self._message("INFER_RESPONSE", self._response())
 
+    def failed_over(self, failover: Failover) -> None:
+        """See `AnswerEncoder.failed_over`; the response says so."""
+        self._failover = failover
+
     def _response(self) -> dict[str, Any]:
         choice = self._gathering.choices.get(0) or Choice()
         usage = self._tally.usage_or_estimate(self._view.prompt_bytes)
@@ -225,6 +230,8 @@ class McpEncoder:
         calls = choice.tool_calls()
         if calls:
             payload["tool_calls"] = calls
+        if self._failover is not None:
+            payload["x_mcp_failover"] = self._failover
         return payload
 
     def _message(self, kind: MessageType, payload: dict[str, Any]) -> bytes:
@@ -312,4 +319,6 @@ def _error(error: AutoGLMError, request_id: str, request: bytes, delivered_chars
     }
     if delivered_chars is not None:
         payload["delivered_chars"] = delivered_chars
+        if error.code == "server_draining":
+            payload["resumable"] = True
     return encode_answer(envelope, "ERROR", payload, request_id=request_id, created_s=None)

@@ -45,8 +45,8 @@ class OpenAIDialect:
         """See `UpstreamDialect.path`."""
         return _PATHS[kind]
 
-    def encode(self, request: InferRequest, upstream_model: str) -> bytes:
-        """See `UpstreamDialect.encode`. Usage is asked for with every stream."""
+    def encode(self, request: InferRequest, upstream_model: str, *, want_usage: bool = True) -> bytes:
+        """See `UpstreamDialect.encode`."""
         body: dict[str, Any] = {"model": upstream_model}
         match request.kind:
             case "chat":
@@ -71,7 +71,8 @@ class OpenAIDialect:
         body.update(request.extra)
         if request.stream:
             body["stream"] = True
-            body["stream_options"] = {"include_usage": True}
+            if want_usage:
+                body["stream_options"] = {"include_usage": True}
         return _encode(body)
 
     def decoder(self, streamed: bool, request: InferRequest | None = None) -> OpenAIDecoder:

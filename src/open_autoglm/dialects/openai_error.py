@@ -19,6 +19,8 @@ def error_event(error: AutoGLMError, request_id: str, delivered_chars: int) -> b
     fields = _fields(error, request_id)
     fields["delivered_chars"] = delivered_chars
     fields["retryable"] = error.retryable
+    if error.code == "server_draining":
+        fields["resumable"] = True
     return b"data: " + msgspec.json.encode({"error": fields}) + b"\n\n"
 
 

@@ -113,7 +113,7 @@ class EventRelay:
 
     def cut(self) -> bytes:
         """See `Relay.cut`."""
-        return self.deliver([Finish("length")]) + self._encoder.end()
+        return self.deliver([Finish("length")]) + self.finish()
 
     def _note(self, events: Sequence[Event]) -> None:
         for event in events:

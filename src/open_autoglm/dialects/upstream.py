@@ -42,8 +42,8 @@ class UpstreamDialect(Protocol):
     def path(self, kind: Kind) -> str:
         """Appended to the endpoint's path."""
 
-    def encode(self, request: InferRequest, upstream_model: str) -> bytes:
-        """Write a request.
+    def encode(self, request: InferRequest, upstream_model: str, *, want_usage: bool = True) -> bytes:
+        """Write a request, whose usage is asked for if it is streamed, unless `want_usage` is False.
 
         Raises:
             RequestError: `unsupported_parameter`, with the field of the client that cannot be expressed.

@@ -281,3 +281,19 @@ def test_streams_that_are_none(payload: bytes) -> None:
 
 def test_error_statuses_are_classified() -> None:
     assert DIALECT.classify(503, "", b"").outcome == "unavailable"
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_no_tokens_at_all_are_refused(most: int) -> None:
+    message = body({"type": "INFER_REQUEST", "payload": {"prompt": "hi", "max_tokens": most}})
+    of_ours = McpFace().infer(message, McpFace().read(message))
+    for request, param in (
+        (chat(max_tokens=most), "max_tokens"),
+        (chat(max_completion_tokens=most), "max_tokens"),
+        (completion(prompt="a", max_tokens=most), "max_tokens"),
+        (of_ours, "payload.max_tokens"),
+    ):
+        with pytest.raises(RequestError) as raised:
+            sent(request)
+        assert (raised.value.code, raised.value.param) == ("invalid_request", param)
+        assert str(most) in raised.value.message

@@ -234,3 +234,10 @@ def test_errors_take_the_form_of_the_request(request_body: bytes, head: dict[str
     assert json.loads(FACE.error_body(error, "req-1", request_body)) == {**head, "payload": expected}
     (last,) = parsed_events(FACE.error_event(error, "req-1", 9, request_body))
     assert last == {**head, "payload": {**expected, "delivered_chars": 9}}
+
+
+def test_a_stream_that_a_stopping_server_cut_can_be_resumed() -> None:
+    error = ServerError("server_draining", "the server is stopping")
+    (said,) = parsed_events(FACE.error_event(error, "req-1", 17))
+    assert said["payload"]["resumable"] is True
+    assert (said["payload"]["retryable"], said["payload"]["delivered_chars"]) == (True, 17)

@@ -6,7 +6,7 @@ import pytest
 
 from open_autoglm.dialects import ChatFace, CompletionsFace, EmbeddingsFace, Face
 from open_autoglm.errors import RequestError, ServerError
-from tests.unit.dialects.wire import body, chat_request
+from tests.unit.dialects.wire import body, chat_request, parsed_events
 
 CHAT, COMPLETIONS, EMBEDDINGS = ChatFace(), CompletionsFace(), EmbeddingsFace()
 
@@ -150,3 +150,10 @@ def test_errors_have_openais_form(face: Face) -> None:
     event = face.error_event(error, "req-1", 17)
     assert event.startswith(b'data: {"error":{')
     assert event.endswith(b'"delivered_chars":17,"retryable":true}}\n\n')
+
+
+def test_a_stream_that_a_stopping_server_cut_can_be_resumed() -> None:
+    error = ServerError("server_draining", "the server is stopping")
+    (said,) = parsed_events(ChatFace().error_event(error, "req-1", 17))
+    assert said["error"]["resumable"] is True
+    assert (said["error"]["retryable"], said["error"]["delivered_chars"]) == (True, 17)
