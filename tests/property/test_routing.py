@@ -33,7 +33,21 @@ def pool_of(weights: list[float]) -> list[Endpoint]:
     WEIGHTS,
     st.lists(
         st.tuples(
-            st.sampled_from(["request", "request", "request", "end", "throttle", "misconfigure", "force", "reset"]),
+            st.sampled_from(
+                [
+                    "request",
+                    "request",
+                    "request",
+                    "end",
+                    "throttle",
+                    "misconfigure",
+                    "force",
+                    "reset",
+                    "eject",
+                    "hold",
+                    "panic",
+                ]
+            ),
             st.integers(0, 5),
             st.floats(0.0, 8.0),
         ),
@@ -45,7 +59,7 @@ def test_only_usable_endpoints_are_chosen_and_one_is_when_there_is_one(
     strategy: Strategy, weights: list[float], moves: list[tuple[str, int, float]], rng: random.Random
 ) -> None:
     pool = pool_of(weights)
-    group = Group("m", pool, make_balancer(strategy, pool, rng))
+    group = Group("m", pool, make_balancer(strategy, pool, rng), rng)
     running: list[tuple[Endpoint, int]] = []
     now_s = 100.0
     for what, number, step_s in moves:
@@ -55,9 +69,9 @@ def test_only_usable_endpoints_are_chosen_and_one_is_when_there_is_one(
         assert isinstance(gate, CircuitBreaker)
         match what:
             case "throttle":
-                endpoint.throttled_until_s = now_s + 10.0
+                endpoint.throttle(now_s + 10.0)
             case "misconfigure":
-                endpoint.misconfigured_until_s = now_s + 20.0
+                endpoint.misconfigure(now_s + 20.0)
             case "force":
                 gate.force_open(now_s)
             case "reset":
@@ -65,12 +79,19 @@ def test_only_usable_endpoints_are_chosen_and_one_is_when_there_is_one(
             case "end":
                 if running:
                     ended, permit = running.pop(number % len(running))
-                    ended.in_flight -= 1
-                    if rng.random() < 0.5:
-                        ended.observe_latency(now_s, 0.2)
-                        ended.gate.success(permit, now_s, 0.2)
-                    else:
-                        ended.gate.failure(permit, now_s)
+                    match rng.randrange(3):
+                        case 0:
+                            ended.succeed(permit, now_s, 0.2, rng.random() < 0.5, 100)
+                        case 1:
+                            ended.fail(permit, now_s, False, rng.random() < 0.5)
+                        case _:
+                            ended.release(permit, now_s, rng.random() < 0.5)
+            case "eject":
+                endpoint.eject(now_s + 10.0)
+            case "hold":
+                endpoint.hold_back(rng.choice([0.0, 0.5]))
+            case "panic":
+                group.panic = not group.panic
             case _:
                 tried = tuple(rng.sample(pool, rng.randint(0, len(pool) - 1))) if rng.random() < 0.3 else ()
                 usable = [
@@ -84,14 +105,17 @@ def test_only_usable_endpoints_are_chosen_and_one_is_when_there_is_one(
                 retry_at_s = group.retry_at_s(now_s)
                 assert retry_at_s >= now_s
                 chosen = group.acquire(now_s, rng.choice([0, rng.getrandbits(64)]), tried)
-                if usable:
+                sure = [one for one in usable if group.panic or not (one.ejected_until_s > now_s or one.refuse_ratio)]
+                if sure:
                     assert chosen in usable
                     assert retry_at_s == now_s
+                if chosen in usable and chosen.ejected_until_s > now_s:
+                    assert group.panic or not sure, "an ejected one only where there is no other"
                 if chosen is not None:
                     assert chosen not in tried
                     assert usable or chosen.gate.state == "open", "only a lone trial overrides"
                     assert group.permit > 0
-                    chosen.in_flight += 1
+                    chosen.begin()
                     running.append((chosen, group.permit))
 
 

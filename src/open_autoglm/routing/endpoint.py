@@ -1,15 +1,23 @@
 """An address that answers for a model, with what is known of it from moment to moment.
 
+Invariant: while `plain` is true, nothing speaks against the endpoint: its gate is healthy, it is neither throttled nor
+misconfigured nor ejected, and nothing is held back from it. Whatever comes to speak against it sets `plain` to false
+at once; `usable` finds out when nothing does any more. So the request path asks one thing instead of five.
+
 The configured part never changes; a changed configuration makes a new endpoint, which inherits what was learnt.
 An endpoint belongs to one group.
 """
 
+from math import inf
 from typing import Final
 
-from open_autoglm.routing.gate import Gate
+from open_autoglm.routing.gate import Gate, Pace
 
 LATENCY_HALF_S = 10.0
 """A latency so old counts half."""
+
+SHARES: Final = (0.70, 0.85, 1.00, 1.10)
+"""Of its limit, up to which an endpoint takes requests of each class, sheddable ones first."""
 
 UNLIMITED: Final = 1 << 30
 """A room that no number of attempts fills."""
@@ -39,6 +47,11 @@ class Endpoint:
         reported_load: requests that the endpoint says it has beside ours, >= 0; the owner sets it.
         throttled_until_s: it asked to be left alone until then; see `throttle`.
         misconfigured_until_s: it refuses our credentials and is left alone until then; see `misconfigure`.
+        ejected_until_s: it does worse than the others and is left alone until then; 0.0 when it is not; see `eject`.
+        refuse_ratio: chance with which a request is held back from it, 0.0 to below 1.0; see `hold_back`.
+        plain: see the module.
+        good, failures: attempts that ended so; `turned_away` those that it had too much to do for, failures or not;
+            `throttled` those of them that are no failures. They only grow.
         credit, turn, seed: the balancer's: whose turn it is, and 64 bits for hashing.
     """
 
@@ -46,8 +59,13 @@ class Endpoint:
         "context_window",
         "continuation",
         "credit",
+        "ejected_until_s",
         "extra",
+        "failures",
         "gate",
+        "good",
+        "good_at_failure",
+        "in_a_row",
         "in_flight",
         "latency_at_s",
         "latency_s",
@@ -55,14 +73,20 @@ class Endpoint:
         "misconfigured_until_s",
         "model",
         "name",
+        "pace",
+        "plain",
         "price",
         "price_in",
         "price_out",
+        "refuse_ratio",
         "reported_load",
         "rooms",
+        "sample_due_s",
         "seed",
+        "throttled",
         "throttled_until_s",
         "turn",
+        "turned_away",
         "upstream_model",
         "url",
         "weight",
@@ -81,6 +105,7 @@ class Endpoint:
         price_out: float = 0.0,
         context_window: int = 0,
         continuation: str = "none",
+        pace: Pace | None = None,
         extra: object = None,
     ) -> None:
         """See the attributes.
@@ -103,16 +128,25 @@ class Endpoint:
         self.gate = gate
         self.extra = extra
         self.in_flight = 0
+        self.pace = pace
         self.limit = UNLIMITED
         self.rooms = (UNLIMITED, UNLIMITED, UNLIMITED, UNLIMITED)
+        self.sample_due_s = inf
+        self.plain = False
+        self.good = self.failures = self.turned_away = self.throttled = 0
+        self.in_a_row = self.good_at_failure = 0
         self.latency_s = 0.0
         self.latency_at_s = 0.0
         self.reported_load = 0.0
         self.throttled_until_s = 0.0
         self.misconfigured_until_s = 0.0
+        self.ejected_until_s = 0.0
+        self.refuse_ratio = 0.0
         self.credit = 0.0
         self.turn = 0.0
         self.seed = 0
+        if pace is not None:
+            self._keep_pace(pace)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name!r})"
@@ -136,6 +170,8 @@ class Endpoint:
             The permit to go on with; 0 when this content was all that the gate wanted to know.
         """
         self.observe_latency(now_s, first_token_s)
+        if now_s >= self.sample_due_s:
+            self._sample(now_s, first_token_s, True, prompt_bytes, self.in_flight)
         gate = self.gate
         if gate.healthy:
             return permit
@@ -154,12 +190,18 @@ class Endpoint:
             prompt_bytes: size of the request's body.
         """
         self.in_flight -= 1
+        self.good += 1
+        gate = self.gate
         if stream:
-            self.gate.success(permit, now_s, first_token_s)
+            gate.success(permit, now_s, first_token_s)
         else:
             self.observe_latency(now_s, first_token_s)
             # How long a whole answer took says nothing about the endpoint: lengths differ.
-            self.gate.success(permit, now_s, 0.0)
+            gate.success(permit, now_s, 0.0)
+            if now_s >= self.sample_due_s:
+                self._sample(now_s, first_token_s, False, prompt_bytes, self.in_flight + 1)
+        if not gate.healthy:
+            self.plain = False
 
     def fail(self, permit: int, now_s: float, slow: bool, overload: bool) -> None:
         """An attempt ended in a way that speaks against the endpoint.
@@ -171,7 +213,13 @@ class Endpoint:
             overload: it may have had too much to do: it refused, could not be reached, or was too slow.
         """
         self.in_flight -= 1
+        self.failures += 1
+        self.in_a_row = self.in_a_row + 1 if self.good == self.good_at_failure else 1
+        self.good_at_failure = self.good
         self.gate.failure(permit, now_s, slow)
+        self.plain = False
+        if overload:
+            self._drop(now_s)
 
     def release(self, permit: int, now_s: float, overload: bool = False) -> None:
         """An attempt ended without saying whether the endpoint is well: cancelled, or refused for its own sake.
@@ -183,14 +231,68 @@ class Endpoint:
         """
         self.in_flight -= 1
         self.gate.release(permit, now_s)
+        if overload:
+            self.throttled += 1
+            self._drop(now_s)
+
+    def _sample(self, now_s: float, first_token_s: float, stream: bool, prompt_bytes: int, in_flight: int) -> None:
+        pace = self.pace
+        assert pace is not None, "without a pace no sample is due"
+        pace.sample(now_s, first_token_s, stream, prompt_bytes, in_flight)
+        self._keep_pace(pace)
+
+    def _drop(self, now_s: float) -> None:
+        self.turned_away += 1
+        if self.pace is not None:
+            self.pace.drop(now_s)
+            self._keep_pace(self.pace)
+
+    def _keep_pace(self, pace: Pace) -> None:
+        self.sample_due_s = pace.due_s
+        limit = pace.limit
+        if limit != self.limit:
+            self.limit = limit
+            low, middle, high, highest = (max(1, int(limit * share)) for share in SHARES)
+            self.rooms = (low, middle, high, highest)
+
+    # What comes to speak against it apart from attempts.
 
     def throttle(self, until_s: float) -> None:
         """The endpoint asked to be left alone until then, monotonic seconds."""
         self.throttled_until_s = until_s
+        self.plain = False
 
     def misconfigure(self, until_s: float) -> None:
         """The endpoint refuses our credentials; leave it alone until then, monotonic seconds."""
         self.misconfigured_until_s = until_s
+        self.plain = False
+
+    def eject(self, until_s: float) -> None:
+        """Leave it alone until then, monotonic seconds, because it does worse than the others; 0.0 ends that."""
+        self.ejected_until_s = until_s
+        self.plain = False
+
+    def hold_back(self, ratio: float) -> None:
+        """Hold requests back with this chance, 0.0 to below 1.0."""
+        self.refuse_ratio = ratio
+        self.plain = False
+
+    def look_again(self) -> None:
+        """Something changed its gate, as an operator may."""
+        self.plain = False
+
+    def usable(self, now_s: float) -> bool:
+        """Whether it may be used now, apart from what the group looks at: room, ejection, what is held back.
+
+        Notes when nothing speaks against it any more.
+        """
+        if self.throttled_until_s > now_s or self.misconfigured_until_s > now_s:
+            return False
+        gate = self.gate
+        if gate.healthy:
+            self.plain = self.ejected_until_s <= now_s and not self.refuse_ratio
+            return True
+        return gate.permits(now_s)
 
     def observe_latency(self, now_s: float, latency_s: float) -> None:
         """Take a time to first token into account: up at once, down slowly (peak EWMA, as in Finagle).

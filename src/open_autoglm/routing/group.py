@@ -4,6 +4,7 @@ Invariant: `acquire` returns an endpoint together with a permit of its gate, or 
 immutable snapshot and is made anew on a reload; what lives longer is in its endpoints.
 """
 
+import random
 from collections.abc import Collection, Sequence
 from math import inf
 from typing import Final
@@ -26,26 +27,47 @@ class Group:
         endpoints: all of them, in the order of the configuration.
         permit: of the last `acquire` that returned an endpoint; to be given back to that endpoint.
         full: whether the last `acquire` that returned none met an endpoint that wanted nothing but room.
+        panic: so few endpoints are left that ejections and holding back are ignored; the owner sets it.
+        has_fallback: whether another group takes over when this one has nothing to offer; the owner sets it.
 
     Args:
         name: the model name.
         endpoints: at least one; they belong to no other group that is in use with another balancer.
         balancer: chooses among those that may be used.
+        rng: for the requests that are held back; without it none is.
 
     Raises:
         ValueError: there are no endpoints.
     """
 
-    __slots__ = ("_lone_trial_s", "_lone_turn", "_pick", "endpoints", "full", "name", "permit")
+    __slots__ = (
+        "_lone_trial_s",
+        "_lone_turn",
+        "_pick",
+        "_rng",
+        "_several",
+        "endpoints",
+        "full",
+        "has_fallback",
+        "name",
+        "panic",
+        "permit",
+    )
 
-    def __init__(self, name: str, endpoints: Sequence[Endpoint], balancer: Balancer) -> None:
+    def __init__(
+        self, name: str, endpoints: Sequence[Endpoint], balancer: Balancer, rng: random.Random | None = None
+    ) -> None:
         if not endpoints:
             raise ValueError(f"group {name!r} has no endpoints; give it at least one")
         self.name = name
         self.endpoints = tuple(endpoints)
         self.permit = 0
         self.full = False
+        self.panic = False
+        self.has_fallback = False
         self._pick = balancer.pick
+        self._rng = rng
+        self._several = len(self.endpoints) > 1
         self._lone_trial_s = -inf
         self._lone_turn = 0
         for endpoint in endpoints:
@@ -69,41 +91,27 @@ class Group:
         Returns:
             The endpoint, or None when there is none; see `retry_at_s` and `full`.
         """
-        endpoint = self.select(now_s, affinity, tried, priority)
-        if endpoint is None:
-            return self._acquire_trial(now_s, tried)
-        self.permit = endpoint.gate.acquire(now_s)
-        return endpoint
-
-    def select(
-        self, now_s: float, affinity: int = 0, tried: Collection[Endpoint] = (), priority: int = CRITICAL
-    ) -> Endpoint | None:
-        """Choose an endpoint that may be used now, without taking a permit. Arguments as for `acquire`."""
-        candidates: Sequence[Endpoint] = self.endpoints
-        if tried:
-            candidates = self._usable(now_s, tried, priority)
-        else:
+        if not tried:
             for endpoint in self.endpoints:
-                if (
-                    not endpoint.gate.healthy
-                    or endpoint.throttled_until_s > now_s
-                    or endpoint.misconfigured_until_s > now_s
-                    or endpoint.in_flight >= endpoint.rooms[priority]
-                ):
-                    candidates = self._usable(now_s, tried, priority)
+                if not endpoint.plain or endpoint.in_flight >= endpoint.rooms[priority]:
                     break
-        if len(candidates) > 1:
-            return self._pick(candidates, now_s, affinity)
-        return candidates[0] if candidates else None
+            else:
+                if self._several:
+                    endpoint = self._pick(self.endpoints, now_s, affinity)
+                permit = endpoint.gate.acquire(now_s)
+                if permit:
+                    self.permit = permit
+                    return endpoint
+                endpoint.look_again()
+        chosen = self._choose(now_s, affinity, tried, priority)
+        if chosen is None:
+            return None if self.full else self._acquire_trial(now_s, tried)
+        self.permit = chosen.gate.acquire(now_s)
+        return chosen
 
     def has_untried(self, tried: Collection[Endpoint], now_s: float) -> bool:
-        """Whether an endpoint that is not among `tried` may be used now."""
-        for endpoint in self.endpoints:
-            if endpoint in tried:
-                continue
-            if _usable(endpoint, now_s):
-                return True
-        return False
+        """Whether an endpoint that is not among `tried` may be used now, if it has room."""
+        return any(endpoint not in tried and endpoint.usable(now_s) for endpoint in self.endpoints)
 
     def retry_at_s(self, now_s: float) -> float:
         """When the first endpoint may be used again: `now_s` or later, infinite when only an operator can tell."""
@@ -112,11 +120,29 @@ class Group:
             for endpoint in self.endpoints
         )
 
-    def _usable(self, now_s: float, tried: Collection[Endpoint], priority: int) -> list[Endpoint]:
-        usable = [endpoint for endpoint in self.endpoints if endpoint not in tried and _usable(endpoint, now_s)]
+    def _choose(self, now_s: float, affinity: int, tried: Collection[Endpoint], priority: int) -> Endpoint | None:
+        """Choose among those of which some are not what they should be. Says in `full` whether only room is wanting."""
+        usable = [endpoint for endpoint in self.endpoints if endpoint not in tried and endpoint.usable(now_s)]
+        if not self.panic:
+            wanted = [endpoint for endpoint in usable if endpoint.ejected_until_s <= now_s and not self._held(endpoint)]
+            # Where nobody takes over, an ejected endpoint is better than none.
+            if wanted or self.has_fallback:
+                usable = wanted
+            else:
+                usable = [endpoint for endpoint in usable if not endpoint.refuse_ratio]
         candidates = [endpoint for endpoint in usable if endpoint.in_flight < endpoint.rooms[priority]]
         self.full = len(usable) > len(candidates)
-        return candidates
+        if len(candidates) > 1 and priority > CRITICAL:
+            # What matters most is not what to try an endpoint with.
+            candidates = [e for e in candidates if e.gate.state != "half_open"] or candidates
+        if len(candidates) > 1:
+            return self._pick(candidates, now_s, affinity)
+        return candidates[0] if candidates else None
+
+    def _held(self, endpoint: Endpoint) -> bool:
+        """Whether this request is held back from an endpoint that turns many away."""
+        ratio = endpoint.refuse_ratio
+        return ratio > 0.0 and self._rng is not None and self._rng.random() < ratio
 
     def _acquire_trial(self, now_s: float, tried: Collection[Endpoint]) -> Endpoint | None:
         if now_s - self._lone_trial_s < LONE_TRIAL_EVERY_S:
@@ -140,11 +166,3 @@ class Group:
                 self.permit = permit
                 return endpoint
         return None
-
-
-def _usable(endpoint: Endpoint, now_s: float) -> bool:
-    return (
-        endpoint.throttled_until_s <= now_s
-        and endpoint.misconfigured_until_s <= now_s
-        and (endpoint.gate.healthy or endpoint.gate.permits(now_s))
-    )

@@ -49,8 +49,8 @@ def test_a_weight_is_above_zero(weight: float) -> None:
 def test_a_successor_inherits_what_was_learnt_and_not_what_was_configured() -> None:
     former, tested = endpoint(weight=2.0), endpoint(weight=5.0)
     former.observe_latency(3.0, 0.7)
-    former.throttled_until_s = 9.0
-    former.misconfigured_until_s = 99.0
+    former.throttle(9.0)
+    former.misconfigure(99.0)
     former.reported_load = 4.0
     former.in_flight = 6
     tested.inherit(former)

@@ -20,7 +20,7 @@ def group(*gates: ScriptedGate) -> Group:
 
 
 def names(tested: Group, draws: int = 12, now_s: float = 1.0, tried: tuple[Endpoint, ...] = ()) -> set[str]:
-    return {endpoint.name for _ in range(draws) if (endpoint := tested.select(now_s, 0, tried)) is not None}
+    return {endpoint.name for _ in range(draws) if (endpoint := tested.acquire(now_s, 0, tried)) is not None}
 
 
 def test_all_are_chosen_while_all_are_well() -> None:
@@ -32,7 +32,7 @@ def test_tried_ones_are_not_chosen_again() -> None:
     a, b, c = tested.endpoints
     assert names(tested, tried=(a,)) == {"b", "c"}
     assert names(tested, tried=(c, a)) == {"b"}
-    assert tested.select(1.0, 0, {a, b, c}) is None
+    assert tested.acquire(1.0, 0, {a, b, c}) is None
     assert tested.has_untried((a, b), 1.0)
     assert not tested.has_untried((a, b, c), 1.0)
 
@@ -40,8 +40,8 @@ def test_tried_ones_are_not_chosen_again() -> None:
 def test_throttled_and_misconfigured_ones_are_left_alone_until_their_time() -> None:
     tested = group(ScriptedGate(), ScriptedGate(), ScriptedGate())
     a, b, c = tested.endpoints
-    a.throttled_until_s = 5.0
-    b.misconfigured_until_s = 7.0
+    a.throttle(5.0)
+    b.misconfigure(7.0)
     assert names(tested) == {"c"}
     assert not tested.has_untried((c,), 1.0)
     assert names(tested, now_s=5.0) == {"a", "c"}
@@ -58,8 +58,8 @@ def test_a_gate_that_refuses_is_passed_over() -> None:
 def test_a_single_endpoint_is_checked_too() -> None:
     tested = group(ScriptedGate())
     assert names(tested) == {"a"}
-    tested.endpoints[0].throttled_until_s = 5.0
-    assert tested.select(1.0) is None
+    tested.endpoints[0].throttle(5.0)
+    assert tested.acquire(1.0) is None
 
 
 def test_acquire_takes_the_permit_of_the_one_it_returns() -> None:
@@ -68,13 +68,6 @@ def test_acquire_takes_the_permit_of_the_one_it_returns() -> None:
         endpoint = tested.acquire(1.0)
         assert endpoint is not None
         assert tested.permit == expected == endpoint.gate.permit  # type: ignore[attr-defined]
-
-
-def test_select_takes_nothing() -> None:
-    gate = ScriptedGate()
-    tested = group(gate)
-    tested.select(1.0)
-    assert gate.permit == 0
 
 
 def test_while_all_are_open_one_request_every_five_seconds_goes_through() -> None:
@@ -97,14 +90,14 @@ def test_no_lone_trial_while_another_is_not_open() -> None:
 
 def test_no_lone_trial_while_a_throttled_one_will_be_back() -> None:
     tested = group(broken(100.0), ScriptedGate())
-    tested.endpoints[1].throttled_until_s = 9.0
+    tested.endpoints[1].throttle(9.0)
     assert tested.acquire(1.0) is None
 
 
 def test_lone_trials_do_not_wait_for_those_only_an_operator_brings_back() -> None:
     forced = ScriptedGate(open_until_s=inf, state="forced_open")
     tested = group(broken(100.0), forced, ScriptedGate())
-    tested.endpoints[2].misconfigured_until_s = 1000.0
+    tested.endpoints[2].misconfigure(1000.0)
     endpoint = tested.acquire(1.0)
     assert endpoint is tested.endpoints[0]
     assert group(forced).acquire(1.0) is None
@@ -127,9 +120,9 @@ def test_a_lone_trial_finds_the_only_one_that_was_not_tried(place: int) -> None:
 def test_a_lone_trial_spares_those_that_asked_to_be_left_alone(place: int) -> None:
     tested = group(broken(100.0), broken(100.0), broken(100.0))
     for number, endpoint in enumerate(tested.endpoints):
-        endpoint.throttled_until_s = 0.0 if number == place else 50.0
+        endpoint.throttle(0.0 if number == place else 50.0)
     assert tested.acquire(1.0) is tested.endpoints[place]
-    tested.endpoints[place].throttled_until_s = 50.0
+    tested.endpoints[place].throttle(50.0)
     assert tested.acquire(20.0) is None
 
 
@@ -143,9 +136,9 @@ def test_a_refused_lone_trial_does_not_use_up_the_five_seconds() -> None:
 
 def test_the_time_to_retry_is_that_of_the_first_to_be_back() -> None:
     tested = group(broken(30.0), broken(20.0), ScriptedGate())
-    tested.endpoints[2].throttled_until_s = 25.0
+    tested.endpoints[2].throttle(25.0)
     assert tested.retry_at_s(1.0) == 20.0
-    tested.endpoints[1].misconfigured_until_s = 40.0
+    tested.endpoints[1].misconfigure(40.0)
     assert tested.retry_at_s(1.0) == 25.0
     assert tested.retry_at_s(26.0) == 26.0
     assert group(broken(inf)).retry_at_s(1.0) == inf
@@ -160,9 +153,9 @@ def test_a_new_group_starts_its_turns_anew() -> None:
     pool = [Endpoint(name, ScriptedGate()) for name in "ab"]
     old = Group("m", pool[:1], LeastConnections())
     for _ in range(1000):
-        old.select(1.0)
+        old.acquire(1.0)
     new = Group("m", pool, LeastConnections())
-    assert [new.select(1.0) for _ in range(4)] == [pool[0], pool[1], pool[0], pool[1]]
+    assert [new.acquire(1.0) for _ in range(4)] == [pool[0], pool[1], pool[0], pool[1]]
 
 
 def test_with_real_breakers_an_outage_is_noticed_probed_and_survived() -> None:
