@@ -28,7 +28,7 @@ from benchmarks.reliability.gateway import KEY, Gateway, running_gateway
 from benchmarks.reliability.load import Load, summary
 from benchmarks.reliability.station import Station, answer_text
 from benchmarks.rig.process import free_ports
-from open_autoglm.testing.reply import Asked, Reply
+from open_autoglm.testing.reply import Asked, Manner, Reply
 
 HERE = Path(__file__).parent
 NAMES = 20_000
@@ -60,7 +60,7 @@ class Lines:
 def stream_bytes() -> bytes:
     """The events of one scripted stream, without HTTP's framing."""
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "soak"}]}
-    reply = Reply(Asked("soak", "/v1/chat/completions", {}, body, 0.0), Lines(), 0.0, 10)
+    reply = Reply(Asked("soak", "/v1/chat/completions", {}, body, 0.0), Lines(), Manner(pace_s=0.0))
     events = [reply.piece({"role": "assistant", "content": ""}), *(reply.piece({"content": t}) for t in reply.tokens)]
     return b"".join(b"data: " + json.dumps(e).encode() + b"\n\n" for e in [*events, reply.piece({}, "stop")]) + (
         b"data: [DONE]\n\n"
@@ -70,7 +70,7 @@ def stream_bytes() -> bytes:
 def nginx_config(folder: Path, port: int) -> str:
     """The upstream's configuration, filled in."""
     body = {"model": "chat", "messages": [{"role": "user", "content": "soak"}]}
-    answer = Reply(Asked("soak", "/v1/chat/completions", {}, body, 0.0), Lines(), 0.0, 10).body().decode()
+    answer = Reply(Asked("soak", "/v1/chat/completions", {}, body, 0.0), Lines(), Manner(pace_s=0.0)).body().decode()
     text = (HERE / "soak-nginx.conf").read_text()
     quoted = json.dumps(json.loads(answer)).replace("\\", "\\\\").replace("'", "\\'")
     for name, value in {"@DIR@": str(folder), "@PORT@": str(port), "@ANSWER@": quoted}.items():

@@ -19,9 +19,9 @@ from open_autoglm.errors import UpstreamError
 from open_autoglm.testing.cases import CASES, Case
 from open_autoglm.testing.faults import FAULTS
 from open_autoglm.testing.hearing import Door, Heard, ask
-from open_autoglm.testing.judge import CANCEL_S, FALLBACK, FALLBACK_PROMPT_TOKENS, Verdict, judge
+from open_autoglm.testing.judge import CANCEL_S, FALLBACK, FALLBACK_MODEL, FALLBACK_PROMPT_TOKENS, Verdict, judge
 from open_autoglm.testing.outage import DOWN, Outage
-from open_autoglm.testing.reply import Asked, Behaviour
+from open_autoglm.testing.reply import Asked, Behaviour, Manner
 from open_autoglm.testing.upstream import ScriptedUpstream
 
 UPSTREAMS: Final = ("primary", "secondary", FALLBACK, "outage")
@@ -115,8 +115,9 @@ class Drill:
         script = DrillScript(self.cases)
         models = [self.model] if self.model else [case.model for case in self.cases]
         for number, name in enumerate(UPSTREAMS):
-            tokens = FALLBACK_PROMPT_TOKENS if name == FALLBACK else 10
-            upstream = ScriptedUpstream(script, name=name, models=models, prompt_tokens=tokens)
+            upstream = ScriptedUpstream(script, name=name, models=models)
+            if name == FALLBACK:
+                upstream.manner = Manner(prompt_tokens=FALLBACK_PROMPT_TOKENS, model=FALLBACK_MODEL)
             await upstream.start(host, port + number if port else 0)
             self.upstreams[name] = upstream
 

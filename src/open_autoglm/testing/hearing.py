@@ -55,7 +55,8 @@ class Heard:
         text: of the answer, as far as it was shown.
         finish: the finish reason; empty for none.
         done: whether a stream said `[DONE]`.
-        error: message of an error; empty for none.
+        error: message of an error, in one line; empty for none.
+        malformed: whether it was given something that is no JSON as if it were an answer, or a part of one.
         model: that the answer names.
         usage: that it counts.
     """
@@ -71,6 +72,7 @@ class Heard:
     finish: str = ""
     done: bool = False
     error: str = ""
+    malformed: bool = False
     model: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
 
@@ -82,7 +84,7 @@ class Heard:
     @property
     def whole(self) -> bool:
         """Whether the client takes it for a whole answer."""
-        if self.status != 200 or self.error:
+        if self.status != 200 or self.error or self.malformed:
             return False
         return self.end == "whole" and (not self.stream or self.done or bool(self.finish) or bool(self.text))
 
@@ -205,7 +207,7 @@ class _Listener:
         try:
             value = json.loads(data)
         except ValueError:
-            self._heard.error = self._heard.error or "the stream holds an event that is no JSON"
+            self._heard.malformed = True
             return
         self._read(value)
 
@@ -217,10 +219,11 @@ class _Listener:
         try:
             value = json.loads(bytes(self._body))
         except ValueError:
-            if heard.status == 200:
-                heard.error = "the body is no JSON"
+            if heard.status != 200:
+                text = bytes(self._body[:_SHOWN_CHARS]).decode("utf-8", "replace")
+                heard.error = " ".join(text.split()) or f"status {heard.status}"
             else:
-                heard.error = bytes(self._body).decode("utf-8", "replace")[:_SHOWN_CHARS] or f"status {heard.status}"
+                heard.malformed = heard.end == "whole"
             return
         self._read(value)
         if heard.status != 200 and not heard.error:
@@ -229,11 +232,12 @@ class _Listener:
     def _read(self, value: Any) -> None:
         heard = self._heard
         if not isinstance(value, dict):
-            heard.error = heard.error or "JSON, but no object"
+            heard.malformed = True
             return
         if value.get("error"):
             error = value["error"]
-            heard.error = heard.error or str(error.get("message") if isinstance(error, dict) else error)
+            text = str(error.get("message") if isinstance(error, dict) else error)
+            heard.error = heard.error or " ".join(text[:_SHOWN_CHARS].split()) or "an error without a message"
         heard.model = str(value.get("model") or heard.model)
         if isinstance(value.get("usage"), dict):
             heard.usage = value["usage"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -98,25 +99,40 @@ class Line(Protocol):
         """Close it at once, with RST where the network has it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How an upstream answers whatever it is asked.
+
+    Attributes:
+        pace_s: seconds between two tokens, and before a unary answer.
+        prompt_tokens: that it counts for every prompt.
+        model: that it says it is; the one that was asked for when empty.
+    """
+
+    pace_s: float = 0.002
+    prompt_tokens: int = 10
+    model: str = ""
+
+
 class Reply:
     """What behaviours act on; see the module.
 
     Args:
         asked: the request.
         line: where the answer goes.
-        pace_s: seconds between two tokens.
-        prompt_tokens: that this upstream counts for every prompt.
+        manner: of the upstream.
 
     Attributes:
+        pace_s: seconds between two tokens.
         tokens: what is to be said: the answer, less the beginning that the request carries.
         finish: the finish reason.
     """
 
-    def __init__(self, asked: Asked, line: Line, pace_s: float, prompt_tokens: int) -> None:
+    def __init__(self, asked: Asked, line: Line, manner: Manner) -> None:
         self.asked = asked
         self.line = line
-        self.pace_s = pace_s
-        self.prompt_tokens = prompt_tokens
+        self.manner = manner
+        self.pace_s = manner.pace_s
         most = asked.body.get("max_tokens") or asked.body.get("max_completion_tokens")
         self.tokens: list[str] = list(rest_of(asked.question, asked.said, TOKENS))
         self.finish = "stop"
@@ -227,9 +243,9 @@ class Reply:
     def usage(self, tokens: int) -> dict[str, int]:
         """Return the usage of an answer of so many tokens."""
         return {
-            "prompt_tokens": self.prompt_tokens,
+            "prompt_tokens": self.manner.prompt_tokens,
             "completion_tokens": tokens,
-            "total_tokens": self.prompt_tokens + tokens,
+            "total_tokens": self.manner.prompt_tokens + tokens,
         }
 
     # Ends that are none.
@@ -248,7 +264,8 @@ class Reply:
 
     def _frame(self, kind: str) -> dict[str, Any]:
         object_ = f"chat.completion{kind}" if self._is_chat else "text_completion"
-        return {"id": "cmpl-scripted", "object": object_, "created": 1_700_000_000, "model": self.asked.model}
+        model = self.manner.model or self.asked.model
+        return {"id": "cmpl-scripted", "object": object_, "created": 1_700_000_000, "model": model}
 
 
 def _head(status: int, kind: str, framing: str, headers: Mapping[str, str]) -> bytes:

@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 
 import httptools
 
-from open_autoglm.testing.reply import FOREVER, Asked, Behaviour, Reply, Steps
+from open_autoglm.testing.reply import FOREVER, Asked, Behaviour, Manner, Reply, Steps
 
 ASKED_MAX: Final = 200_000
 BODY_BYTES_MAX: Final = 64 * 2**20
@@ -55,6 +55,7 @@ class ScriptedUpstream:
         models: names that `GET /models` lists.
         pace_s: seconds between two tokens, and before a unary answer.
         prompt_tokens: that it counts for every prompt; a judge tells upstreams apart by it.
+        model: that it says it is; the one that was asked for when empty.
 
     Attributes:
         asked: the requests so far, oldest first.
@@ -70,12 +71,12 @@ class ScriptedUpstream:
         models: Sequence[str] = ("chat",),
         pace_s: float = 0.002,
         prompt_tokens: int = 10,
+        model: str = "",
     ) -> None:
         self.script: Script = script or (lambda asked: answer)
         self.name = name
         self.models = tuple(models)
-        self.pace_s = pace_s
-        self.prompt_tokens = prompt_tokens
+        self.manner = Manner(pace_s, prompt_tokens, model)
         self.asked: deque[Asked] = deque(maxlen=ASKED_MAX)
         self.connections = 0
         self.turned_away = 0
@@ -210,7 +211,7 @@ class _Connection(asyncio.Protocol):
         self._asked = asked
         self._upstream.asked.append(asked)
         behaviour = self._upstream.script(asked)
-        self._steps = behaviour(Reply(asked, self, self._upstream.pace_s, self._upstream.prompt_tokens))
+        self._steps = behaviour(Reply(asked, self, self._upstream.manner))
         self._step()
 
     # The line of a reply.
@@ -256,7 +257,9 @@ class _Connection(asyncio.Protocol):
             self._asked.done_s = self._loop.time()
 
     def _answer_get(self, path: str) -> None:
-        reply = Reply(Asked(self._upstream.name, path, self._headers, {}, self._loop.time()), self, 0.0, 0)
+        reply = Reply(
+            Asked(self._upstream.name, path, self._headers, {}, self._loop.time()), self, self._upstream.manner
+        )
         if path.endswith("/models"):
             data = [{"id": name, "object": "model", "owned_by": "scripted"} for name in self._upstream.models]
             reply.send(200, json.dumps({"object": "list", "data": data}).encode())

@@ -60,6 +60,7 @@ def test_an_error_tells_unless_what_was_shown_is_wrong(heard: Heard) -> None:
         (whole(text=TEXT[:100] + TEXT[90:]), "from character 100 on"),
         (whole(finish="length"), "finish reason"),
         (whole(usage={}), "no usage"),
+        (whole(malformed=True), "no JSON"),
         (whole(end="late", ended_s=115.0), "neither answer nor error after 15 s"),
         (whole(ended_s=111.0), "only after 11.0 s"),
         (whole(text="", finish="", done=False), "empty answer"),
