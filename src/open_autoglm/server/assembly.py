@@ -144,6 +144,11 @@ class Assembly:
             built.limiters[name].reconfigure(limits, now_s)
         for budget in built.budgets.values():
             budget.ratio = built.config.retries.budget_ratio
+        former = {(part.endpoint.model, part.endpoint.url): part.endpoint for part in old.values()}
+        for key, part in built.parts.items():
+            known = former.get((part.endpoint.model, part.endpoint.url))
+            if key not in old and known is not None:
+                part.endpoint.inherit(known)
         for key, part in old.items():
             if key not in built.parts:
                 part.backend.close()
