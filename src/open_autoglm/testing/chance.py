@@ -109,7 +109,10 @@ def _faults(rng: random.Random, upstreams: int, lasts_s: float) -> list[Event]:
                 events.append(Event(at_s, do, *ends, for_s=for_s))
             else:
                 events.append(Event(at_s, do, who, for_s=0.0 if do == "reset" else for_s))
-        elif rng.random() < 0.15:
+            continue
+        if any(one.who == who and one.do in ("answers", "is-slow") for one in events):
+            continue  # what an upstream does with a request is said once
+        if rng.random() < 0.15:
             events.append(Event(at_s, "is-slow", who, "10", for_s))
         else:
             share = rng.choice((0.1, 0.5, 1.0, 1.0))

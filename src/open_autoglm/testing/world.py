@@ -211,7 +211,10 @@ class World:
 
     def _throttle(self, host: str, reply: Reply) -> Steps:
         asked_s = float(self.rng.randint(1, 4))
-        self.run_.throttled.append(Span(host, self.loop.time(), self.loop.time() + asked_s))
+        span = Span(host, self.loop.time(), self.loop.time() + asked_s)
+        # The latest word counts, even when it is a shorter time.
+        self.run_.throttled = [one if one.host != host else _until(one, span) for one in self.run_.throttled]
+        self.run_.throttled.append(span)
         reply.refuse(429, "slow down", "rate_limit_exceeded", asked_s)
         yield 0.0
 
@@ -327,6 +330,10 @@ class World:
         figures["retries in flight"] = float(sum(leg.budget.active for leg in legs.values()))
         figures["waiting"] = float(sum(leg.line.queue.waiting for leg in legs.values() if hasattr(leg, "line")))
         return figures
+
+
+def _until(one: Span, later: Span) -> Span:
+    return one._replace(to_s=min(one.to_s, later.to_s))
 
 
 def _slowly(reply: Reply, factor: float) -> Steps:
