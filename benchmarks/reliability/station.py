@@ -21,7 +21,7 @@ import uvloop
 
 from benchmarks.rig.process import free_ports
 from open_autoglm.testing.faults import FAULTS
-from open_autoglm.testing.reply import Asked, Behaviour, Reply, Steps
+from open_autoglm.testing.reply import Asked, Behaviour, Manner, Reply, Steps
 from open_autoglm.testing.speech import text_of as answer_text
 from open_autoglm.testing.upstream import ScriptedUpstream, answer
 
@@ -190,7 +190,7 @@ async def _serve(port: int, pace_s: float) -> None:
     while line := await reader.readline():
         command = json.loads(line)
         arguments = command.get("arguments", {})
-        station.upstream.pace_s = arguments.pop("pace_s", pace_s)
+        station.upstream.manner = Manner(pace_s=arguments.pop("pace_s", pace_s))
         if "usual" in command:
             station.usual(command["usual"], command["share"], **arguments)
         print(json.dumps({"asked": station.asked, "refused": station.upstream.turned_away}), flush=True)
