@@ -241,7 +241,8 @@ class Search:
         elif outcome in ("throttled", "unavailable"):
             self._leave_alone(target, outcome, now_s, retry_after_s)
         self._tried = (*self._tried, target)
-        if not rule.same or retry_after_s == inf:
+        only_once = rule.other == "once" and self._index + 1 < len(self._legs)
+        if not rule.same or only_once or retry_after_s == inf:
             self._barred = (*self._barred, target)
         if rule.other == "no" or not self._may_retry or outcome in self._once_spent:
             self._final = True

@@ -5,10 +5,12 @@ import random
 from open_autoglm.errors import AutoGLMError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.exchange import Exchange
+from open_autoglm.exchange.line import Line
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.exchange.record import RequestRecord
-from open_autoglm.exchange.settings import Timeouts
+from open_autoglm.exchange.settings import StreamFailure, Timeouts
 from open_autoglm.resilience.breaker import CircuitBreaker
+from open_autoglm.resilience.hedge_budget import HedgeBudget
 from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.resilience.settings import BreakerSettings
 from open_autoglm.routing.balancers import make_balancer
@@ -86,6 +88,14 @@ class Rig:
         at_s: float = 1000.0,
         gate: Gate | None = None,
         seed: int = 1,
+        stream_failure: StreamFailure = "terminate",
+        continuations: dict[str, str] | None = None,
+        models: dict[str, str] | None = None,
+        hedging: HedgeBudget | None = None,
+        rooms: dict[str, int] | None = None,
+        prices: dict[str, float] | None = None,
+        lines: tuple[Line, ...] = (),
+        start: bool = True,
     ) -> None:
         rng = random.Random(seed)
         self.now_s = 1000.0
@@ -98,7 +108,16 @@ class Rig:
                 breaker = CircuitBreaker(BreakerSettings(), rng)
                 for _ in range(5 if endpoints_open else 0):
                     breaker.failure(breaker.acquire(self.now_s), self.now_s)
-                endpoint = Endpoint(name, gate or breaker, context_window=(windows or {}).get(name, 0))
+                endpoint = Endpoint(
+                    name,
+                    gate or breaker,
+                    context_window=(windows or {}).get(name, 0),
+                    continuation=(continuations or {}).get(name, "prefill"),
+                    upstream_model=(models or {}).get(name, "m"),
+                    price_out=(prices or {}).get(name, 0.0),
+                )
+                if rooms is not None and name in rooms:
+                    endpoint.rooms = (rooms[name],) * 4
                 self.endpoints[name] = endpoint
                 members.append(endpoint)
             group = Group(f"model-{number}", members, make_balancer("round_robin", members, rng))
@@ -111,10 +130,12 @@ class Rig:
                     RetryBudget(),
                     has_alternative=alternative,
                     reason="scripted",
+                    line=lines[number] if lines else None,
+                    hedging=hedging,
                 )
             )
         self.now_s = at_s
-        self.plan = Plan("model-0", tuple(plan_legs))
+        self.plan = Plan("model-0", tuple(plan_legs), stream_failure)
         self.sink = Recorder()
         self.record = RequestRecord("/test", self.now_s, 1)
         self.exchange = Exchange(
@@ -127,7 +148,8 @@ class Rig:
             may_retry=may_retry,
             rng=rng,
         )
-        self.exchange.start(self.now_s)
+        if start:
+            self.exchange.start(self.now_s)
 
     @property
     def attempt(self) -> Attempt:
@@ -146,12 +168,37 @@ class Rig:
         attempt = self.sink.opened[number]
         self.exchange.failed(attempt, outcome, f"scripted {outcome}", self.now_s, error, retry_after_s=retry_after_s)
 
+    def content(self, payload: bytes = b"text", stage: int = 2, *, number: int = -1) -> None:
+        """A piece of the newest attempt's answer, or of another's."""
+        self.exchange.content(self.sink.opened[number], payload, stage, self.now_s)
+
+    def end(self, payload: bytes = b"[DONE]", *, number: int = -1) -> None:
+        self.exchange.ended(self.sink.opened[number], payload, self.now_s)
+
+    def whole(self, body: bytes = b"{}", *, number: int = -1) -> None:
+        self.exchange.whole(self.sink.opened[number], body, self.now_s)
+
     def wait(self) -> float:
         """Let time pass to the next deadline and return how long that took."""
         waited_s = self.exchange.due_s - self.now_s
         self.now_s = self.exchange.due_s
         self.exchange.handle_timeout(self.now_s)
         return waited_s
+
+    @property
+    def outcomes(self) -> str:
+        """How attempts ended, oldest first."""
+        return " ".join(a.outcome or "running" for a in self.sink.opened)
+
+    def failures(self, name: str) -> int:
+        """Failures that an endpoint's breaker has in its window."""
+        gate = self.endpoints[name].gate
+        assert isinstance(gate, CircuitBreaker)
+        return gate.snapshot().failures
+
+    @property
+    def retries_active(self) -> int:
+        return sum(leg.budget.active for leg in self.plan.legs)
 
     def in_flight(self) -> int:
         return sum(endpoint.in_flight for endpoint in self.endpoints.values())

@@ -1,0 +1,168 @@
+"""Requests that wait for room."""
+
+import pytest
+
+from open_autoglm.exchange.line import Line
+from tests.unit.exchange.harness import Rig
+
+
+class Counter:
+    """Counts calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+
+
+def make_room(rig: Rig, name: str = "a", attempts: int = 1) -> None:
+    rig.endpoints[name].rooms = (attempts,) * 4
+
+
+def test_a_request_without_room_waits_and_is_served_when_there_is_some() -> None:
+    rig = Rig("a", rooms={"a": 0})
+    assert rig.exchange.state == "queued"
+    assert rig.record.queue_position == 1
+    rig.now_s += 0.2
+    make_room(rig)
+    rig.plan.legs[0].line.pump(rig.now_s)
+    assert rig.path == "a:running"
+    assert rig.record.queued_s == pytest.approx(0.2)
+    rig.whole()
+    assert rig.sink.ends == ["whole"]
+    assert rig.record.rejected == ""
+
+
+def test_without_room_after_all_it_keeps_its_place() -> None:
+    rig = Rig("a", rooms={"a": 0})
+    line = rig.plan.legs[0].line
+    line.pump(rig.now_s)
+    assert (rig.exchange.state, line.queue.waiting, rig.sink.opened) == ("queued", 1, [])
+
+
+def test_a_full_leg_leads_to_the_next_one_that_has_room() -> None:
+    rig = Rig("a | b", rooms={"a": 0})
+    assert rig.path == "b:running"
+    assert rig.record.queue_position == 0
+
+
+def test_where_no_leg_has_room_the_line_of_the_first_is_joined() -> None:
+    rig = Rig("a | b", rooms={"a": 0, "b": 0})
+    assert [leg.queue.waiting for leg in rig.plan.legs] == [1, 0]
+    make_room(rig, "b")
+    rig.plan.legs[0].line.pump(rig.now_s)
+    assert rig.path == "b:running"
+
+
+def test_whoever_comes_later_stands_behind() -> None:
+    line = Line()
+    first = Rig("a", rooms={"a": 0}, lines=(line,))
+    later = Rig("a", lines=(line,))
+    assert (first.record.queue_position, later.record.queue_position) == (1, 2)
+    assert later.sink.opened == []
+    make_room(first)
+    line.pump(later.now_s)
+    assert (first.path, later.path) == ("a:running", "a:running")
+
+
+def test_the_end_of_an_attempt_wakes_the_line() -> None:
+    line = Line()
+    line.wake = wake = Counter()
+    running = Rig("a", lines=(line,))
+    failing = Rig("a", lines=(line,))
+    Rig("a", lines=(line,), rooms={"a": 0})
+    assert wake.calls == 0
+    running.whole()
+    assert wake.calls == 1
+    failing.fail("refused")
+    assert wake.calls == 2
+
+
+def test_nobody_is_woken_where_nobody_waits() -> None:
+    line = Line()
+    line.wake = wake = Counter()
+    Rig("a", lines=(line,)).whole()
+    assert wake.calls == 0
+
+
+def test_whoever_waits_too_long_is_told_to_come_back() -> None:
+    rig = Rig("a", rooms={"a": 0})
+    rig.plan.legs[0].line.pump(rig.now_s + 2.0)
+    assert rig.sink.error is not None
+    assert rig.sink.error.code == "overloaded"
+    assert rig.sink.error.retry_after_s is not None
+    assert 1.0 <= rig.sink.error.retry_after_s <= 2.0
+    assert rig.record.rejected == "shed_in_queue"
+    assert rig.record.queued_s == 2.0
+
+
+def test_a_full_line_takes_nobody() -> None:
+    line = Line()
+    line.queue.capacity = 0
+    rig = Rig("a", rooms={"a": 0}, lines=(line,))
+    assert rig.sink.error is not None
+    assert rig.sink.error.code == "overloaded"
+    assert rig.record.rejected == "queue_full"
+
+
+def test_whoever_runs_out_of_time_in_the_line_is_counted_as_that() -> None:
+    rig = Rig("a", rooms={"a": 0}, total_s=0.5)
+    rig.wait()
+    assert rig.sink.error is not None
+    assert rig.sink.error.code == "deadline_exceeded"
+    assert rig.record.rejected == "expired_in_queue"
+    assert rig.plan.legs[0].queue.waiting == 0
+
+
+def test_no_work_is_begun_for_whoever_has_no_time_left_when_its_turn_comes() -> None:
+    rig = Rig("a", rooms={"a": 0}, total_s=0.5)
+    make_room(rig)
+    assert rig.exchange.granted(rig.now_s + 0.49)
+    assert rig.sink.opened == []
+    assert rig.record.rejected == "expired_in_queue"
+    assert rig.sink.ends == ["fail"]
+
+
+def test_whoever_leaves_is_out_of_the_line() -> None:
+    rig = Rig("a", rooms={"a": 0})
+    rig.exchange.client_gone(rig.now_s)
+    assert rig.plan.legs[0].queue.waiting == 0
+    assert rig.sink.ends == []
+    make_room(rig)
+    rig.plan.legs[0].line.pump(rig.now_s)
+    assert rig.sink.opened == []
+
+
+def test_whoever_waits_is_told_when_nobody_can_serve_it_any_more() -> None:
+    rig = Rig("a", rooms={"a": 0})
+    rig.endpoints["a"].misconfigure(rig.now_s + 60.0)
+    rig.plan.legs[0].line.pump(rig.now_s)
+    assert rig.sink.error is not None
+    assert rig.sink.error.code == "no_healthy_endpoint"
+
+
+def test_turns_and_refusals_that_come_late_are_nothing() -> None:
+    rig = Rig("a")
+    assert rig.exchange.granted(rig.now_s)
+    rig.exchange.shed(rig.now_s)
+    assert rig.path == "a:running"
+    assert rig.sink.ends == []
+
+
+def test_a_retry_that_finds_its_group_full_goes_to_the_fallback() -> None:
+    rig = Rig("a,b | c")
+    make_room(rig, "b", 0)
+    rig.fail("connect")
+    assert rig.path == "a:connect c:running"
+
+
+def test_a_retry_waits_for_room_where_there_is_no_fallback() -> None:
+    rig = Rig("a,b")
+    make_room(rig, "a", 0)
+    make_room(rig, "b", 0)
+    rig.fail("connect")
+    assert rig.exchange.state == "waiting"
+    make_room(rig, "b")
+    rig.wait()
+    assert rig.path == "a:connect b:running"
