@@ -38,6 +38,7 @@ class RunningServer:
         environ: more of the environment.
         config_file: start with this file as it stands instead.
         verify: whom its client trusts, when it speaks TLS.
+        program: what starts it, instead of Python itself; `pass_fds` are open for it.
 
     Attributes:
         url, admin: addresses.
@@ -53,12 +54,16 @@ class RunningServer:
         environ: dict[str, str] | None = None,
         config_file: Path | None = None,
         verify: ssl.SSLContext | None = None,
+        program: str = sys.executable,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         self.folder = folder
         self.path = config_file or folder / "config.json"
         if config_file is None:
             self.path.write_bytes(self.encoded(config or {}))
         self._words = words
+        self._program = program
+        self._pass_fds = pass_fds
         self._environ = environ or {}
         self._log = folder / "server.log"
         self._http: dict[str, Any] = {} if verify is None else {"verify": verify}
@@ -67,11 +72,12 @@ class RunningServer:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MCP_", "OPENAI", "OLLAMA"))}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mcp_server", "--config", str(self.path), *self._words],
+                [self._program, "-m", "mcp_server", "--config", str(self.path), *self._words],
                 env={**kept, "PYTHONPATH": str(ROOT / "src"), **self._environ},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self.folder,
+                pass_fds=self._pass_fds,
                 encoding="utf-8",
             )
         self.printed = ""

@@ -85,7 +85,7 @@ def _end_rest(server: Server, *, streams: bool) -> None:
         if request is None or not request.answered:
             connection.refuse(request, error)
         elif call is not None and streams:
-            call.cut(error)
+            call.exchange.drain_cut(clock.monotonic())
 
 
 def _tell(server: Server, phase: Phase) -> None:
