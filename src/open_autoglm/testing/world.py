@@ -281,6 +281,8 @@ class World:
             "server": {"host": "127.0.0.1", "port": PORT, "admin_key": "admin-key-of-the-simulation"},
             "limits": {"requests_per_second": 0},
             "logging": {"level": "ERROR"},
+            # What it looks at is the memory and the descriptors of the real process.
+            "overload": {"enabled": False},
             "drain": {"accept": "1s", "unary": "30s", "stream": "30s"},
             "timeouts": {"first_token": "3s", "gap": "2s", "total": "20s", "first_token_hedge": "1500ms"},
             "models": [{"name": "chat", "endpoint": f"http://{one.name}/v1"} for one in self.upstreams],
