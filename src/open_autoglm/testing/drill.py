@@ -74,15 +74,16 @@ class DrillScript:
 
 
 def _fault_of(case: Case, asked: Asked, tries: Sequence[Asked]) -> str:
-    if case.fault == DOWN:
-        return "none"
+    if case.fault == DOWN or asked.upstream == FALLBACK:
+        # The fallback is well in every case, but it need not know how to go on with another's answer.
+        return case.later
     match case.reach:
         case "once":
             return case.fault if len(tries) == 1 else case.later
         case "route":
             return case.fault if asked.upstream == tries[0].upstream else case.later
         case "group":
-            return case.later if asked.upstream == FALLBACK else case.fault
+            return case.fault
 
 
 @dataclass(slots=True)
