@@ -34,6 +34,8 @@ class Case:
         switch_s: seconds by which a second endpoint must have been tried; 0.0 for no such bound.
         fallback: the answer must say that the fallback gave it, by its model (in the body or a header), and count
             the fallback's usage.
+        leaves_s: after so long the client leaves, and only what the upstreams see of that is judged; 0.0 for a client
+            that stays.
         streams_told: whether the fault breaks an answer that has begun, so that a stream may end with an error.
         standard: it is one of the sixteen.
     """
@@ -51,6 +53,7 @@ class Case:
     same_route: bool = True
     switch_s: float = 0.0
     fallback: bool = False
+    leaves_s: float = 0.0
     streams_told: bool = False
     standard: bool = True
 
@@ -110,6 +113,8 @@ MORE: Final = (
     Case(30, "comment-flood", "60,000 comments between the tokens", "comment-flood", "group", standard=False),
     Case(31, "unauthorized", "401 once: the gateway's own key is wrong there", "unauthorized", standard=False),
     Case(32, "overloaded-529", "529 once", "overloaded-529", standard=False),
+    Case(33, "client-leaves", "the client leaves after a second; the work for it must end", "stall", "group",
+         leaves_s=1.0, standard=False),
 )  # fmt: skip
 """Others, for `--all`."""
 

@@ -172,7 +172,7 @@ class Drill:
 
     async def _ask(self, case: Case, stream: bool, number: int) -> Result:
         question = mark(case, stream, number)
-        heard = await ask(self.door, self.model or case.model, question, stream, case.within_s + 5.0)
+        heard = await ask(self.door, self.model or case.model, question, stream, case.leaves_s or case.within_s + 5.0)
         await asyncio.sleep(CANCEL_S + 0.1)
         tries = self._tries(question)
         verdict = judge(case, question, heard, tries, asyncio.get_running_loop().time())

@@ -51,6 +51,9 @@ def judge(case: Case, question: str, heard: Heard, tries: Sequence[Asked], now_s
         tries: the requests that reached upstreams for it, oldest first.
         now_s: when the upstreams are looked at; `CANCEL_S` after the client's end, or later.
     """
+    if case.leaves_s:
+        why = _not_cancelled(heard, tries, now_s)
+        return Verdict("wrong", why) if why else RESCUED
     told = judge_heard(case, question, heard)
     if told.grade == "wrong":
         return told

@@ -102,6 +102,15 @@ def test_work_must_end_with_the_request() -> None:
     assert grade(CASE, whole(), running)[0] == "rescued"
 
 
+def test_of_a_client_that_leaves_only_the_work_counts() -> None:
+    case = Case(33, "leaves", "", "stall", "group", leaves_s=1.0)
+    gone = whole(end="late", text="", finish="", done=False)
+    running = a_try(done_s=0.0)
+    assert "goes on upstream" in grade(case, gone, running)[1]
+    running.left_s = 101.1
+    assert grade(case, gone, running)[0] == "rescued"
+
+
 def test_a_refusal_must_come_with_its_reason_and_not_as_an_answer() -> None:
     case = Case(13, "filter", "", "content-filter", "group", refusal=FILTER_REASON, tries_max=1)
     assert grade(case, failed(status=400, error=f"refused: {FILTER_REASON}"), a_try())[0] == "rescued"
