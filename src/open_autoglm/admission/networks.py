@@ -34,11 +34,11 @@ class Networks:
     def __bool__(self) -> bool:
         return bool(self._networks) or self._unix
 
-    def __contains__(self, address: str) -> bool:
+    def __contains__(self, address: object) -> bool:
         """Whether an address belongs to one of them; a client on a Unix socket has the address `unix`."""
         if address == "unix":
             return self._unix
-        parsed = _parse(address)
+        parsed = _parse(address) if isinstance(address, str) else None
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client(self, peer: str, forwarded: bytes | None) -> str:

@@ -15,7 +15,7 @@ def affinity_of(kind: Literal["client", "session"], call: Call, headers: dict[st
     the conversation, so that its later turns meet the same prefix cache.
     """
     if kind == "client":
-        source = call.request.connection.address()
+        source = call.record.client
     else:
         source = headers.get("x-mcp-session", b"").decode("latin-1") or call.view.session or call.view.affinity_text
     if not source:

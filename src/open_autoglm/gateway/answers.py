@@ -7,31 +7,48 @@ import math
 import msgspec
 
 from open_autoglm.clock import iso_utc
-from open_autoglm.errors import AutoGLMError
+from open_autoglm.errors import AutoGLMError, UpstreamError
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.snapshot import Listing
 
 _RETRY_AFTER_MAX_S = 86_400.0
+_RETRY_AFTER_S = 1.0
+"""Where nobody knows better."""
 
 
-def error_headers(error: AutoGLMError, record: RequestRecord, allow: str = "") -> str:
+def error_headers(
+    error: AutoGLMError, record: RequestRecord, allow: str = "", *, jitter: float = 0.0, overloaded: bool = False
+) -> str:
     """Header lines that go with an error.
+
+    Clients that are sent away are told to come back after `base + uniform(0, base)` seconds, so that those who were
+    refused together do not come back together; what an upstream has said itself is told as it is. While everybody is
+    refused they are told not to try again by themselves.
 
     Args:
         error: what is answered.
         record: of the request.
         allow: methods that the route takes, where that is what was wrong.
+        jitter: a random number from 0 to 1.
+        overloaded: whether the whole server has too much to do.
     """
+    pushback = error.http_status in (429, 503)
     lines = f"x-request-id: {record.request_id}\r\n"
     if record.attempts:
         lines += f"x-mcp-attempts: {len(record.attempts)}\r\n"
-    if error.retry_after_s is not None:
-        lines += f"retry-after: {max(1, math.ceil(min(error.retry_after_s, _RETRY_AFTER_MAX_S)))}\r\n"
+    if record.queue_position:
+        lines += f"x-mcp-queue-position: {record.queue_position}\r\n"
+    base_s = error.retry_after_s if error.retry_after_s is not None or not pushback else _RETRY_AFTER_S
+    if base_s is not None:
+        ours = pushback and not isinstance(error, UpstreamError)
+        wait_s = base_s * (1.0 + jitter) if ours else base_s
+        lines += f"retry-after: {max(1, math.ceil(min(wait_s, _RETRY_AFTER_MAX_S)))}\r\n"
     if error.http_status == 401:
         lines += "www-authenticate: Bearer\r\n"
     if allow:
         lines += f"allow: {allow}\r\n"
-    return f"{lines}x-should-retry: {'true' if error.retryable else 'false'}\r\n"
+    worth_it = error.retryable and not (pushback and overloaded)
+    return f"{lines}x-should-retry: {'true' if worth_it else 'false'}\r\n"
 
 
 def models_list(listings: list[Listing], anthropic: bool) -> bytes:

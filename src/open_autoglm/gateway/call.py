@@ -11,10 +11,9 @@ from urllib.parse import quote
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend, Handle, ModelCall
-from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.record import RequestRecord
-from open_autoglm.gateway.answers import error_headers
 from open_autoglm.gateway.snapshot import NAME_SAFE, Route, Snapshot
 from open_autoglm.security.keys import Principal
 from open_autoglm.transport.http_request import ServerRequest
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 _TOKEN_BYTES: Final = 4
 """Of a prompt, about; for estimates."""
+_TIMEOUT_MS_MAX: Final = 86_400_000
 _ANSWER_TOKENS: Final = 1024
 """What an answer is taken to have when the client sets no limit."""
 
@@ -33,6 +33,8 @@ class Call(ModelCall):
 
     Attributes:
         request: the client's, on its connection.
+        held: whether it waits in its key's line.
+        priority: number of its class.
         snapshot: the configuration that serves it.
         route, principal: found when the head came.
         record: what happened.
@@ -44,7 +46,9 @@ class Call(ModelCall):
         "_running",
         "_settled",
         "_watching",
+        "held",
         "principal",
+        "priority",
         "request",
         "route",
         "snapshot",
@@ -64,6 +68,8 @@ class Call(ModelCall):
         self._settled = False
         self._paused = False
         self._watching = False
+        self.held = False
+        self.priority = 2
 
     # The sink that the exchange drives.
 
@@ -144,7 +150,7 @@ class Call(ModelCall):
         status = error.http_status
         self.record.bytes_out = len(body)
         allow = self.route.method.decode() if error.code == "method_not_allowed" else ""
-        headers = self._limit_headers() + error_headers(error, self.record, allow)
+        headers = self._limit_headers() + self._gateway.error_headers(error, self.record, allow)
         request.connection.respond(request, status, headers, body)
         self.settle(status, error.code, error.message)
 
@@ -160,8 +166,10 @@ class Call(ModelCall):
         """The client has left."""
         if self._settled:
             return
-        if self._watching:
-            self.exchange.client_gone(clock.monotonic())
+        exchange = getattr(self, "exchange", None)
+        if exchange is not None:
+            # It may stand in a line, without an attempt that would have us watched.
+            exchange.client_gone(clock.monotonic())
         self.settle(499, "client_closed", "")
 
     def pause(self) -> None:
@@ -188,9 +196,15 @@ class Call(ModelCall):
         record.status = status
         record.code = code
         record.message = message
-        limiter = self.principal.limiter
-        if limiter is not None and record.admitted_s:
-            limiter.release()
+        principal = self.principal
+        principal.requests += 1
+        if 400 <= status < 500:
+            principal.refused += 1
+        if principal.limiter is not None and record.admitted_s:
+            principal.limiter.release()
+        if self.held and principal.line is not None:
+            self.held = False
+            principal.line.discard(self)
         if self._watching:
             self._gateway.unwatch(self)
             if self.exchange.state != "over":
@@ -201,6 +215,11 @@ class Call(ModelCall):
         if attempt is not None:
             attempt.handle = self._running = None
         self._gateway.account(record)
+
+    def patience_s(self, otherwise_s: float) -> float:
+        """How much time the client's header gives it, in seconds, or `otherwise_s`."""
+        value = self.request.headers.get("x-request-timeout-ms")
+        return otherwise_s if value is None else timeout_s(value)
 
     def crashed(self, error: BaseException) -> None:
         """A defect of ours: the client hears that, and nothing of its cause."""
@@ -215,6 +234,11 @@ class Call(ModelCall):
     # Inside.
 
     def _headers(self, attempt: Attempt) -> str:
+        if self.record.queue_position:
+            return f"x-mcp-queue-position: {self.record.queue_position}\r\n{self._plain_headers(attempt)}"
+        return self._plain_headers(attempt)
+
+    def _plain_headers(self, attempt: Attempt) -> str:
         group = attempt.group
         served = self.snapshot.model_headers.get(group) or quote(self.model, safe=NAME_SAFE)
         record = self.record
@@ -240,3 +264,17 @@ class Call(ModelCall):
             f"x-ratelimit-limit-requests: {limit}\r\n"
             f"x-ratelimit-remaining-requests: {min(limit, limiter.remaining(self.record.received_s))}\r\n"
         )
+
+
+def timeout_s(value: bytes) -> float:
+    """Read the header `x-request-timeout-ms`.
+
+    Raises:
+        RequestError: it is no number of milliseconds, or beyond a day.
+    """
+    text = value.decode("latin-1")
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= _TIMEOUT_MS_MAX:
+        raise RequestError(
+            "invalid_request", f"x-request-timeout-ms: {text[:40]!r} is not a number of milliseconds above 0"
+        )
+    return int(text) / 1000

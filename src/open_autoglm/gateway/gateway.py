@@ -9,30 +9,40 @@ import asyncio
 import logging
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from open_autoglm import clock
+from open_autoglm.admission.classes import NAMES
+from open_autoglm.admission.networks import Networks
 from open_autoglm.dialects.face import Face
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.exchange import Exchange
+from open_autoglm.exchange.line import Line
+from open_autoglm.exchange.plan import Leg
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.affinity import affinity_of
 from open_autoglm.gateway.answers import error_headers, model_card, models_list
-from open_autoglm.gateway.call import Call
+from open_autoglm.gateway.call import Call, timeout_s
+from open_autoglm.gateway.door import NOT_FOUND, Door
 from open_autoglm.gateway.snapshot import Route, Snapshot
+from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.ids import IdSource
-from open_autoglm.security.keys import KeyRing, Principal
+from open_autoglm.security.keys import Principal
 from open_autoglm.transport.http_request import ServerRequest
 
 _log = logging.getLogger(__name__)
 _SWEEP_S = 0.025
 """How often deadlines are looked at: one coarse sweep instead of a timer per request."""
+_PUMP_S = 0.01
+"""How often lines are looked at while somebody waits in them."""
+_PLACES_PER_ROOM = 2
+"""In a line, for each request that its group has room for."""
+_PLACES_MAX = 10_000
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_TIMEOUT_MS_MAX = 86_400_000
-_NOT_FOUND = Route("other", b"", "models")
 
 
 class Accounts(Protocol):
@@ -52,6 +62,11 @@ class Gateway:
         plain_face: the form of errors on routes that speak no dialect.
         ready: reason why requests cannot be served, or empty.
         rng: for backoff.
+        sources: who behaves unusually.
+
+    Attributes:
+        door: who is let in.
+        lines: where requests wait for room.
     """
 
     def __init__(
@@ -63,6 +78,7 @@ class Gateway:
         *,
         ready: Callable[[], str],
         rng: random.Random,
+        sources: SourceWatch,
     ) -> None:
         self.snapshot = snapshot
         self.plain_face = plain_face
@@ -72,9 +88,13 @@ class Gateway:
         self._ready = ready
         self._rng = rng
         self._ids = IdSource()
-        self._memos: dict[str, tuple[Snapshot, bytes, Principal]] = {}
+        self._proxies: Networks | None = None
+        self._pump_soon = False
+        self.door = Door(sources)
+        self.lines: dict[Line, Leg] = {}
         self.active: set[Call] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
+        self.adopt(snapshot)
 
     # The transport calls these.
 
@@ -86,6 +106,8 @@ class Gateway:
         record = RequestRecord(route.pattern, request.received_s, snapshot.revision)
         record.received_wall_s = clock.wall()
         record.client = connection.peer or connection.address()
+        if self._proxies is not None:
+            record.client = self._proxies.client(record.client, headers.get("x-forwarded-for"))
         given_id = headers.get("x-request-id")
         if given_id is not None and _REQUEST_ID.fullmatch(given_id):
             record.request_id = given_id.decode("ascii")
@@ -99,14 +121,16 @@ class Gateway:
                 if memo is not None and memo[0] is snapshot and memo[1] == headers.get("authorization"):
                     call.principal = memo[2]
                 elif snapshot.keys is not None:
-                    call.principal = self._authenticate(snapshot.keys, snapshot, request)
-                self._admit(call)
+                    call.principal = self.door.authenticate(snapshot.keys, snapshot, request, record)
+                self.door.admit(call)
         except AutoGLMError as error:
             call.refuse(error)
 
     def on_body(self, request: ServerRequest) -> None:
         call = request.call
         assert isinstance(call, Call)
+        if call.held:
+            return
         try:
             if call.route.face is None:
                 self._answer_plain(call)
@@ -143,9 +167,13 @@ class Gateway:
             record.ended_s = record.received_s
             record.received_wall_s = clock.wall()
             self.account(record)
-        return error_headers(error, record), face.error_body(error, record.request_id)
+        return self.error_headers(error, record), face.error_body(error, record.request_id)
 
     # Calls come back through these.
+
+    def error_headers(self, error: AutoGLMError, record: RequestRecord, allow: str = "") -> str:
+        """Header lines that go with an error; see `answers.error_headers`."""
+        return error_headers(error, record, allow, jitter=self._rng.random(), overloaded=self.door.floor > 0)
 
     def unwatch(self, call: Call) -> None:
         """A call is over."""
@@ -158,10 +186,24 @@ class Gateway:
         """Requests with an exchange."""
         return len(self.active)
 
+    def queue_depths(self) -> dict[str, float]:
+        """How many requests wait, by class."""
+        counts = Counter(self.door.depths())
+        for line in self.lines:
+            counts.update(dict(zip(NAMES, line.queue.depths(), strict=True)))
+        return {name: counts[name] for name in NAMES}
+
     def adopt(self, snapshot: Snapshot) -> None:
         """Serve requests whose head comes from now on by another configuration."""
-        self._memos.clear()
+        self.door.forget()
         self.snapshot = snapshot
+        self._proxies = snapshot.proxies or None
+        # A line that the new configuration does not have is kept until nobody waits in it.
+        kept = {line: leg for line, leg in self.lines.items() if line.queue.waiting}
+        self.lines = kept | {leg.line: leg for plan in snapshot.plans.values() for leg in plan.legs}
+        for line, leg in self.lines.items():
+            line.wake = self._wake
+            line.queue.capacity = _places(leg)
 
     def start(self) -> None:
         """Begin to look after deadlines."""
@@ -176,54 +218,6 @@ class Gateway:
             call.request.connection.abort()
 
     # Inside.
-
-    def _admit(self, call: Call) -> None:
-        """How much: decided before the body is read."""
-        request, route, principal, record = call.request, call.route, call.principal, call.record
-        record.key = principal.name
-        if request.method != route.method and (request.method, route.method) != (b"HEAD", b"GET"):
-            if route is _NOT_FOUND:
-                raise RequestError("not_found", f"no such route: {request.target[:200].decode('latin-1')!r}")
-            raise RequestError("method_not_allowed", f"{route.pattern} takes {route.method.decode()} only")
-        limiter = principal.limiter
-        if limiter is not None:
-            wait_s = limiter.admit(record.received_s)
-            if wait_s:
-                raise RequestError(
-                    "rate_limit_exceeded",
-                    f"the key {principal.name!r} has reached its limit ({limiter.refused_by}); try again later",
-                    retry_after_s=wait_s,
-                )
-        record.admitted_s = record.received_s
-        if "content-encoding" in request.headers and request.headers["content-encoding"] != b"identity":
-            raise RequestError("invalid_request", "compressed bodies are not taken; send the body as it is")
-
-    def _authenticate(self, keys: KeyRing, snapshot: Snapshot, request: ServerRequest) -> Principal:
-        """Find whose key it is."""
-        headers = request.headers
-        shown = headers.get("authorization")
-        if shown is not None:
-            scheme, _, key = shown.decode("latin-1").strip().partition(" ")
-            if scheme.lower() != "bearer":
-                raise RequestError(
-                    "invalid_api_key", "this authorization scheme is not taken; send the key as a bearer token"
-                )
-        elif "x-api-key" in headers:
-            key = headers["x-api-key"].decode("latin-1")
-        else:
-            raise RequestError(
-                "invalid_api_key", "no API key; send it in the header authorization (as a bearer token) or in x-api-key"
-            )
-        principal = keys.find(key.strip())
-        if principal is None:
-            raise RequestError("invalid_api_key", "this API key is not known here")
-        if shown is not None:
-            # One memo for all connections that show this key.
-            memo = self._memos.get(principal.name)
-            if memo is None or memo[0] is not snapshot or memo[1] != shown:
-                memo = self._memos[principal.name] = (snapshot, shown, principal)
-            request.connection.memo = memo
-        return principal
 
     def _start(self, call: Call, face: Face) -> None:
         """Where: from the body's few fields to the first attempt."""
@@ -250,13 +244,22 @@ class Gateway:
         )
         total_s = plan.total_s
         if "x-request-timeout-ms" in headers:
-            total_s = min(total_s, _timeout_s(headers["x-request-timeout-ms"]))
+            total_s = min(total_s, timeout_s(headers["x-request-timeout-ms"]))
         if view.timeout_s is not None:
             total_s = min(total_s, view.timeout_s)
         call.deadline_s = deadline_s = record.received_s + total_s
         affinity = 0 if snapshot.affinity == "none" else affinity_of(snapshot.affinity, call, headers)
         call.exchange = exchange = Exchange(
-            plan, call, record, deadline_s, stream=stream, affinity=affinity, may_retry=not view.no_retry, rng=self._rng
+            plan,
+            call,
+            record,
+            deadline_s,
+            stream=stream,
+            affinity=affinity,
+            may_retry=not view.no_retry,
+            rng=self._rng,
+            priority=call.priority,
+            tenant=record.client if snapshot.keys is None else record.key,
         )
         exchange.start(now_s)
 
@@ -280,7 +283,7 @@ class Gateway:
         route = snapshot.routes.get(path)
         if route is None and path.startswith(snapshot.context_path.encode() + b"/v1/models/"):
             route = snapshot.routes.get(snapshot.context_path.encode() + b"/v1/models/{id}")
-        return route or _NOT_FOUND
+        return route or NOT_FOUND
 
     def _answer_plain(self, call: Call) -> None:
         match call.route.pattern:
@@ -310,6 +313,26 @@ class Gateway:
                 return
         raise self._unknown_model(call.snapshot, call.principal, name)
 
+    # Time.
+
+    def _wake(self) -> None:
+        """Room may have been made: look at the lines in this turn of the loop, once."""
+        if not self._pump_soon:
+            self._pump_soon = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Let in who waits, as far as there is room."""
+        self._pump_soon = False
+        now_s = clock.monotonic()
+        for line, leg in self.lines.items():
+            if line.queue.waiting:
+                line.queue.capacity = _places(leg)
+                line.pump(now_s)
+        for call in self.door.pump(now_s):
+            if call.request.dispatched:
+                self.on_body(call.request)
+
     def _sweep(self) -> None:
         now_s = clock.monotonic()
         due = [call for call in self.active if call.exchange.due_s <= now_s]
@@ -319,13 +342,12 @@ class Gateway:
             except Exception as error:  # as above: one request's defect must not end the others
                 _log.exception("request %s failed", call.record.request_id)
                 call.crashed(error)
-        self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+        waiting = self.door.waiting or any(line.queue.waiting for line in self.lines)
+        if waiting:
+            self._pump()
+        self._sweep_handle = self._loop.call_later(_PUMP_S if waiting else _SWEEP_S, self._sweep)
 
 
-def _timeout_s(value: bytes) -> float:
-    text = value.decode("latin-1")
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= _TIMEOUT_MS_MAX:
-        raise RequestError(
-            "invalid_request", f"x-request-timeout-ms: {text[:40]!r} is not a number of milliseconds above 0"
-        )
-    return int(text) / 1000
+def _places(leg: Leg) -> int:
+    """How many requests may wait for a group's room."""
+    return min(_PLACES_PER_ROOM * sum(endpoint.limit for endpoint in leg.group.endpoints), _PLACES_MAX)

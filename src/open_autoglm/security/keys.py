@@ -58,7 +58,8 @@ class Principal:
         line: where requests wait that the limiter does not let in; None when they are refused. It outlives
             configurations too.
         ceiling: number of the highest priority class that the configuration gives it.
-        priority: the same, or a lower one while it behaves unusually; the only field that changes.
+        priority: the same, or a lower one while it behaves unusually.
+        requests, refused: answered so far, and of those with a status of 400 to 499.
     """
 
     name: str
@@ -68,6 +69,8 @@ class Principal:
     line: Line | None = None
     ceiling: int = 2
     priority: int = -1
+    requests: int = 0
+    refused: int = 0
 
     def __post_init__(self) -> None:
         if self.priority < 0:

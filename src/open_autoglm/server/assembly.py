@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from msgspec import structs as struct_of
+
 from open_autoglm.admission.classes import NUMBERS
 from open_autoglm.admission.key_line import KeyLine
 from open_autoglm.admission.networks import Networks
@@ -85,6 +87,7 @@ class Assembly:
         self._open_embedded = open_embedded
         self._now = now
         self.parts: dict[object, Part] = {}
+        self._config = ServerConfig()
         self._limiters: dict[str, KeyLimiter] = {}
         self._key_lines: dict[str, KeyLine[object]] = {}
         self._budgets: dict[str, RetryBudget] = {}
@@ -135,6 +138,7 @@ class Assembly:
         now_s = self._now()
         old = self.parts
         self.parts = built.parts
+        self._config = built.config
         self._limiters = built.limiters
         self._key_lines = built.key_lines
         for line in built.key_lines.values():
@@ -156,6 +160,13 @@ class Assembly:
     def limiter(self, key_name: str) -> KeyLimiter | None:
         """The limiter of a key, by its name."""
         return self._limiters.get(key_name)
+
+    def pace(self, key_name: str, rate: float | None) -> None:
+        """Hold a key to a rate below its own, in requests per second; None: to its own again."""
+        limits = _limits_by_name(self._config)[key_name]
+        if rate is not None and not 0.0 < limits.requests_per_second <= rate:
+            limits = struct_of.replace(limits, requests_per_second=rate, burst=max(1, int(rate)))
+        self._limiters[key_name].reconfigure(limits, self._now())
 
     def close(self) -> None:
         """Close every backend."""

@@ -51,6 +51,9 @@ class Control:
             "models": len(server.gateway.snapshot.listings),
             "endpoints": len(server.assembly.parts),
             "log_lines_dropped": server.request_log.dropped,
+            "overload": {"stage": server.overload.stage, "cause": server.overload.cause},
+            "waiting": server.gateway.queue_depths(),
+            "sources": server.sources.flagged(clock.monotonic()),
         }
 
     def config_active(self) -> JSONObject:
@@ -114,6 +117,7 @@ class Control:
                     part.breaker.force_open(now_s)
                 else:
                     part.breaker.reset(now_s)
+                part.endpoint.look_again()
                 rows = models_view(self._server)
                 return next(row for row in rows if row["name"] == model and row["endpoint"] == endpoint)
         raise RequestError("not_found", f"the model {model!r} has no endpoint {endpoint!r}")

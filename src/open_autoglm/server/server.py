@@ -24,6 +24,7 @@ from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_
 from open_autoglm.config.schema import ModelEntry, ServerConfig
 from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.gateway.gateway import Gateway
+from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.ids import new_key
 from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.secret import Secret
@@ -35,6 +36,7 @@ from open_autoglm.server.drain_run import run_drain
 from open_autoglm.server.lag_witness import LagWitness
 from open_autoglm.server.models_view import models_view
 from open_autoglm.server.options import ServeOptions, Started
+from open_autoglm.server.overload_watch import OverloadWatch
 from open_autoglm.server.ports import holder_of
 from open_autoglm.server.tls import listener_context
 from open_autoglm.telemetry.explain import ExplainStore
@@ -93,13 +95,22 @@ class Server:
         self.explain = ExplainStore(config.explain.keep)
         self.request_log = request_log
         self._accountant = Accountant(self.metrics, request_log, self.explain)
+        self.sources = SourceWatch(config.sources, self.assembly.pace)
         self.gateway = Gateway(
-            built.snapshot, self._accountant, loop, PLAIN_FACE, ready=self.unready_reason, rng=self._rng
+            built.snapshot,
+            self._accountant,
+            loop,
+            PLAIN_FACE,
+            ready=self.unready_reason,
+            rng=self._rng,
+            sources=self.sources,
         )
         self.data = HttpServer(self.gateway, config.wire, loop)
         self.admin_key = self._find_admin_key(config)
         self.admin_address: tuple[str, int] | None = None
         self.data_address: tuple[str, int] = ("", 0)
+        self._adopt_sources()
+        self.overload = OverloadWatch(self)
         self._lag = LoopLag()
         self._admin: AdminListener | None = None
         self._witness: LagWitness | None = None
@@ -140,6 +151,7 @@ class Server:
             _log.warning("the socket that was handed over, on port %d, goes over server.port", self.data_address[1])
         self.gateway.start()
         self._lag.start(self._loop)
+        self.overload.start(self._loop)
         self._sweep()
 
     async def start_admin(self, inherited: Sequence[socket.socket] = ()) -> None:
@@ -201,6 +213,7 @@ class Server:
         self.data.close_listeners()
         self.gateway.stop()
         self._lag.close()
+        self.overload.close()
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
         self.assembly.close()
@@ -247,6 +260,8 @@ class Server:
         self.assembly.adopt(built)
         self.gateway.adopt(built.snapshot)
         self.revision = revision
+        self._adopt_sources()
+        self.overload.renew()
         if before.wire != built.config.wire:
             self.data.renew_limits(built.config.wire)
         self._accountant.forget()
@@ -294,6 +309,12 @@ class Server:
 
     # Figures.
 
+    def _adopt_sources(self) -> None:
+        snapshot = self.gateway.snapshot
+        principals = snapshot.keys.principals() if snapshot.keys is not None else []
+        self.sources.adopt(self.config.sources, principals, snapshot.proxies, clock.monotonic())
+        self.data.proxies = snapshot.proxies
+
     def _gauges(self) -> None:
         self.metrics.gauge("mcp_in_flight", lambda: Counter(call.model for call in self.gateway.active))
         self.metrics.gauge("mcp_connections", self._connections)
@@ -302,6 +323,9 @@ class Server:
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
         self.metrics.gauge("mcp_draining", lambda: int(self.leaving))
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
+        self.metrics.gauge("mcp_queue_depth", self.gateway.queue_depths)
+        self.metrics.gauge("mcp_overload_stage", lambda: self.overload.stage)
+        self.metrics.gauge("mcp_source_flags_total", lambda: self.sources.flags)
 
     def _connections(self) -> dict[str, float]:
         return {

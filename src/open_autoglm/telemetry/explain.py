@@ -97,6 +97,11 @@ class ExplainStore:
                 found.append(record)
         return found
 
+    def trim(self, keep: int) -> None:
+        """Forget all but the newest; memory is needed elsewhere."""
+        while len(self._ring) > keep:
+            self._ring.popleft()
+
 
 def summarize(record: RequestRecord) -> JSONObject:
     """Return the head of an explanation: one row of a list of requests.

@@ -50,6 +50,8 @@ FAMILIES: dict[str, Family] = {
     "mcp_config_reload_total": Family("counter", ("outcome",), "Reloads of the configuration, by outcome."),
     "mcp_draining": Family("gauge", (), "1 while the server is stopping, or was replaced and finishes what it began."),
     "mcp_loop_lag_seconds": Family("gauge", (), "Worst delay of the event loop in the last seconds."),
+    "mcp_overload_stage": Family("gauge", (), "Overload stage: 0 none, 1 spare, 2 critical requests only, 3 closed."),
+    "mcp_source_flags_total": Family("counter", ("kind",), "Sources flagged for unusual behaviour: address, key."),
     "mcp_nodes": Family("gauge", ("state",), "Inference nodes, by state."),
     "mcp_model_version_info": Family("gauge", ("node", "model", "version"), "1 for each version a node serves."),
     "mcp_connections": Family("gauge", ("side",), "Open connections: client, upstream_busy, upstream_idle."),

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 _JOIN_BYTES_MAX: Final = 32 * 1024
 """Head and body up to this size are joined; beyond it the copy costs more than a second buffer."""
 _LINGER_S: Final = 2.0
-_REFUSED_MAX: Final = 256
-"""Connections above the limit that are told so; further ones are closed without a word, to save descriptors."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -97,10 +95,12 @@ class HttpConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
         self._since_s = clock.monotonic()
         self._beat = server.enter(self)
-        refusal = server.admit(self)
-        if refusal is not None and server.connections > limits.connections + _REFUSED_MAX:
+        if server.connections > server.accept_max:
+            server.refused += 1
             self.abort()
-        elif refusal is not None:
+            return
+        refusal = server.admit(self)
+        if refusal is not None:
             self.refuse(None, refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -29,6 +29,8 @@ _READERS_SPARE_MAX = 1024
 _HEADS_MAX = 1024
 """Known heads that connections share; of others each keeps its own."""
 _BACKLOG = 4096
+REFUSED_MAX = 256
+"""Connections above the limit that are told so; further ones are closed without a word, to save descriptors."""
 _TLS_HANDSHAKE_S = 10.0
 _TLS_SHUTDOWN_S = 5.0
 
@@ -42,6 +44,10 @@ class HttpServer:
         loop: where it runs.
         beat_s: between two rounds of the patrol; each connection is looked at every tenth time, so its timers may
             run over by ten times as much.
+
+    Attributes:
+        accept_max: connections beyond this are closed without a word; lowered while descriptors are short.
+        proxies: addresses whose connections are not those of one client.
     """
 
     def __init__(
@@ -54,6 +60,9 @@ class HttpServer:
         self.connections = 0
         self.refused = 0
         self.closing = False
+        self.accept_max = limits.connections + REFUSED_MAX
+        self.proxies: Container[str] = ()
+        self._leaving = False
         self._beats: list[set[HttpConnection]] = [set() for _ in range(_PATROL_BEATS)]
         self._beat_s = beat_s
         self._next_beat = 0
@@ -100,7 +109,7 @@ class HttpServer:
 
     def ask_to_close(self) -> None:
         """Say `connection: close` in every answer from now on, so that clients leave by themselves."""
-        self.closing = True
+        self.closing = self._leaving = True
 
     def close_listeners(self) -> None:
         """Take no more connections. A listening socket that another process holds too goes on there."""
@@ -110,7 +119,16 @@ class HttpServer:
 
     def close_idle(self) -> None:
         """Close the connections without a request; the others close after their answer."""
-        self.closing = True
+        self.closing = self._leaving = True
+        self._close_idle()
+
+    def spare(self, sparing: bool) -> None:
+        """Keep no connection between requests, while there is too little of what connections need."""
+        self.closing = sparing or self._leaving
+        if sparing:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
         for connection in self.open_connections:
             connection.close_when_idle()
 
@@ -135,7 +153,9 @@ class HttpServer:
         if self.connections > self.limits.connections:
             code, reason = "overloaded", "too many connections; try again later"
         else:
-            client = self._addresses.enter(connection.address(), self.limits.connections_per_address)
+            address = connection.address()
+            limit = self.limits.connections if address in self.proxies else self.limits.connections_per_address
+            client = self._addresses.enter(address, limit)
             if client is not None:
                 connection.client = client
                 return None
@@ -176,6 +196,7 @@ class HttpServer:
     def renew_limits(self, limits: WireLimits) -> None:
         """Use other limits from now on; half-read messages keep theirs."""
         self.limits = limits
+        self.accept_max = limits.connections + REFUSED_MAX
         self._readers.clear()
         self._heads.clear()
 
