@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from open_autoglm.dialects.continuation import Delivered
 from open_autoglm.dialects.face import Face, RequestView
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.exchange import Exchange
@@ -25,12 +26,14 @@ class ModelCall:
         request_id, trace_id: sent on.
         deadline_s: monotonic seconds.
         created_s: wall seconds of arrival, whole.
+        delivered: of a stream only: what the client has got, where another endpoint may go on with it; else None.
     """
 
     __slots__ = (
         "body",
         "created_s",
         "deadline_s",
+        "delivered",
         "exchange",
         "face",
         "model",
@@ -50,6 +53,7 @@ class ModelCall:
     trace_id: str
     deadline_s: float
     created_s: int
+    delivered: Delivered | None
 
 
 class Handle(Protocol):

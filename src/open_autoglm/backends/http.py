@@ -11,6 +11,7 @@ import math
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
+from open_autoglm.backends.continuing import open_continuable
 from open_autoglm.dialects.face import passes
 from open_autoglm.dialects.openai_relay import OpenAIRelay
 from open_autoglm.dialects.refusal import Refusal
@@ -29,6 +30,10 @@ from open_autoglm.transport.upstream_connection import Transfer
 FACE_NAMES = ("chat", "completions", "embeddings", "mcp")
 _ERROR_BYTES_MAX = 64 * 1024
 """Of an upstream's error body; the rest is not worth reading."""
+_TOKEN_CHARS_MAX = 32
+"""A token has four characters or so; a text of which each has more than this exceeds the limit of its tokens."""
+_FIRST_CHARS = 1024
+"""A few tokens may be much longer: runs of white space, names."""
 
 
 class HttpBackend:
@@ -78,7 +83,9 @@ class HttpBackend:
         model = target.upstream_model or call.model
         try:
             relay: Relay
-            if face.name in self._same:
+            if view.stream and call.delivered is not None:
+                relay, body = open_continuable(attempt, call, call.delivered, self.dialect, self.stream_usage)
+            elif face.name in self._same:
                 body = call.body
                 if model != view.model or view.stream:
                     body = splice_request(body, view, model, self.stream_usage)
@@ -86,7 +93,7 @@ class HttpBackend:
                 relay = open_stream_relay(face, view) if view.stream else OpenAIRelay(face.kind)
             else:
                 request = face.infer(call.body, view)
-                body = self.dialect.encode(request, model)
+                body = self.dialect.encode(request, model, want_usage=self.stream_usage)
                 relay = open_relay(
                     face, self.dialect, view, call.request_id, call.model, call.created_s, request=request
                 )
@@ -148,6 +155,7 @@ class HttpAnswer:
         "_relay",
         "_retry_after",
         "_size",
+        "_size_max",
         "_status",
         "_stream",
         "transfer",
@@ -160,7 +168,7 @@ class HttpAnswer:
         self._relay = relay
         self._stream = call.view.stream
         self._body: bytes | list[bytes] = b""
-        self._size = self._status = 0
+        self._size = self._size_max = self._status = 0
         self._content_type = ""
         self._retry_after: str | None = None
         self._over = False
@@ -238,6 +246,9 @@ class HttpAnswer:
         relay = self._relay
         payload = relay.end() if self._stream else relay.whole(self._whole_body(), self._content_type)
         if relay.failure is not None:
+            if payload:
+                # The last event was whole, though the answer is not.
+                self._call.exchange.content(self._attempt, payload, relay.stage, clock.monotonic())
             self._fail_relay(relay.failure)
             return
         self._over = True
@@ -260,14 +271,47 @@ class HttpAnswer:
     def _relay_stream(self, data: bytes) -> None:
         relay = self._relay
         attempt = self._attempt
-        if self._size > self._backend.limits.stream_bytes:
-            self._fail("malformed", f"the stream exceeds {self._backend.limits.stream_bytes} bytes")
-            return
+        if self._size > self._size_max:
+            detail = self._too_long()
+            if detail:
+                self._cut(detail)
+                return
         payload = relay.feed(data)
         if payload or attempt.first_s == 0.0:
             self._call.exchange.content(attempt, payload, relay.stage, clock.monotonic())
         if relay.failure is not None and not self._over:
             self._fail_relay(relay.failure)
+
+    def _too_long(self) -> str:
+        """Why no more of a stream is taken, or empty; then `_size_max` says when to look again."""
+        most = self._backend.limits.stream_bytes
+        if self._size > most:
+            return f"the stream exceeds {most} bytes"
+        view, target = self._call.view, self._attempt.target
+        tokens = view.max_tokens_asked or (target.context_window if target is not None else 0)
+        self._size_max = most
+        if tokens and tokens > 0:
+            # A text has no more characters than its stream has bytes.
+            chars_max = (tokens * _TOKEN_CHARS_MAX + _FIRST_CHARS) * view.choices
+            left = chars_max - self._relay.delivered_chars
+            if left < 0:
+                return f"the text exceeds what {tokens} tokens can hold"
+            self._size_max = min(most, self._size + left)
+        return ""
+
+    def _cut(self, detail: str) -> None:
+        """The upstream does not end its stream: end it for the client."""
+        relay, attempt = self._relay, self._attempt
+        if relay.stage < 2:
+            self._fail("malformed", detail)
+            return
+        self._over = True
+        if self.transfer is not None:
+            self.transfer.cancel()
+        payload = relay.cut() if relay.stage < 4 else relay.end()
+        self._note_usage()
+        attempt.detail = detail
+        self._call.exchange.ended(attempt, payload, clock.monotonic())
 
     def _refuse(self) -> None:
         """The upstream answered with an error status: say what kind it is."""

@@ -23,6 +23,7 @@ from open_autoglm.config.planned import (
     SigningSettings,
 )
 from open_autoglm.config.schema import Dialect, DrainSettings, Price, ServerSettings
+from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import Hedging, Retries, StreamFailure, Timeouts
 from open_autoglm.quantities import Bytes, Count, Seconds
 from open_autoglm.resilience.settings import BreakerSettings
@@ -65,6 +66,9 @@ class ModelDocument(Struct, frozen=True, forbid_unknown_fields=True):
         price: decides the strategy `cost`, and what is metered.
         timeouts: the entry's own limits of time.
         stream_usage: ask the endpoint to count tokens at the end of a stream. Off for servers that refuse to be asked.
+        continuation: how the endpoint goes on with a given beginning of an answer: `prefill` where a conversation may
+            end with it as the assistant's message, `vllm` where it must be told to go on with that message.
+        stream_failure: what happens when a stream of this name breaks after content; the global one when left out.
         ca: PEM file of the authorities that are trusted for this endpoint; the system's when left out.
     """
 
@@ -79,6 +83,8 @@ class ModelDocument(Struct, frozen=True, forbid_unknown_fields=True):
     price: Price | None = None
     timeouts: ModelTimeouts = ModelTimeouts()
     stream_usage: bool = True
+    continuation: Continuation = "none"
+    stream_failure: StreamFailure | None = None
     ca: str | None = None
 
 

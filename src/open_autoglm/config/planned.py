@@ -169,7 +169,6 @@ NOTES: dict[str, str] = {
     "dialect mcp": "such models are listed, but not served",
     "timeouts.first_token_hedge": "a silent endpoint is given up at `timeouts.first_token`",
     "hedging.enabled": "no second attempt is started beside a slow first one",
-    "stream_failure": "a stream that breaks ends with an error event, as with `terminate`",
     "auth.jwt": "only API keys are let in",
     "auth.signing": "only API keys are let in",
     "budgets": "nothing is budgeted",

@@ -80,7 +80,7 @@ class Resolver:
             retries=document.retries,
             breaker=document.breaker,
             hedging=struct_of.replace(document.hedging, enabled=False),
-            stream_failure="terminate",
+            stream_failure=document.stream_failure,
             limits=limits,
             when_exceeded=document.limits.when_exceeded,
             admission=document.admission,
@@ -114,7 +114,6 @@ class Resolver:
         asked = {
             "server.workers": document.server.workers > 1,
             "hedging.enabled": document.hedging.enabled,
-            "stream_failure": document.stream_failure != "terminate",
             "auth.jwt": document.auth.jwt is not None,
             "auth.signing": document.auth.signing.enabled,
             "timeouts.first_token_hedge": written("timeouts.first_token_hedge"),
@@ -191,6 +190,9 @@ class Resolver:
         if address is None or not is_name(name):
             return None
         own = {field: value for field, value in struct_of.asdict(document.timeouts).items() if value is not UNSET}
+        if document.continuation != "none" and address.dialect != "openai":
+            message = "is for endpoints that speak openai; others need no word for it, or cannot go on; leave it out"
+            self._problems.add(f"{written.path}.continuation", message)
         if address.dialect not in SERVED_DIALECTS:
             label = f"{written.path}.dialect: {address.dialect}"
             self.warnings.append(unavailable(f"dialect {address.dialect}", label))
@@ -206,6 +208,8 @@ class Resolver:
             price=document.price,
             timeouts=struct_of.replace(self._document.timeouts, **own),
             stream_usage=document.stream_usage,
+            continuation=document.continuation,
+            stream_failure=document.stream_failure or self._document.stream_failure,
             ca=self._readable(f"{written.path}.ca", document.ca),
         )
 

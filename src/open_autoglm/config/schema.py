@@ -21,6 +21,7 @@ from open_autoglm.config.planned import (
     SigningSettings,
     SyncSettings,
 )
+from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import AnswerLimits, Hedging, Retries, StreamFailure, Timeouts
 from open_autoglm.quantities import Delay, Port
 from open_autoglm.resilience.settings import BreakerSettings, KeyLimits
@@ -108,6 +109,8 @@ class ModelEntry(Struct, frozen=True):
         price: None when unknown.
         timeouts: the global ones with this entry's own in their place.
         stream_usage: ask the endpoint to count tokens at the end of a stream.
+        continuation: how a conversation that ends with the beginning of an answer is gone on with.
+        stream_failure: what happens when a stream of this name breaks after content.
         ca: file of the authorities that are trusted for this endpoint, absolute; the system's when None.
     """
 
@@ -122,6 +125,8 @@ class ModelEntry(Struct, frozen=True):
     price: Price | None
     timeouts: Timeouts
     stream_usage: bool
+    continuation: Continuation
+    stream_failure: StreamFailure
     ca: str | None
 
 

@@ -66,17 +66,17 @@ class Delivered:
         encoder: who wrote the stream, where it was translated.
         source: the endpoint that broke, as `chat#1`; empty until one did.
         request: the client's, once one did.
-        prompt_tokens: as the first endpoint said, -1 when it did not.
+        prompt_tokens, completion_tokens: as that endpoint said so far, -1 when it did not.
     """
 
     __slots__ = (
-        "_counted",
         "_deltas",
         "_kept",
         "_pieces",
         "_size",
         "_unread",
         "_unread_bytes",
+        "completion_tokens",
         "encoder",
         "event",
         "prompt_tokens",
@@ -90,12 +90,11 @@ class Delivered:
         self._unread: list[bytes] = []
         self._unread_bytes = 0
         self._kept = True
-        self._counted = -1
         self.event = b""
         self.encoder: AnswerEncoder | None = None
         self.source = ""
         self.request: InferRequest | None = None
-        self.prompt_tokens = -1
+        self.prompt_tokens = self.completion_tokens = -1
 
     @classmethod
     def of(cls, view: RequestView) -> Delivered | None:
@@ -133,7 +132,7 @@ class Delivered:
         self.request = request
         self.source = source
         self.prompt_tokens = prompt_tokens
-        self._counted = completion_tokens
+        self.completion_tokens = completion_tokens
         return True
 
     @property
@@ -155,8 +154,8 @@ class Delivered:
         A server seldom sends less than a token at once, so that there are not more tokens than pieces; an estimate
         that is too high would end the rest of the answer early.
         """
-        if self._counted >= 0:
-            return self._counted
+        if self.completion_tokens >= 0:
+            return self.completion_tokens
         return min(self._deltas, estimate_tokens(len(self.text.encode("utf-8", "replace"))))
 
     def _read(self) -> None:
@@ -199,15 +198,13 @@ class Delivered:
         self._unread.clear()
 
 
-def continued_request(
-    delivered: Delivered, dialect: DialectName, continuation: Continuation
-) -> tuple[InferRequest, int]:
+def continued_request(delivered: Delivered, dialect: DialectName, continuation: str) -> tuple[InferRequest, int]:
     """The request that goes on with a text, and how many characters of the text it gives.
 
     Args:
         delivered: the text; `broke` has been called.
         dialect: of the endpoint that shall go on.
-        continuation: what that endpoint can do.
+        continuation: what that endpoint can do: `prefill`, `vllm`, or anything else for plain prompts alone.
 
     Raises:
         RequestError: `unsupported_parameter`: the endpoint cannot go on with this request.
@@ -220,7 +217,7 @@ def continued_request(
         return struct_of.replace(request, kind="completion", prompt=prompt_of(request) + text), given
     if request.kind == "completion":
         return struct_of.replace(request, prompt=(_single_prompt(request) or "") + text), given
-    if continuation == "none":
+    if continuation not in ("prefill", "vllm"):
         raise RequestError("unsupported_parameter", "the endpoint cannot go on with a message")
     # Templates drop or double white space at the end of a message; the seam expects it from the model again.
     prefill = text.rstrip()
@@ -229,7 +226,7 @@ def continued_request(
     return _prefilled(request, prefill, continuation), len(prefill)
 
 
-def _prefilled(request: InferRequest, prefill: str, continuation: Continuation) -> InferRequest:
+def _prefilled(request: InferRequest, prefill: str, continuation: str) -> InferRequest:
     messages, extra = request.messages, request.extra
     # Where the client itself lets the model go on with a message, the text belongs to that message.
     own = messages[-1] if messages and messages[-1].role == "assistant" else None

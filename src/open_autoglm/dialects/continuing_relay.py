@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from open_autoglm.dialects.canonical import (
     Event,
@@ -23,8 +23,8 @@ from open_autoglm.dialects.canonical import (
 )
 from open_autoglm.dialects.chat import ChatEncoder
 from open_autoglm.dialects.completions import CompletionsEncoder
-from open_autoglm.dialects.continuation import Continuation, Delivered, continued_request
-from open_autoglm.dialects.face import AnswerEncoder, Face, Failover, RequestView, passes
+from open_autoglm.dialects.continuation import Delivered, continued_request
+from open_autoglm.dialects.face import AnswerEncoder, Face, Failover, RequestView
 from open_autoglm.dialects.openai_relay import OpenAIRelay
 from open_autoglm.dialects.refusal import Refusal
 from open_autoglm.dialects.relay import Relay, TranslatingRelay
@@ -113,6 +113,8 @@ class ContinuingRelay(TranslatingRelay):
         self._new_bytes = 0
         self._usage: Usage | None = None
         self.delivered_chars = delivered.chars
+        self.prompt_tokens = delivered.prompt_tokens
+        self.completion_tokens = delivered.completion_tokens
 
     def deliver(self, events: Sequence[Event]) -> bytes:
         """See `EventRelay.deliver`."""
@@ -168,8 +170,9 @@ def open_keeping_relay(
     face: Face,
     dialect: UpstreamDialect,
     view: RequestView,
-    encoder: Callable[[], AnswerEncoder],
-    request: InferRequest | None,
+    *,
+    encoder: AnswerEncoder | None = None,
+    request: InferRequest | None = None,
 ) -> Relay:
     """The relay for an attempt whose stream may be continued elsewhere.
 
@@ -178,18 +181,17 @@ def open_keeping_relay(
         face: of the client's route.
         dialect: of the endpoint.
         view: of the request.
-        encoder: makes the encoder of the answer, where one is needed.
-        request: what was sent, where it had to be translated.
+        encoder, request: where the answer has to be translated: who writes it, and what was sent.
     """
-    if passes(face.name, dialect.name):
+    if encoder is None:
         return KeepingRelay(
             delivered, face.kind, choices=view.choices, structured=view.structured, drop_usage=not view.include_usage
         )
-    return KeepingTranslation(delivered, dialect.decoder(True, request), encoder(), structured=view.structured)
+    return KeepingTranslation(delivered, dialect.decoder(True, request), encoder, structured=view.structured)
 
 
 def open_continuing_relay(
-    delivered: Delivered, view: RequestView, dialect: UpstreamDialect, continuation: Continuation, *, to: str
+    delivered: Delivered, view: RequestView, dialect: UpstreamDialect, continuation: str, *, to: str
 ) -> tuple[ContinuingRelay, InferRequest]:
     """The relay and the request for an attempt that goes on with a broken stream.
 
@@ -197,7 +199,7 @@ def open_continuing_relay(
         delivered: what the client has; `broke` has been called.
         view: of the request.
         dialect: of the endpoint that shall go on.
-        continuation: what that endpoint can do.
+        continuation: what that endpoint can do: `prefill`, `vllm`, or anything else for plain prompts alone.
         to: the endpoint, as `chat#2`.
 
     Raises:

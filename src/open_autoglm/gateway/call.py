@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend, Handle, ModelCall
+from open_autoglm.backends.continuing import may_continue
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.record import RequestRecord
@@ -90,7 +91,7 @@ class Call(ModelCall):
         return handle.finish()
 
     def continuation(self, attempt: Attempt) -> bool:
-        return False
+        return may_continue(attempt, self)
 
     def estimate(self) -> tuple[int, int]:
         return self.view.prompt_bytes // _TOKEN_BYTES, self.view.max_tokens_asked or _ANSWER_TOKENS

@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 from open_autoglm import clock
 from open_autoglm.admission.classes import NAMES
 from open_autoglm.admission.networks import Networks
+from open_autoglm.dialects.continuation import Delivered
 from open_autoglm.dialects.face import Face
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.exchange import Exchange
@@ -236,6 +237,8 @@ class Gateway:
         record.stream = stream = view.stream is True
         if plan is None:
             raise self._unknown_model(snapshot, call.principal, model)
+        if stream:
+            call.delivered = Delivered.of(view) if plan.stream_failure == "continue" else None
         now_s = record.read_s = clock.monotonic()
         call.created_s = int(record.received_wall_s)
         call.request_id = record.request_id

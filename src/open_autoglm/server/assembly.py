@@ -187,6 +187,7 @@ class Assembly:
             price_in=price.input_per_million if price else 0.0,
             price_out=price.output_per_million if price else 0.0,
             context_window=entry.context_window or 0,
+            continuation=_continuation(entry),
             extra=backend,
         )
         return Part(endpoint, backend, breaker)
@@ -276,8 +277,15 @@ class Assembly:
                         reason=reason if leg_name == name else f"{reason}, fallback of {name}",
                     )
                 )
-            plans[name] = Plan(name, tuple(legs))
+            plans[name] = Plan(name, tuple(legs), entries[name].stream_failure)
         return plans
+
+
+def _continuation(entry: ModelEntry) -> str:
+    """How an endpoint goes on with a broken stream: with a plain prompt every server can."""
+    if entry.dialect == "embedded" or entry.continuation != "none":
+        return entry.continuation
+    return "prompt"
 
 
 def _limits_by_name(config: ServerConfig) -> dict[str, KeyLimits]:

@@ -3,6 +3,7 @@
 import pytest
 
 from open_autoglm.config.planned import NOTES
+from open_autoglm.errors import ConfigError
 from open_autoglm.resilience.settings import KeyLimits
 
 from .conftest import Parse
@@ -110,7 +111,6 @@ def test_the_environment_goes_over_either_way_to_write_the_port(parse: Parse) ->
     [
         ("server: {workers: 2}", "server.workers"),
         ("hedging: {enabled: true}", "hedging.enabled"),
-        ("stream_failure: continue", "stream_failure"),
         ("auth: {api_key: k, jwt: {secret: s}}", "auth.jwt"),
         ("auth: {signing: {enabled: true}}", "auth.signing"),
         ("budgets: {on_store_failure: closed}", "budgets"),
@@ -129,14 +129,36 @@ def test_each_part_that_is_not_built_yet_is_one_warning_by_name(parse: Parse, te
 
 
 def test_what_is_off_or_default_is_no_warning(parse: Parse) -> None:
-    text = "server: {workers: 1}\nhedging: {enabled: false}\nstream_failure: terminate\n"
+    text = "server: {workers: 1}\nhedging: {enabled: false}\n"
     text += "auth: {signing: {enabled: false}}\nmcp: {enabled: true, timeout: 1s}\nservice: {name: x}"
     assert parse(MODELS + text).warnings == []
 
 
 def test_what_is_not_available_does_not_happen(parse: Parse) -> None:
-    config = parse(MODELS + "hedging: {enabled: true, quantile: 0.9}\nstream_failure: continue").config
-    assert (config.hedging.enabled, config.hedging.quantile, config.stream_failure) == (False, 0.9, "terminate")
+    config = parse(MODELS + "hedging: {enabled: true, quantile: 0.9}").config
+    assert (config.hedging.enabled, config.hedging.quantile) == (False, 0.9)
+
+
+def test_what_happens_to_broken_streams_may_be_said_for_each_model(parse: Parse) -> None:
+    loaded = parse(
+        """\
+        stream_failure: continue
+        models:
+          - {name: a, endpoint: http://a/v1, continuation: vllm}
+          - {name: b, endpoint: http://b/v1, stream_failure: terminate}
+        """
+    )
+    first, second = loaded.config.models
+    assert loaded.warnings == []
+    assert (first.continuation, first.stream_failure) == ("vllm", "continue")
+    assert (second.continuation, second.stream_failure) == ("none", "terminate")
+
+
+def test_only_openai_endpoints_need_a_word_for_going_on(parse: Parse) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("models: [{name: a, endpoint: http://a/generate, continuation: prefill}]")
+    [problem] = caught.value.problems
+    assert problem.path == "models[0].continuation"
 
 
 def test_models_of_other_dialects_are_set_apart(parse: Parse) -> None:
