@@ -29,12 +29,16 @@ _PATIENCE: Final = 3.0
 
 
 class Congestion:
-    """The state of one line; see the module."""
+    """The state of one line; see the module.
 
-    __slots__ = ("_before", "_congested_until_s", "_filled_s", "_now", "_settings", "_since_s")
+    Attributes:
+        settings: may be changed at any time.
+    """
+
+    __slots__ = ("_before", "_congested_until_s", "_filled_s", "_now", "_since_s", "settings")
 
     def __init__(self, settings: AdmissionSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._filled_s = 0.0
         self._congested_until_s = 0.0
         self._since_s = 0.0
@@ -54,8 +58,8 @@ class Congestion:
 
     def refused(self, now_s: float) -> None:
         """One of the line, or one that wanted to join it, was refused."""
-        if now_s < self._congested_until_s or now_s - self._filled_s >= self._settings.burst_s:
-            self._congested_until_s = now_s + self._settings.burst_s
+        if now_s < self._congested_until_s or now_s - self._filled_s >= self.settings.burst_s:
+            self._congested_until_s = now_s + self.settings.burst_s
 
     def congested(self, now_s: float) -> bool:
         """Whether only a short wait is worth while."""
@@ -71,11 +75,11 @@ class Congestion:
 
     def room(self, now_s: float) -> int:
         """How many may wait in congestion."""
-        return max(1, int(self.rate(now_s) * self._settings.congested_wait_s))
+        return max(1, int(self.rate(now_s) * self.settings.congested_wait_s))
 
     def age_s(self, now_s: float) -> float:
         """How long one waits in congestion."""
-        settings = self._settings
+        settings = self.settings
         rate = self.rate(now_s)
         wanted_s = _GAPS / rate if rate > 0.0 else settings.queue_age_s
         return min(settings.queue_age_s, max(_PATIENCE * settings.congested_wait_s, wanted_s))

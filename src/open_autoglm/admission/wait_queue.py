@@ -170,6 +170,12 @@ class WaitQueue(Generic[T]):
             self._dropped.remove(item)
             self.waiting -= 1
 
+    def reconfigure(self, settings: AdmissionSettings) -> None:
+        """Use other ages; those that wait already keep theirs."""
+        self._settings = settings
+        for line in self._lines:
+            line.congestion.settings = settings
+
     def oldest_wait_s(self, now_s: float) -> float:
         """How long the one has waited that waits longest; 0.0 when nobody does."""
         oldest = [next(iter(line.arrivals)).queued_s for line in self._lines if line.arrivals]
