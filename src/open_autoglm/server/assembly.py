@@ -18,10 +18,12 @@ from msgspec import structs as struct_of
 from open_autoglm.admission.classes import NUMBERS
 from open_autoglm.admission.key_line import KeyLine
 from open_autoglm.admission.networks import Networks
+from open_autoglm.admission.wait_queue import WaitQueue
 from open_autoglm.backends.backend import Backend
 from open_autoglm.backends.http import HttpBackend
 from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
 from open_autoglm.errors import ConfigError, ConfigProblem
+from open_autoglm.exchange.line import Line
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.gateway.snapshot import NAME_SAFE, Listing, Route, Snapshot
 from open_autoglm.resilience.breaker import CircuitBreaker
@@ -59,6 +61,7 @@ class Built:
     parts: dict[object, Part]
     limiters: dict[str, KeyLimiter]
     key_lines: dict[str, KeyLine[object]]
+    lines: dict[str, Line]
     budgets: dict[str, RetryBudget]
 
 
@@ -90,6 +93,7 @@ class Assembly:
         self._config = ServerConfig()
         self._limiters: dict[str, KeyLimiter] = {}
         self._key_lines: dict[str, KeyLine[object]] = {}
+        self._lines: dict[str, Line] = {}
         self._budgets: dict[str, RetryBudget] = {}
 
     def build(self, config: ServerConfig, revision: int, created_s: int) -> Built:
@@ -117,12 +121,13 @@ class Assembly:
         limiters: dict[str, KeyLimiter] = {}
         key_lines: dict[str, KeyLine[object]] = {}
         keys, anonymous = self._keys(config, limiters, key_lines)
+        lines = {name: self._lines.get(name) or Line(WaitQueue(config.admission)) for name in groups}
         budgets = {name: self._budgets.get(name) or RetryBudget(config.retries.budget_ratio) for name in groups}
         snapshot = Snapshot(
             revision=revision,
             context_path=config.server.context_path,
             routes=_routes(config.server.context_path),
-            plans=self._plans(config, groups, budgets),
+            plans=self._plans(config, groups, budgets, lines),
             default_model=config.routing.default or next((n for n in groups if n != WILDCARD), ""),
             keys=keys,
             anonymous=anonymous,
@@ -131,7 +136,7 @@ class Assembly:
             affinity=_AFFINITIES.get(config.routing.strategy, "none"),  # type: ignore[arg-type]
             model_headers={name: quote(name, safe=NAME_SAFE) for name in groups if name != WILDCARD},
         )
-        return Built(config, snapshot, parts, limiters, key_lines, budgets)
+        return Built(config, snapshot, parts, limiters, key_lines, lines, budgets)
 
     def adopt(self, built: Built) -> None:
         """Make a built configuration the running one; the caller swaps the snapshot in the same turn of the loop."""
@@ -143,6 +148,9 @@ class Assembly:
         self._key_lines = built.key_lines
         for line in built.key_lines.values():
             line.settings = built.config.admission
+        self._lines = built.lines
+        for waiting in built.lines.values():
+            waiting.queue.reconfigure(built.config.admission)
         self._budgets = built.budgets
         for name, limits in _limits_by_name(built.config).items():
             built.limiters[name].reconfigure(limits, now_s)
@@ -250,7 +258,11 @@ class Assembly:
         return Principal(entry.name, models, limiters[entry.name], at_once, line, NUMBERS[entry.priority])
 
     def _plans(
-        self, config: ServerConfig, groups: dict[str, list[Endpoint]], budgets: dict[str, RetryBudget]
+        self,
+        config: ServerConfig,
+        groups: dict[str, list[Endpoint]],
+        budgets: dict[str, RetryBudget],
+        lines: dict[str, Line],
     ) -> dict[str, Plan]:
         entries = {entry.name: entry for entry in reversed(config.models)}
         strategy = config.routing.strategy
@@ -275,6 +287,7 @@ class Assembly:
                         budgets[leg_name],
                         has_alternative=has_alternative,
                         reason=reason if leg_name == name else f"{reason}, fallback of {name}",
+                        line=lines[leg_name],
                     )
                 )
             plans[name] = Plan(name, tuple(legs), entries[name].stream_failure)
