@@ -211,6 +211,9 @@ class Call(ModelCall):
             if self.exchange.state != "over":
                 self.exchange.client_gone(record.ended_s)
             self.exchange.release()
+        elif (exchange := getattr(self, "exchange", None)) is not None and exchange.state == "over":
+            # It never had an attempt: turned away, or out of a line.
+            exchange.release()
         self.request.call = None
         attempt = self._running
         if attempt is not None:
