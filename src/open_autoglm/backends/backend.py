@@ -85,7 +85,7 @@ class Backend(Protocol):
         """Open connections."""
 
     async def reachable(self, timeout_s: float) -> bool:
-        """Whether the endpoint takes a connection. Never asks a model anything."""
+        """Whether the endpoint is there and answers something. Never asks a model anything."""
 
     def sweep(self, now_s: float) -> None:
         """Drop what has been idle too long. Called each second."""

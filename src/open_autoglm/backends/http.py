@@ -28,6 +28,7 @@ from open_autoglm.transport.http_client import HttpPool
 from open_autoglm.transport.upstream_connection import Transfer
 
 FACE_NAMES = ("chat", "completions", "embeddings", "mcp")
+_SERVER_ERROR = 500
 _ERROR_BYTES_MAX = 64 * 1024
 """Of an upstream's error body; the rest is not worth reading."""
 _TOKEN_CHARS_MAX = 32
@@ -75,6 +76,13 @@ class HttpBackend:
             for kind in ("chat", "completion", "embedding")
         }
 
+        # The list of models costs no tokens, and a process that is frozen gives none.
+        look = "/models" if dialect.name == "openai" else "/"
+        self._look = (
+            f"GET {base_path}{look} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n{authorization}"
+            "connection: close\r\n\r\n"
+        ).encode("latin-1")
+
     def open(self, attempt: Attempt, call: ModelCall) -> None:
         """Send the request; a request that the dialect cannot express fails as `refused`."""
         target = attempt.target
@@ -114,8 +122,9 @@ class HttpBackend:
         return self.pool.open
 
     async def reachable(self, timeout_s: float) -> bool:
-        """See `Backend`."""
-        return await self.pool.try_connect(timeout_s)
+        """See `Backend`. Any answer that is no failure of the server says that somebody is there."""
+        status = await self.pool.ask_status(self._look, timeout_s)
+        return 0 < status < _SERVER_ERROR
 
     def sweep(self, now_s: float) -> None:
         """See `Backend`."""

@@ -26,7 +26,13 @@ from open_autoglm.config.schema import Dialect, DrainSettings, Price, ServerSett
 from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import Hedging, Retries, StreamFailure, Timeouts
 from open_autoglm.quantities import Bytes, Count, Seconds
-from open_autoglm.resilience.settings import BreakerSettings
+from open_autoglm.resilience.settings import (
+    BreakerSettings,
+    ConcurrencySettings,
+    HealthSettings,
+    OutlierSettings,
+    ThrottlingSettings,
+)
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
@@ -183,6 +189,10 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         timeouts: limits of time.
         retries: how often an answer is tried again.
         breaker: when an endpoint is given a rest.
+        concurrency: how many attempts may run at one endpoint at once.
+        outliers: when an endpoint that does worse than the others of its group gets no requests for a while.
+        throttling: how requests are held back from an endpoint that turns many away.
+        health: how endpoints that are away are looked after.
         hedging: second attempts beside slow first ones.
         stream_failure: what happens when a stream breaks after content.
         limits: rates per key, sizes, connections.
@@ -216,6 +226,10 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     breaker: BreakerSettings = BreakerSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
+    outliers: OutlierSettings = OutlierSettings()
+    throttling: ThrottlingSettings = ThrottlingSettings()
+    health: HealthSettings = HealthSettings()
     hedging: Hedging = Hedging()
     stream_failure: StreamFailure = "terminate"
     limits: LimitsDocument = LimitsDocument()

@@ -24,7 +24,14 @@ from open_autoglm.config.planned import (
 from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import AnswerLimits, Hedging, Retries, StreamFailure, Timeouts
 from open_autoglm.quantities import Delay, Port
-from open_autoglm.resilience.settings import BreakerSettings, KeyLimits
+from open_autoglm.resilience.settings import (
+    BreakerSettings,
+    ConcurrencySettings,
+    HealthSettings,
+    KeyLimits,
+    OutlierSettings,
+    ThrottlingSettings,
+)
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
@@ -175,6 +182,7 @@ class ServerConfig(Struct, frozen=True):
         models_unavailable: endpoints that are understood but not served by this version; shown, never called.
         routing: how a name becomes an endpoint; it names served models only.
         timeouts, retries, breaker, hedging, stream_failure: how an exchange behaves.
+        concurrency, outliers, throttling, health: how endpoints are judged and looked after.
         limits: per key, for keys without limits of their own, and for the one client there is without authentication.
         when_exceeded: the same as `limits`, for a request beyond them.
         admission, overload, sources: who is let in when not everybody fits.
@@ -193,6 +201,10 @@ class ServerConfig(Struct, frozen=True):
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     breaker: BreakerSettings = BreakerSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
+    outliers: OutlierSettings = OutlierSettings()
+    throttling: ThrottlingSettings = ThrottlingSettings()
+    health: HealthSettings = HealthSettings()
     hedging: Hedging = Hedging()
     stream_failure: StreamFailure = "terminate"
     limits: KeyLimits = KeyLimits()

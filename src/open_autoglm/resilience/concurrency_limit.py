@@ -7,7 +7,7 @@ second the middle sample of a window decides:
 |---|---|---|
 | steady | more than `tolerance` | shrinks in that proportion, by half at most; a test is begun |
 | steady | less | stays |
-| steady | less than half way from 1 to `tolerance`, half of the limit in use | grows; doubles while it never shrank |
+| steady | less than half way from 1 to `tolerance`, half of the limit in use | grows; doubles up to where it was well |
 | steady | the limit in use to the full, and a test is due | is halved: a test |
 | test | half in flight, and waits much shorter: a queue | goes where the queue is short |
 | test | half in flight, and waits as before: no queue | as before the test; the wait is expected from now on |
@@ -50,6 +50,8 @@ _WINDOW_OLD_S: Final = 60.0
 
 _EXPECTED_MIN_S: Final = 0.050
 """Sooner than this nobody can tell a queue from a busy core, and nobody minds."""
+_OWN_SHARE_MAX: Final = 0.2
+"""An answer of whose time our own delay may be more than this share says nothing of the endpoint."""
 _FIRST_SAMPLES: Final = 40
 _FIRST_SAMPLES_MAX: Final = 100
 """The median of so many is the first expectation for prompts of one length; before that at most so many are skipped."""
@@ -182,10 +184,11 @@ class ConcurrencyLimit:
     Attributes:
         limit: attempts that may run at once. Read only.
         due_s: an answer that comes before it need not be told of; monotonic seconds. Read only.
-        own_delay_s: how much of any time measured is this process' own doing; the owner sets it.
+        own_delay_s: how much of any time measured may be this process' own doing; the owner sets it.
     """
 
     __slots__ = (
+        "_double_to",
         "_drop_s",
         "_exact",
         "_expected",
@@ -198,7 +201,6 @@ class ConcurrencyLimit:
         "_samples",
         "_sent_s",
         "_settings",
-        "_shrank",
         "_test_every_s",
         "_test_s",
         "_window_s",
@@ -218,7 +220,8 @@ class ConcurrencyLimit:
         # By kind of answer and length of prompt.
         self._expected: dict[int, _Expected] = {}
         self._level = settings.min
-        self._shrank = False
+        # Up to there it is believed to be well.
+        self._double_to = inf
         self._high: _High | None = None
         self._test_s = -inf
         self._test_every_s = _TEST_FIRST_S
@@ -245,7 +248,9 @@ class ConcurrencyLimit:
         """
         self.due_s = now_s + SAMPLE_EVERY_S
         self._load.note(now_s, first_token_s, in_flight)
-        measured_s = max(first_token_s - self.own_delay_s, _EXPECTED_MIN_S)
+        if self.own_delay_s > _OWN_SHARE_MAX * first_token_s:
+            return
+        measured_s = max(first_token_s, _EXPECTED_MIN_S)
         key = 2 * prompt_bytes.bit_length() + stream
         expected = self._expected.get(key)
         if expected is None:
@@ -273,7 +278,8 @@ class ConcurrencyLimit:
         """The endpoint had too much to do: it refused, could not be reached, or was too late."""
         if now_s >= self._drop_s:
             self._drop_s = now_s + WINDOW_S
-            self._shrank = True
+            known = 0.0 if self._double_to == inf else self._double_to
+            self._double_to = max(known, self._exact / 2.0)
             self._set(self._exact * _DROP_FACTOR)
 
     def _begin(self, now_s: float) -> None:
@@ -312,15 +318,21 @@ class ConcurrencyLimit:
             for sample in samples:
                 sample.expected.learn(sample.measured_s)
         if ratio < 1.0 + slack / 2.0 and 2 * self._peak >= self.limit:
-            self._set(self._exact + settings.smoothing * sqrt(self._exact) if self._shrank else 2.0 * self._exact)
+            self._grow()
         elif self._peak >= self.limit >= 2 * settings.min and now_s >= self._test_s:
             self._shrink(now_s, in_flight, _SHRINK_MOST)
+
+    def _grow(self) -> None:
+        if self._exact < self._double_to:
+            self._set(min(2.0 * self._exact, self._double_to))
+        else:
+            self._set(self._exact + self._settings.smoothing * sqrt(self._exact))
 
     def _shrink(self, now_s: float, in_flight: int, share: float) -> None:
         """Lower the limit and wait until answers tell of that."""
         if self._high is None:
             self._high = _High(in_flight, self._ratio, self._exact)
-        self._shrank = True
+        self._double_to = 0.0
         self._level = max(min(self._level, in_flight // 2), self._settings.min)
         self._set(min(self._exact, in_flight) * share)
         self._wait(now_s)

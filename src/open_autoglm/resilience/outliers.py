@@ -110,11 +110,12 @@ class OutlierDetector:
         for key in [key for key in self._known if key not in pool]:
             del self._known[key]
         for key, known in self._known.items():
+            if known.until_s or not pool[key].available:
+                # What ends now was sent before, and has been judged: by this or by the breaker.
+                known.good, known.failures = pool[key].good, pool[key].failures
             if known.until_s and now_s >= known.until_s:
                 known.until_s = 0.0
                 known.back_s = now_s
-                # What ended meanwhile was sent before it.
-                known.good, known.failures = pool[key].good, pool[key].failures
                 verdicts.append(Verdict(key, 0.0, "its time is over"))
         if now_s >= self._next_s:
             if self._next_s > -inf:

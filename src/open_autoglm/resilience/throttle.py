@@ -1,7 +1,7 @@
 """Client-side throttling: how many requests to hold back from an endpoint that turns many away.
 
 Of the requests that an endpoint answered in the last two minutes some were turned away (429, 503, 529, no connection).
-When fewer than half were accepted, the next one is held back with the chance
+When fewer than half were accepted, of twenty at least, the next one is held back with the chance
 
     p = max(0, (requests - 2 * accepted) / (requests + 1))
 
@@ -19,6 +19,8 @@ from collections import deque
 from open_autoglm.resilience.settings import ThrottlingSettings
 
 _BUCKETS = 24
+_REQUESTS_MIN = 20
+"""Fewer tell nothing about a crowd: the breaker judges those."""
 _ACCEPTED_IN_A_ROW = 10
 """A refusal among so many would be as likely as not at an endpoint that turns every fifteenth away."""
 
@@ -70,7 +72,7 @@ class Throttle:
             return
         requests = sum(bucket[1] for bucket in buckets)
         wanted = self._settings.factor * sum(bucket[2] for bucket in buckets)
-        self.ratio = max(0.0, (requests - wanted) / (requests + 1))
+        self.ratio = max(0.0, (requests - wanted) / (requests + 1)) if requests >= _REQUESTS_MIN else 0.0
 
     def clear(self) -> None:
         """Forget what was: the endpoint has shown that it is well."""

@@ -39,7 +39,8 @@ class Endpoint:
         price: both prices as one figure, three tokens in for one out.
         context_window: tokens; 0 when unknown.
         gate: lets calls in or not.
-        continuation: how a broken stream is gone on with here: `none`, `prompt` (plain prompts only), `prefill` or `vllm`.
+        continuation: how a broken stream is gone on with here: `none`, `prompt` (plain prompts only), `prefill` or
+            `vllm`.
         extra: the owner's; routing does not look at it.
         in_flight: attempts running, from `begin` to `succeed`, `fail` or `release`.
         limit: attempts that may run at once; `rooms` the same for each class of requests, sheddable ones first.

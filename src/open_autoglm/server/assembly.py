@@ -27,9 +27,11 @@ from open_autoglm.exchange.line import Line
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.gateway.snapshot import NAME_SAFE, Listing, Route, Snapshot
 from open_autoglm.resilience.breaker import CircuitBreaker
+from open_autoglm.resilience.concurrency_limit import ConcurrencyLimit
 from open_autoglm.resilience.key_limiter import KeyLimiter, requests_at_once
 from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.resilience.settings import KeyLimits
+from open_autoglm.resilience.throttle import Throttle
 from open_autoglm.routing.balancers import make_balancer
 from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.routing.group import Group
@@ -45,11 +47,13 @@ _AFFINITIES = {"ip_hash": "client", "consistent_hash": "session"}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An endpoint with what belongs to it."""
+    """An endpoint with what belongs to it; `pace` is None while concurrency is not limited."""
 
     endpoint: Endpoint
     backend: Backend
     breaker: CircuitBreaker
+    pace: ConcurrencyLimit | None
+    throttle: Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Assembly:
         self._open_embedded = open_embedded
         self._now = now
         self.parts: dict[object, Part] = {}
+        self.plans: dict[str, Plan] = {}
         self._config = ServerConfig()
         self._limiters: dict[str, KeyLimiter] = {}
         self._key_lines: dict[str, KeyLine[object]] = {}
@@ -107,7 +112,8 @@ class Assembly:
         fresh: list[Part] = []
         try:
             for entry in config.models:
-                key = (entry, config.breaker, config.answers, config.pool, config.timeouts.connect_s)
+                judged = (config.breaker, config.concurrency, config.throttling)
+                key = (entry, judged, config.answers, config.pool, config.timeouts.connect_s)
                 part = parts.get(key) or self.parts.get(key)
                 if part is None:
                     part = self._new_part(entry, config)
@@ -143,6 +149,7 @@ class Assembly:
         now_s = self._now()
         old = self.parts
         self.parts = built.parts
+        self.plans = built.snapshot.plans
         self._config = built.config
         self._limiters = built.limiters
         self._key_lines = built.key_lines
@@ -183,6 +190,7 @@ class Assembly:
 
     def _new_part(self, entry: ModelEntry, config: ServerConfig) -> Part:
         breaker = CircuitBreaker(config.breaker, self._rng)
+        pace = ConcurrencyLimit(config.concurrency) if config.concurrency.enabled else None
         backend = self._open_embedded(entry) if entry.dialect == "embedded" else self._http_backend(entry, config)
         price = entry.price
         endpoint = Endpoint(
@@ -196,9 +204,10 @@ class Assembly:
             price_out=price.output_per_million if price else 0.0,
             context_window=entry.context_window or 0,
             continuation=_continuation(entry),
+            pace=pace,
             extra=backend,
         )
-        return Part(endpoint, backend, breaker)
+        return Part(endpoint, backend, breaker, pace, Throttle(config.throttling))
 
     def _http_backend(self, entry: ModelEntry, config: ServerConfig) -> HttpBackend:
         unix_path = None
@@ -267,12 +276,13 @@ class Assembly:
         entries = {entry.name: entry for entry in reversed(config.models)}
         strategy = config.routing.strategy
         built = {
-            name: Group(name, endpoints, make_balancer(strategy, endpoints, self._rng))
+            name: Group(name, endpoints, make_balancer(strategy, endpoints, self._rng), self._rng)
             for name, endpoints in groups.items()
         }
         plans = {}
         for name in built:
             names = [name, *(n for n in config.routing.fallbacks.get(name, []) if n in built)]
+            built[name].has_fallback = len(names) > 1
             legs = []
             for position, leg_name in enumerate(names):
                 entry = entries[leg_name]

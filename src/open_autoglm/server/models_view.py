@@ -22,8 +22,10 @@ def models_view(server: Server) -> list[dict[str, object]]:
             shown = "misconfigured"
         elif endpoint.throttled_until_s > now_s:
             shown = "throttled"
-        elif state == "closed" and endpoint in server.unreachable and not endpoint.latency_at_s:
+        elif state == "closed" and endpoint in server.health.unreachable:
             shown = "unreachable"
+        elif endpoint.ejected_until_s > now_s:
+            shown = "ejected"
         else:
             shown = {"closed": "ready"}.get(state, state)
         rows.append(
@@ -35,6 +37,7 @@ def models_view(server: Server) -> list[dict[str, object]]:
                 "state": shown,
                 "breaker": state,
                 "in_flight": endpoint.in_flight,
+                "limit": endpoint.limit if part.pace is not None else None,
                 "first_token_ms": round(endpoint.latency_s * 1000, 3),
                 "weight": endpoint.weight,
                 "strategy": strategy,

@@ -26,13 +26,13 @@ from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.ids import new_key
-from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.secret import Secret
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.assembly import Assembly, Built, unavailable
 from open_autoglm.server.dialects import PLAIN_FACE
 from open_autoglm.server.drain import Drain
 from open_autoglm.server.drain_run import run_drain
+from open_autoglm.server.health import Health
 from open_autoglm.server.lag_witness import LagWitness
 from open_autoglm.server.models_view import models_view
 from open_autoglm.server.options import ServeOptions, Started
@@ -114,7 +114,7 @@ class Server:
         self._lag = LoopLag()
         self._admin: AdminListener | None = None
         self._witness: LagWitness | None = None
-        self.unreachable: set[Endpoint] = set()
+        self.health = Health(self.assembly, loop, self._rng)
         self._sweep_handle: asyncio.TimerHandle | None = None
         self.leaving = False
         self._gauges()
@@ -177,10 +177,8 @@ class Server:
         self._witness.start()
 
     async def look_around(self) -> None:
-        """Try to connect to every endpoint, for half a second at most, so that the first table tells what is there."""
-        parts = list(self.assembly.parts.values())
-        found = await asyncio.gather(*(part.backend.reachable(_LOOK_S) for part in parts))
-        self.unreachable = {part.endpoint for part, reached in zip(parts, found, strict=True) if not reached}
+        """Ask every endpoint whether it is there, for half a second at most, so that the first table tells."""
+        await self.health.first_look(_LOOK_S)
 
     @property
     def sockets(self) -> list[tuple[str, int]]:
@@ -213,6 +211,7 @@ class Server:
         self.data.close_listeners()
         self.gateway.stop()
         self._lag.close()
+        self.health.close()
         self.overload.close()
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
@@ -320,6 +319,7 @@ class Server:
         self.metrics.gauge("mcp_connections", self._connections)
         self.metrics.gauge("mcp_log_dropped_total", lambda: self.request_log.dropped)
         self.metrics.gauge("mcp_breaker_state", self._breaker_states)
+        self.health.gauges(self.metrics.gauge)
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
         self.metrics.gauge("mcp_draining", lambda: int(self.leaving))
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
@@ -354,15 +354,7 @@ class Server:
         now_s = clock.monotonic()
         for part in self.assembly.parts.values():
             part.backend.sweep(now_s)
-            for change in part.breaker.take_transitions():
-                _log.warning(
-                    "breaker of %s at %s: %s -> %s (%s)",
-                    part.endpoint.model,
-                    part.endpoint.name,
-                    change.before,
-                    change.after,
-                    change.reason,
-                )
+        self.health.sweep(now_s, self.config, self._lag.current_s)
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _find_admin_key(self, config: ServerConfig) -> Secret:

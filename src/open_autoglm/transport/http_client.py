@@ -14,13 +14,41 @@ import ssl
 from collections import deque
 
 from open_autoglm import clock
-from open_autoglm.transport.http_answer import AnswerSink
+from open_autoglm.transport.http_answer import AnswerSink, Headers, Loss
 from open_autoglm.transport.settings import PoolLimits
 from open_autoglm.transport.upstream_connection import Transfer, UpstreamConnection
 
 _WAITING_MAX = 10_000
 """Requests that wait for a connection; as many as the server has clients, by default."""
 _TLS_SHUTDOWN_S = 2.0
+
+
+class _StatusSink:
+    """Wants to know an answer's status and nothing more."""
+
+    __slots__ = ("status",)
+
+    def __init__(self, status: asyncio.Future[int]) -> None:
+        self.status = status
+
+    def on_sent(self, reused: bool) -> None:
+        pass
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        self._tell(status)
+
+    def on_data(self, data: bytes) -> None:
+        pass
+
+    def on_end(self) -> None:
+        pass
+
+    def on_lost(self, loss: Loss, detail: str) -> None:
+        self._tell(0)
+
+    def _tell(self, status: int) -> None:
+        if not self.status.done():
+            self.status.set_result(status)
 
 
 class HttpPool:
@@ -161,14 +189,21 @@ class HttpPool:
             connection.idle_since_s = clock.monotonic()
             self.give_back(connection)
 
-    async def try_connect(self, timeout_s: float) -> bool:
-        """Open a connection and close it again; whether that worked, handshake included."""
+    async def ask_status(self, head: bytes, timeout_s: float) -> int:
+        """Send a request without a body on a connection of its own; return the answer's status, 0 when none came."""
+        asked = _StatusSink(self._loop.create_future())
+        transfer = Transfer(self, head, b"", asked)
         try:
-            connection = await asyncio.wait_for(self._open_connection(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                connection = await self._open_connection()
+                if not connection.usable():
+                    return 0
+                connection.carry(transfer, reused=False)
+                return await asked.status
         except (OSError, ValueError):
-            return False
-        connection.close()
-        return True
+            return 0
+        finally:
+            transfer.cancel()
 
     async def _open_connection(self) -> UpstreamConnection:
         def factory() -> UpstreamConnection:

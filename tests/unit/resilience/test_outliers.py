@@ -146,6 +146,16 @@ def test_an_endpoint_that_is_away_is_not_judged() -> None:
     assert pool.ejected(10.0) == ""
 
 
+def test_what_the_breaker_has_judged_is_not_judged_again() -> None:
+    pool = Pool("ab")
+    pool.away = "a"
+    pool.load("a", failures=60)
+    pool.sweep(1.0)
+    pool.away = ""
+    pool.load("a", good=3)
+    assert pool.ejected(10.0) == ""
+
+
 def test_what_left_the_group_is_forgotten() -> None:
     pool = Pool("ab")
     pool.load("a", failures=60)

@@ -15,19 +15,25 @@ def test_nothing_is_held_back_while_half_is_accepted() -> None:
     assert tested.ratio == 0.0
 
 
-@pytest.mark.parametrize(("sent", "accepted", "ratio"), [(10, 0, 10 / 11), (100, 25, 50 / 101), (99, 33, 33 / 100)])
+@pytest.mark.parametrize(("sent", "accepted", "ratio"), [(20, 0, 20 / 21), (100, 25, 50 / 101), (99, 33, 33 / 100)])
 def test_the_ratio_is_the_published_formula(sent: int, accepted: int, ratio: float) -> None:
     tested = Throttle(ThrottlingSettings())
     tested.update(0.0, sent, accepted)
     assert tested.ratio == pytest.approx(ratio)
 
 
+def test_fewer_than_twenty_tell_nothing() -> None:
+    tested = Throttle(ThrottlingSettings())
+    tested.update(0.0, 19, 0)
+    assert tested.ratio == 0.0
+
+
 def test_what_is_older_than_the_window_counts_no_more() -> None:
     tested = Throttle(ThrottlingSettings())
-    tested.update(0.0, 10, 0)
-    tested.update(119.0, 10, 0)
+    tested.update(0.0, 20, 0)
+    tested.update(119.0, 20, 0)
     assert tested.ratio > 0.9
-    tested.update(120.0, 10, 0)
+    tested.update(120.0, 20, 0)
     assert tested.ratio == 0.0
 
 
