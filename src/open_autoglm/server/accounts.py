@@ -1,69 +1,104 @@
-"""Where finished requests are accounted for: metrics, log line, explain record. On the request path: it only counts."""
+"""Where finished requests are accounted for: metrics, log line, explain record.
+
+On the request path a record is only put aside. A batch of records is counted together, when it is full or soon after
+its first one: what each of them costs then is a place in a few lists. Invariant: every record is counted once and in
+order; who reads figures or explanations makes the accountant catch up first.
+"""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.telemetry.explain import ExplainStore
 from open_autoglm.telemetry.metrics import Metrics
-from open_autoglm.telemetry.request_log import RequestLog
-from open_autoglm.telemetry.series import EndpointSeries, ModelSeries, RequestSeries
+from open_autoglm.telemetry.request_log import CHUNK, RequestLog
+from open_autoglm.telemetry.series import ModelSeries, RequestSeries
 
-_CACHED_MAX = 4096
+if TYPE_CHECKING:
+    import asyncio
+
+_CACHED_MAX: Final = 4096
 """Names are the client's; a cache of them must end somewhere. `Metrics` bounds the series themselves."""
+_BATCH: Final = CHUNK
+_DELAY_S: Final = 0.05
+"""How long a record waits for others at most."""
 
-
-class _Account:
-    """The series that requests of one route for one model count in."""
-
-    __slots__ = ("endpoints", "model", "requests")
-
-    def __init__(self, requests: RequestSeries, model: ModelSeries) -> None:
-        self.requests = requests
-        self.model = model
-        self.endpoints: dict[str, EndpointSeries] = {}
+_ending: Final = attrgetter("route", "model", "status", "code")
+_outcome: Final = attrgetter("group", "endpoint", "outcome")
+_attempts: Final = attrgetter("attempts")
+_prompt_tokens: Final = attrgetter("prompt_tokens")
+_completion_tokens: Final = attrgetter("completion_tokens")
 
 
 class Accountant:
     """See the module; implements `gateway.gateway.Accounts`."""
 
-    def __init__(self, metrics: Metrics, log: RequestLog, explain: ExplainStore) -> None:
+    def __init__(
+        self, metrics: Metrics, log: RequestLog, explain: ExplainStore, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._metrics = metrics
-        self._log = log.put
-        self._explain = explain.put
-        self._accounts: dict[tuple[str, str], _Account] = {}
+        self._log = log
+        self._explain = explain
+        self._loop = loop
+        self._ended: list[RequestRecord] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._series: dict[tuple[str, str], tuple[RequestSeries, ModelSeries]] = {}
+        metrics.catch_up = explain.catch_up = log.catch_up = self.catch_up
+
+    def settle(self, record: RequestRecord) -> None:
+        """Take a finished request; its record must not be changed any more."""
+        ended = self._ended
+        ended.append(record)
+        if len(ended) >= _BATCH:
+            self.catch_up()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_DELAY_S, self.catch_up)
 
     def forget(self) -> None:
         """Drop the cached series; after a reload other names are known."""
-        self._accounts.clear()
+        self.catch_up()
+        self._series.clear()
 
-    def settle(self, record: RequestRecord) -> None:
-        """Count a finished request and hand its record on."""
-        account = self._accounts.get((record.route, record.model)) or self._open(record)
-        account.requests.done(record.status, record.code, record.ended_s - record.received_s)
-        if record.attempts:
-            model = account.model
-            if record.first_s:
-                model.first_token(record.first_s - record.received_s)
-            if record.prompt_tokens >= 0:
-                model.tokens(record.prompt_tokens, record.completion_tokens)
-            for attempt in record.attempts:
-                series = account.endpoints.get(attempt.endpoint)
-                if series is None or series.model != attempt.group:
-                    series = account.endpoints[attempt.endpoint] = self._metrics.endpoint(
-                        attempt.group, attempt.endpoint
-                    )
-                series.ended(attempt.outcome)
-        elif record.code:
-            self._metrics.rejected(record.code)
-        elif not record.key:
-            # A probe of health: nobody wants to read of it, or to have it push a request out of memory.
-            return
-        self._log(record)
-        self._explain(record)
+    def catch_up(self) -> None:
+        """Count what has been put aside, and hand it on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ended, self._ended = self._ended, []
+        for (route, model, status, code), records in groupby(ended, _ending):
+            self._count(route, model, status, code, list(records))
+        if not all(map(_attempts, ended)):
+            # Nobody wants to read of a probe of health, or to have it push a request out of memory.
+            ended = [record for record in ended if record.key or record.attempts or record.code]
+        self._log.put_all(ended)
+        self._explain.extend(ended)
 
-    def _open(self, record: RequestRecord) -> _Account:
-        if len(self._accounts) >= _CACHED_MAX:
-            self._accounts.clear()
-        account = _Account(self._metrics.requests(record.route, record.model), self._metrics.model(record.model))
-        self._accounts[record.route, record.model] = account
-        return account
+    def _count(self, route: str, model: str, status: int, code: str, records: list[RequestRecord]) -> None:
+        """Count requests that ended alike. What is done for each of them is left to C as far as it goes."""
+        requests, answers = self._series.get((route, model)) or self._open(route, model)
+        requests.done(status, code, *[record.ended_s - record.received_s for record in records])
+        tried = [record for record in records if record.attempts]
+        if code and len(tried) < len(records):
+            self._metrics.rejected(code, len(records) - len(tried))
+        answers.first_token(*[record.first_s - record.received_s for record in tried if record.first_s])
+        answers.tokens(_sum_told(map(_prompt_tokens, tried)), _sum_told(map(_completion_tokens, tried)))
+        attempts = Counter(map(_outcome, chain.from_iterable(map(_attempts, tried))))
+        for (group, endpoint, outcome), count in attempts.items():
+            self._metrics.endpoint(group, endpoint).ended(outcome, count)
+
+    def _open(self, route: str, model: str) -> tuple[RequestSeries, ModelSeries]:
+        if len(self._series) >= _CACHED_MAX:
+            self._series.clear()
+        series = self._series[route, model] = self._metrics.requests(route, model), self._metrics.model(model)
+        return series
+
+
+def _sum_told(counts: Iterable[int]) -> int:
+    """The sum of those counts that were told; others are -1."""
+    told = list(counts)
+    return sum(told) + told.count(-1)

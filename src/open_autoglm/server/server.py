@@ -94,7 +94,7 @@ class Server:
         self.metrics = Metrics(lambda: self.gateway.snapshot.plans.keys())
         self.explain = ExplainStore(config.explain.keep)
         self.request_log = request_log
-        self._accountant = Accountant(self.metrics, request_log, self.explain)
+        self._accountant = Accountant(self.metrics, request_log, self.explain, loop)
         self.sources = SourceWatch(config.sources, self.assembly.pace)
         self.gateway = Gateway(
             built.snapshot,

@@ -15,7 +15,7 @@ A request that ends early ends in the stage in which it was.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,22 +66,31 @@ class ExplainStore:
 
     Args:
         keep: how many; 0 keeps none.
+
+    Attributes:
+        catch_up: called before the store is read; whoever brings records in batches brings what it still has.
     """
 
-    __slots__ = ("_ring", "put")
+    __slots__ = ("_ring", "catch_up", "extend", "put")
 
     put: Callable[[RequestRecord], None]
     """Keep a finished request, in place of the oldest. O(1); the record must not be changed any more."""
 
+    extend: Callable[[Iterable[RequestRecord]], None]
+    """Keep some, the newest last."""
+
     def __init__(self, keep: int) -> None:
         self._ring: deque[RequestRecord] = deque(maxlen=keep)
         self.put = self._ring.append
+        self.extend = self._ring.extend
+        self.catch_up: Callable[[], None] = _nothing
 
     def __len__(self) -> int:
         return len(self._ring)
 
     def get(self, request_id: str) -> RequestRecord | None:
         """Return the newest request with this id, or `None`. Looks through all of them: not for the request path."""
+        self.catch_up()
         for record in reversed(self._ring):
             if record.request_id == request_id:
                 return record
@@ -89,6 +98,7 @@ class ExplainStore:
 
     def newest(self, limit: int, where: RequestFilter | None = None) -> list[RequestRecord]:
         """Return at most `limit` requests that fit the filter, the newest first."""
+        self.catch_up()
         found: list[RequestRecord] = []
         for record in reversed(self._ring):
             if len(found) >= limit:
@@ -101,6 +111,10 @@ class ExplainStore:
         """Forget all but the newest; memory is needed elsewhere."""
         while len(self._ring) > keep:
             self._ring.popleft()
+
+
+def _nothing() -> None:
+    """Nobody holds records back."""
 
 
 def summarize(record: RequestRecord) -> JSONObject:

@@ -1,4 +1,4 @@
-"""The server's counters: ints in slots that the request path holds, read and formatted only when somebody scrapes.
+"""The server's counters: ints in slots that accounts are kept in, read and formatted only when somebody scrapes.
 
 Invariant: a scrape never shows more than `SERIES_MAX` samples, whatever clients send. A model that no
 configuration names shares `other`; so does every series that comes when the room is used up. What was folded
@@ -44,6 +44,9 @@ class Metrics:
 
     Args:
         known_models: the model names of the active configuration; asked when a series is first wanted.
+
+    Attributes:
+        catch_up: called before a scrape; whoever counts in batches counts what it still has.
     """
 
     def __init__(self, known_models: Callable[[], Collection[str]]) -> None:
@@ -56,11 +59,12 @@ class Metrics:
         self._gauges: dict[str, Gauge] = {}
         self._admitted: dict[str, set[Labels]] = {}
         self._used = 0
+        self.catch_up: Callable[[], None] = _nothing
         self.gauge("process_cpu_seconds_total", clock.cpu)
         self.gauge("process_resident_memory_bytes", process.resident_bytes)
         self.gauge("process_start_time_seconds", lambda: process.STARTED_WALL_S)
 
-    # -- what the request path holds ---------------------------------------------------------------------------
+    # -- what accounts are kept in ---------------------------------------------------------------------------
 
     def requests(self, route: str, model: str) -> RequestSeries:
         """Return the series of a route and a model, to be kept by the caller.
@@ -93,9 +97,9 @@ class Metrics:
             series = self._models.setdefault(key, ModelSeries(_label(key)))
         return series
 
-    def rejected(self, reason: str) -> None:
-        """Count a request turned away before any attempt; `reason` is a fixed word, as `rate` or `concurrency`."""
-        _count(self._rejected, _label(reason))
+    def rejected(self, reason: str, count: int = 1) -> None:
+        """Count requests turned away before any attempt; `reason` is a fixed word, as `rate` or `concurrency`."""
+        _count(self._rejected, _label(reason), count)
 
     def config_reloaded(self, outcome: str) -> None:
         """Count a reload of the configuration; `outcome` is a fixed word, as `applied` or `refused`."""
@@ -123,6 +127,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return all metrics as Prometheus text (`exposition.CONTENT_TYPE`); about 2 ms for 2,000 samples."""
+        self.catch_up()
         blocks = {
             "mcp_requests_total": self._counted_lines("mcp_requests_total", self._request_rows()),
             "mcp_attempts_total": self._counted_lines("mcp_attempts_total", self._attempt_rows()),
@@ -208,6 +213,10 @@ class Metrics:
         return True
 
 
+def _nothing() -> None:
+    """Nobody counts in batches."""
+
+
 def _answer_rows(answer: Answer, width: int) -> list[tuple[Labels, float]]:
     """Turn what a gauge's callback returned into rows of `width` label values each."""
     rows: list[tuple[Labels, float]] = []
@@ -234,6 +243,6 @@ def _label(value: str) -> str:
     return cap(clean(value), _LABEL_BYTES_MAX)
 
 
-def _count(counts: dict[str, int], word: str) -> None:
+def _count(counts: dict[str, int], word: str, count: int = 1) -> None:
     known = word if word in counts or len(counts) < _REASONS_MAX else OTHER
-    counts[known] = counts.get(known, 0) + 1
+    counts[known] = counts.get(known, 0) + count

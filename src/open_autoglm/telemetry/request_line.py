@@ -159,14 +159,7 @@ def _harmless(data: bytes) -> bool:
 
 def _is_short(data: bytes) -> bool:
     """Whether no line is longer than `_LINE_BYTES_MAX`."""
-    at = 0
-    size = len(data)
-    while at < size:
-        end = data.find(b"\n", at, at + _LINE_BYTES_MAX + 1)
-        if end < 0:
-            return False
-        at = end + 1
-    return True
+    return max(map(len, data.split(b"\n"))) <= _LINE_BYTES_MAX
 
 
 _TEXT_FIELDS = tuple(
