@@ -3,7 +3,7 @@
 Usage: `python -m benchmarks.reliability.lifecycle [drain|restart|kill ...]`; all three when none is named. Prints JSON.
 
 - drain: SIGTERM with the default configuration while 100 streams of 20 s run and 100 requests/s come. A balancer looks
-  at `/readyz` each 0.5 s and sends nothing more once it says 503, as a load balancer does.
+  at `/readyz` each second and sends nothing more once it has said 503 twice, as a load balancer does.
 - restart: hot restarts in a row while requests come on kept connections, on new connections, on connections that rest
   between two requests, and as streams. Nobody is told.
 - kill: SIGKILL at random times under load, and the same command again, at once.
@@ -44,8 +44,10 @@ from open_autoglm.testing.speech import TOKENS
 STREAMS: Final = 100
 STREAM_S: Final = 20.0
 RATE: Final = 100.0
-LOOK_S: Final = 0.5
+LOOK_S: Final = 1.0
 """Between two looks of the balancer."""
+LOOKS: Final = 2
+"""In a row, after which it turns away."""
 RESTARTS: Final = 10
 BETWEEN_S: Final = 3.0
 REST_S: Final = (0.5, 1.0, 2.0, 4.0)
@@ -132,9 +134,11 @@ async def drain(folder: Path) -> dict[str, Any]:
 
 async def _turned(port: int) -> None:
     """Look as a balancer does, until it would send nothing more."""
+    bad = 0
     while True:
         code, _ = await _look(port, "/readyz")
-        if code != 200:
+        bad = 0 if code == 200 else bad + 1
+        if bad == LOOKS:
             return
         await asyncio.sleep(LOOK_S)
 
