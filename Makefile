@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: demo test test-servers sim-long check bench docs clean install
+.PHONY: demo test test-servers sim-long check bench drill docs clean install
 
 $(VENV)/core: requirements/core.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,11 @@ check: $(VENV)/dev  ## formatting, lint, types, import contract, size limits
 bench: $(VENV)/dev  ## the published figures, rivals in the same run
 	benchmarks/setup.sh
 	PYTHONPATH=src $(BIN)/python benchmarks/run.py
+
+drill: $(VENV)/dev  ## the fault suite: ours beside LiteLLM and nginx, and a thousand cut streams
+	benchmarks/setup.sh litellm
+	PYTHONPATH=src $(BIN)/python benchmarks/drill/run.py --all
+	PYTHONPATH=src $(BIN)/python benchmarks/drill/cuts.py
 
 docs: $(VENV)/dev  ## the pages that are generated from code
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.config.reference

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the comparison needs on Debian 12: wrk, nginx and HAProxy with apt, the other gateways into environments of their own
-# under .venvs/. Run it again at any time; what is there already stays. With --update it takes the newest versions that install and
-# writes them down in requirements-*.txt.
+# under .venvs/. Run it again at any time; what is there already stays. Names restrict it to those gateways. With --update it takes
+# the newest versions that install and writes them down in requirements-*.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,9 +43,13 @@ install_target() {
 }
 
 update=no
-[ "${1:-}" = "--update" ] && update=yes
+if [ "${1:-}" = "--update" ]; then
+  update=yes
+  shift
+fi
+[ $# -gt 0 ] || set -- "${!packages[@]}"
 install_system
-for name in "${!packages[@]}"; do
+for name in "$@"; do
   # One gateway that does not install must not stop the others; the table says that it is missing.
   if install_target "$name" "$update"; then
     echo "$name: ready"

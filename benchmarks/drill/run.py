@@ -29,7 +29,7 @@ from benchmarks.rig.targets import TARGETS, executable, version  # noqa: E402
 from open_autoglm import __version__  # noqa: E402
 from open_autoglm.secret import Secret  # noqa: E402
 from open_autoglm.testing.cases import CASES, SIXTEEN, Case  # noqa: E402
-from open_autoglm.testing.drill import Drill, Result  # noqa: E402
+from open_autoglm.testing.drill import ROUNDS, Drill, Result  # noqa: E402
 from open_autoglm.testing.gateway_config import CONFIGURATIONS, Wanted  # noqa: E402
 from open_autoglm.testing.hearing import Door  # noqa: E402
 from open_autoglm.testing.own_server import free_port, own_server, program  # noqa: E402
@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", choices=(*NAMES, []), help="default: all")
     parser.add_argument("--all", action="store_true", help="more faults than the sixteen")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     cases = CASES if arguments.all else SIXTEEN
     wanted = arguments.targets or list(NAMES)

@@ -27,7 +27,7 @@ class Case:
         reach: whom it befalls.
         within_s: by when a client must have its answer or its error.
         tries_max: at the endpoints of the group, for one question.
-        later: fault of the tries after the first, with reach `once`.
+        later: fault of a question's second try, with reach `once`.
         refusal: text of the upstream's error that the client must get instead of an answer.
         never: text that a client must not see.
         same_route: whether the endpoint that got the first try may get another.

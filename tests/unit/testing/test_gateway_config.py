@@ -12,7 +12,7 @@ URLS = {name: f"http://127.0.0.1:{9100 + number}/v1" for number, name in enumera
 WANTED = Wanted(SIXTEEN, URLS, 8123)
 
 
-@pytest.mark.parametrize("going_on", [False])
+@pytest.mark.parametrize("going_on", [False, True])
 def test_ours_is_a_configuration_of_ours(going_on: bool) -> None:
     text = open_autoglm(Wanted(SIXTEEN, URLS, 8123, going_on))
     config = parse_config(text, source="test", environ={}, trusted=True, insecure=False).config

@@ -61,7 +61,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="more faults than the sixteen")
     parser.add_argument("--only", metavar="NAMES", help="these faults alone, by name or number, with commas between")
     parser.add_argument(
-        "--rounds", metavar="COUNT", type=count, default=3, help="requests of each kind, default %(default)s"
+        "--rounds", metavar="COUNT", type=count, default=2, help="requests of each kind, default %(default)s"
     )
     parser.add_argument("--list", action="store_true", help="list the faults, and what upstreams can do wrong")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
