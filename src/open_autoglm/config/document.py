@@ -75,6 +75,8 @@ class ModelDocument(Struct, frozen=True, forbid_unknown_fields=True):
         continuation: how the endpoint goes on with a given beginning of an answer: `prefill` where a conversation may
             end with it as the assistant's message, `vllm` where it must be told to go on with that message.
         stream_failure: what happens when a stream of this name breaks after content; the global one when left out.
+        hedged: whether slow requests for this name get a second attempt by the rules of `hedging`; as
+            `hedging.enabled` when left out.
         ca: PEM file of the authorities that are trusted for this endpoint; the system's when left out.
     """
 
@@ -91,6 +93,7 @@ class ModelDocument(Struct, frozen=True, forbid_unknown_fields=True):
     stream_usage: bool = True
     continuation: Continuation = "none"
     stream_failure: StreamFailure | None = None
+    hedged: bool | None = None
     ca: str | None = None
 
 

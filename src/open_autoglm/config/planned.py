@@ -167,8 +167,6 @@ NOTES: dict[str, str] = {
     "server.workers": "one worker process serves",
     "dialect anthropic": "such models are listed, but not served",
     "dialect mcp": "such models are listed, but not served",
-    "timeouts.first_token_hedge": "a silent endpoint is given up at `timeouts.first_token`",
-    "hedging.enabled": "no second attempt is started beside a slow first one",
     "auth.jwt": "only API keys are let in",
     "auth.signing": "only API keys are let in",
     "budgets": "nothing is budgeted",

@@ -83,7 +83,7 @@ class Resolver:
             outliers=document.outliers,
             throttling=document.throttling,
             health=document.health,
-            hedging=struct_of.replace(document.hedging, enabled=False),
+            hedging=document.hedging,
             stream_failure=document.stream_failure,
             limits=limits,
             when_exceeded=document.limits.when_exceeded,
@@ -117,10 +117,8 @@ class Resolver:
         document, written = self._document, self._problems.written
         asked = {
             "server.workers": document.server.workers > 1,
-            "hedging.enabled": document.hedging.enabled,
             "auth.jwt": document.auth.jwt is not None,
             "auth.signing": document.auth.signing.enabled,
-            "timeouts.first_token_hedge": written("timeouts.first_token_hedge"),
             "budgets": written("budgets"),
             "sessions": written("sessions"),
             "cooperation": bool(document.cooperation),
@@ -214,6 +212,7 @@ class Resolver:
             stream_usage=document.stream_usage,
             continuation=document.continuation,
             stream_failure=document.stream_failure or self._document.stream_failure,
+            hedged=self._document.hedging.enabled if document.hedged is None else document.hedged,
             ca=self._readable(f"{written.path}.ca", document.ca),
         )
 

@@ -118,6 +118,7 @@ class ModelEntry(Struct, frozen=True):
         stream_usage: ask the endpoint to count tokens at the end of a stream.
         continuation: how a conversation that ends with the beginning of an answer is gone on with.
         stream_failure: what happens when a stream of this name breaks after content.
+        hedged: whether slow requests for this name may get a second attempt early.
         ca: file of the authorities that are trusted for this endpoint, absolute; the system's when None.
     """
 
@@ -134,6 +135,7 @@ class ModelEntry(Struct, frozen=True):
     stream_usage: bool
     continuation: Continuation
     stream_failure: StreamFailure
+    hedged: bool
     ca: str | None
 
 

@@ -38,17 +38,25 @@ class Retries(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hedging(Struct, frozen=True, forbid_unknown_fields=True):
-    """A second attempt beside a slow first one, for requests without side effects.
+    """A second attempt beside a first one that is slow among its peers; streams by their first token.
+
+    Without it a second attempt is started only after `timeouts.first_token_hedge`. Clients that forbid repeats get
+    neither.
 
     Attributes:
-        enabled: off unless asked for, since hedges are paid for.
-        quantile: the first attempt is slow when it takes longer than this share of its peers.
-        max_ratio: hedges per request, at most.
+        enabled: off unless asked for, since hedges are paid for; also per model, as `hedged`.
+        quantile: the first attempt is slow when it takes longer than this share of its model's latest answers.
+        max_ratio: hedges per answered request, at most.
+        delay_min_s: no hedge before that.
+        spend_per_hour: what the hedges of one model may cost in any hour, in the currency of the prices, as estimated
+            from `price` and the size of prompts; 0 for no such limit.
     """
 
     enabled: bool = False
     quantile: Ratio = 0.95
     max_ratio: Ratio = 0.02
+    delay_min_s: Seconds = field(default=0.05, name="delay_min")
+    spend_per_hour: Annotated[float, Meta(ge=0)] = 0.0
 
 
 StreamFailure = Literal["terminate", "continue"]

@@ -84,7 +84,9 @@ class Accountant:
         requests.done(status, code, *[record.ended_s - record.received_s for record in records])
         tried = [record for record in records if record.attempts]
         if code and len(tried) < len(records):
-            self._metrics.rejected(code, len(records) - len(tried))
+            reasons = Counter(record.rejected or code for record in records if not record.attempts)
+            for reason, count in reasons.items():
+                self._metrics.rejected(reason, count)
         answers.first_token(*[record.first_s - record.received_s for record in tried if record.first_s])
         answers.tokens(_sum_told(map(_prompt_tokens, tried)), _sum_told(map(_completion_tokens, tried)))
         attempts = Counter(map(_outcome, chain.from_iterable(map(_attempts, tried))))

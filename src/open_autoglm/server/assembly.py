@@ -28,6 +28,7 @@ from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.gateway.snapshot import NAME_SAFE, Listing, Route, Snapshot
 from open_autoglm.resilience.breaker import CircuitBreaker
 from open_autoglm.resilience.concurrency_limit import ConcurrencyLimit
+from open_autoglm.resilience.hedge_budget import HedgeBudget
 from open_autoglm.resilience.key_limiter import KeyLimiter, requests_at_once
 from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.resilience.settings import KeyLimits
@@ -67,6 +68,7 @@ class Built:
     key_lines: dict[str, KeyLine[object]]
     lines: dict[str, Line]
     budgets: dict[str, RetryBudget]
+    hedges: dict[str, HedgeBudget]
 
 
 class Assembly:
@@ -100,6 +102,7 @@ class Assembly:
         self._key_lines: dict[str, KeyLine[object]] = {}
         self._lines: dict[str, Line] = {}
         self._budgets: dict[str, RetryBudget] = {}
+        self._hedges: dict[str, HedgeBudget] = {}
 
     def build(self, config: ServerConfig, revision: int, created_s: int) -> Built:
         """Make everything that a configuration needs.
@@ -129,11 +132,12 @@ class Assembly:
         keys, anonymous = self._keys(config, limiters, key_lines)
         lines = {name: self._lines.get(name) or Line(WaitQueue(config.admission)) for name in groups}
         budgets = {name: self._budgets.get(name) or RetryBudget(config.retries.budget_ratio) for name in groups}
+        hedges = self._hedge_budgets(config)
         snapshot = Snapshot(
             revision=revision,
             context_path=config.server.context_path,
             routes=_routes(config.server.context_path),
-            plans=self._plans(config, groups, budgets, lines),
+            plans=self._plans(config, groups, budgets, lines, hedges),
             default_model=config.routing.default or next((n for n in groups if n != WILDCARD), ""),
             keys=keys,
             anonymous=anonymous,
@@ -142,7 +146,7 @@ class Assembly:
             affinity=_AFFINITIES.get(config.routing.strategy, "none"),  # type: ignore[arg-type]
             model_headers={name: quote(name, safe=NAME_SAFE) for name in groups if name != WILDCARD},
         )
-        return Built(config, snapshot, parts, limiters, key_lines, lines, budgets)
+        return Built(config, snapshot, parts, limiters, key_lines, lines, budgets, hedges)
 
     def adopt(self, built: Built) -> None:
         """Make a built configuration the running one; the caller swaps the snapshot in the same turn of the loop."""
@@ -159,6 +163,7 @@ class Assembly:
         for waiting in built.lines.values():
             waiting.queue.reconfigure(built.config.admission)
         self._budgets = built.budgets
+        self._hedges = built.hedges
         for name, limits in _limits_by_name(built.config).items():
             built.limiters[name].reconfigure(limits, now_s)
         for budget in built.budgets.values():
@@ -266,12 +271,24 @@ class Assembly:
         at_once, line = requests_at_once(entry.limits), lines.get(entry.name)
         return Principal(entry.name, models, limiters[entry.name], at_once, line, NUMBERS[entry.priority])
 
+    def _hedge_budgets(self, config: ServerConfig) -> dict[str, HedgeBudget]:
+        """One for each name that hedging is asked for; what was learnt stays while the settings do."""
+        hedging = config.hedging
+        kept = self._hedges if self._config.hedging == hedging else {}
+        return {
+            entry.name: kept.get(entry.name)
+            or HedgeBudget(hedging.quantile, hedging.delay_min_s, hedging.max_ratio, hedging.spend_per_hour)
+            for entry in config.models
+            if entry.hedged
+        }
+
     def _plans(
         self,
         config: ServerConfig,
         groups: dict[str, list[Endpoint]],
         budgets: dict[str, RetryBudget],
         lines: dict[str, Line],
+        hedges: dict[str, HedgeBudget],
     ) -> dict[str, Plan]:
         entries = {entry.name: entry for entry in reversed(config.models)}
         strategy = config.routing.strategy
@@ -298,6 +315,7 @@ class Assembly:
                         has_alternative=has_alternative,
                         reason=reason if leg_name == name else f"{reason}, fallback of {name}",
                         line=lines[leg_name],
+                        hedging=hedges.get(leg_name),
                     )
                 )
             plans[name] = Plan(name, tuple(legs), entries[name].stream_failure)

@@ -151,7 +151,6 @@ def test_the_published_sections(tmp_path: Path, line_ending: str) -> None:
     assert config.cooperation["vote-3"].budget.money == 0.05
     assert keys_warned_of(result) == [
         "`auth.jwt`",
-        "`timeouts.first_token_hedge`",
         "`budgets`",
         "`sessions`",
         "`cooperation`",

@@ -110,7 +110,6 @@ def test_the_environment_goes_over_either_way_to_write_the_port(parse: Parse) ->
     ("text", "key"),
     [
         ("server: {workers: 2}", "server.workers"),
-        ("hedging: {enabled: true}", "hedging.enabled"),
         ("auth: {api_key: k, jwt: {secret: s}}", "auth.jwt"),
         ("auth: {signing: {enabled: true}}", "auth.signing"),
         ("budgets: {on_store_failure: closed}", "budgets"),
@@ -134,9 +133,17 @@ def test_what_is_off_or_default_is_no_warning(parse: Parse) -> None:
     assert parse(MODELS + text).warnings == []
 
 
-def test_what_is_not_available_does_not_happen(parse: Parse) -> None:
-    config = parse(MODELS + "hedging: {enabled: true, quantile: 0.9}").config
-    assert (config.hedging.enabled, config.hedging.quantile) == (False, 0.9)
+def test_hedging_is_asked_for_as_a_whole_or_by_model(parse: Parse) -> None:
+    text = """\
+        hedging: {enabled: %s, delay_min: 20ms, spend_per_hour: 2.5}
+        models:
+          - {name: a, endpoint: http://a/v1}
+          - {name: b, endpoint: http://b/v1, hedged: %s}
+        """
+    for whole, one in (("true", "false"), ("false", "true")):
+        config = parse(text % (whole, one)).config
+        assert (config.hedging.delay_min_s, config.hedging.spend_per_hour) == (0.02, 2.5)
+        assert [str(entry.hedged).lower() for entry in config.models] == [whole, one]
 
 
 def test_what_happens_to_broken_streams_may_be_said_for_each_model(parse: Parse) -> None:
