@@ -163,8 +163,11 @@ class InverseLoad:
         total = 0.0
         for endpoint in candidates:
             gate = endpoint.gate
-            weight = endpoint.weight if gate.healthy else endpoint.weight * gate.weight(now_s)
-            chance = weight / (1.0 + endpoint.in_flight + endpoint.reported_load)
+            chance = endpoint.weight / (1.0 + endpoint.in_flight + endpoint.reported_load)
+            if not gate.healthy:
+                # Its load counts for more as well: few in flight because it gets few are no reason to send it more.
+                share = gate.weight(now_s)
+                chance = endpoint.weight * share / (1.0 + (endpoint.in_flight + endpoint.reported_load) / share)
             # Replacing the choice so far with the share of the newcomer gives everybody its share in one pass.
             total += chance
             if draw() * total < chance:
