@@ -25,7 +25,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from open_autoglm.testing.cases import Case  # noqa: E402 - the path comes first
+from benchmarks.drill.page import write_cuts  # noqa: E402 - the path comes first
+from open_autoglm.testing.cases import Case  # noqa: E402
 from open_autoglm.testing.faults import cut, cut_by_reset, cut_cleanly  # noqa: E402
 from open_autoglm.testing.hearing import Door, Heard, ask  # noqa: E402
 from open_autoglm.testing.own_server import own_server  # noqa: E402
@@ -110,6 +111,7 @@ def main() -> int:
     os.environ["MCP__RETRIES__BUDGET_RATIO"] = "1"  # the server inherits it
     counted = asyncio.run(measure(arguments.streams, arguments.seed))
     RESULTS.write_text(json.dumps(counted, indent=1) + "\n")
+    write_cuts(counted)
     print(json.dumps(counted))
     return 0 if counted.get("exact") == arguments.streams == counted["cut"] else 1
 

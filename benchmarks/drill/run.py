@@ -24,7 +24,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.drill.page import write_page  # noqa: E402 - the path comes first
+from benchmarks.drill.page import write_scorecard  # noqa: E402 - the path comes first
 from benchmarks.rig.targets import TARGETS, executable, version  # noqa: E402
 from open_autoglm import __version__  # noqa: E402
 from open_autoglm.secret import Secret  # noqa: E402
@@ -56,7 +56,7 @@ def main() -> int:
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"targets": {}}
     kept["targets"] |= told
     RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-    write_page(kept)
+    write_scorecard(kept)
     for name, each in told.items():
         print(f"{name} {each['version']}: {each['totals']}")
     return 0
