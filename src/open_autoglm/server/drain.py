@@ -11,7 +11,8 @@ Connections that are asked to close from the signal on leave by themselves with 
 send nothing for all of `drain.accept` are closed by us, so a request rarely meets a connection that is being closed.
 When another process has taken the listeners over, nothing new can come, so accepting ends with the last connection.
 
-Invariant: phases are entered in this order, each once; a phase whose time has come is never left out.
+Invariant: phases are entered in this order, each once, none is left out; one at a time, so that what was closed with
+one phase is seen by the count for the next.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ class Drain:
         """When to look again at the latest, monotonic seconds; None once it is over."""
         return self._ends_s[self._index] if self._index < len(self._ends_s) else None
 
-    def step(self, now_s: float, left: InFlight) -> list[Phase]:
-        """Go on as far as time and what is left allow; return the phases that were entered, in order."""
-        before = self._index
-        while self._index < len(self._ends_s) and (now_s >= self._ends_s[self._index] or self._is_done(left)):
-            self._index += 1
-        return list(_PHASES[before + 1 : self._index + 1])
+    def step(self, now_s: float, left: InFlight) -> Phase | None:
+        """Enter the next phase if time or what is left allow; return it. Ask again until None comes."""
+        if self._index == len(self._ends_s) or not (now_s >= self._ends_s[self._index] or self._is_done(left)):
+            return None
+        self._index += 1
+        return self.phase
 
     def _is_done(self, left: InFlight) -> bool:
         """Whether the phase has nothing to wait for but time."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from open_autoglm.server.server import Server
 
 _log = logging.getLogger(__name__)
-_LOOK_S = 0.05
+_LOOK_S = 0.02
 """How often it is looked at what is left. Only while stopping: requests do not pay for it."""
-_FLUSH_LOOKS = 20
+_FLUSH_LOOKS = 50
 """Longest wait for last words to reach their clients."""
 
 
@@ -37,10 +37,12 @@ async def run_drain(server: Server, drain: Drain) -> None:
     _tell(server, drain.phase)
     server.data.ask_to_close()
     while drain.due_s is not None:
-        for phase in drain.step(clock.monotonic(), left(server)):
+        # A look lies between two phases: what the loop has accepted or read meanwhile is served, not forgotten.
+        await asyncio.sleep(_LOOK_S)
+        phase = drain.step(clock.monotonic(), left(server))
+        if phase is not None:
             _tell(server, phase)
-            _enter(server, phase)
-        await asyncio.sleep(_LOOK_S if drain.due_s is not None else 0)
+            await _enter(server, phase)
     for _ in range(_FLUSH_LOOKS):
         if not left(server).unary:
             break
@@ -64,10 +66,11 @@ def _busy(server: Server) -> Iterator[HttpConnection]:
     return (connection for connection in server.data.open_connections if connection.busy)
 
 
-def _enter(server: Server, phase: Phase) -> None:
+async def _enter(server: Server, phase: Phase) -> None:
     match phase:
         case "closing":
             server.data.close_listeners()
+            await asyncio.sleep(_LOOK_S)
             server.data.close_idle()
         case "streams":
             _end_rest(server, streams=False)

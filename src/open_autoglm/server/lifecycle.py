@@ -163,6 +163,7 @@ class Lifecycle:
         self._notifier.ready(self._status())
 
     def _exit_now(self) -> NoReturn:
+        self._request_log.catch_up()
         last = threading.Thread(target=self._request_log.flush, daemon=True)
         last.start()
         last.join(_LAST_LINES_S)
