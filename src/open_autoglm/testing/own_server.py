@@ -45,6 +45,7 @@ async def own_server(cases: Sequence[Case], urls: Mapping[str, str], going_on: b
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "MCP__SERVER__DATA_DIR": name,
             "MCP__LOGGING__FILE": str(folder / "requests.log"),
+            "MCP__DRAIN__ACCEPT": "1ms",  # nobody has to be told that it stops
         }
         argv = [sys.executable, "-m", "mcp_server", "serve", "--config", str(config), "--admin-port", str(free_port())]
         async with program(argv, environ, folder / "output", port):
