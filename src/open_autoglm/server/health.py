@@ -42,12 +42,20 @@ class Health:
         assembly: whose parts are looked after; a reload may change them at any time.
         loop: for the looks.
         rng: for jitter.
+        now: monotonic seconds.
     """
 
-    def __init__(self, assembly: Assembly, loop: asyncio.AbstractEventLoop, rng: random.Random) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        loop: asyncio.AbstractEventLoop,
+        rng: random.Random,
+        now: Callable[[], float] = clock.monotonic,
+    ) -> None:
         self._assembly = assembly
         self._loop = loop
         self._rng = rng
+        self._now = now
         self._settings = OutlierSettings()
         self._detectors: dict[str, OutlierDetector] = {}
         self._due_s: dict[Endpoint, float] = {}
@@ -97,7 +105,7 @@ class Health:
             }
 
         gauge("mcp_concurrency_limit", told(lambda endpoint: endpoint.limit))
-        gauge("mcp_ejected", told(lambda endpoint: float(endpoint.ejected_until_s > clock.monotonic())))
+        gauge("mcp_ejected", told(lambda endpoint: float(endpoint.ejected_until_s > self._now())))
         gauge("mcp_throttle_ratio", told(lambda endpoint: endpoint.refuse_ratio))
         gauge("mcp_panic", lambda: {n: float(plan.legs[0].group.panic) for n, plan in self._assembly.plans.items()})
 
@@ -167,15 +175,19 @@ class Health:
         self.unreachable &= known
         for endpoint in [endpoint for endpoint in self._due_s if endpoint not in known]:
             del self._due_s[endpoint]
-        for part in parts:
-            endpoint = part.endpoint
-            if part.breaker.state != "open" and endpoint not in self.unreachable:
-                self._due_s.pop(endpoint, None)
-                continue
-            due_s = self._due_s.setdefault(endpoint, now_s + self._pause_s(interval_s))
-            if now_s >= due_s and len(self._looks) < _LOOKS_MAX:
+        away = {part.endpoint: part for part in parts if self._is_away(part)}
+        for endpoint in known - away.keys():
+            self._due_s.pop(endpoint, None)
+        for endpoint in away:
+            self._due_s.setdefault(endpoint, now_s + self._pause_s(interval_s))
+        # Whoever waits longest comes first, so that many that are away all have their turn.
+        for endpoint, part in sorted(away.items(), key=lambda item: self._due_s[item[0]]):
+            if now_s >= self._due_s[endpoint] and len(self._looks) < _LOOKS_MAX:
                 self._due_s[endpoint] = now_s + self._pause_s(interval_s)
                 self._start_look(part, timeout_s)
+
+    def _is_away(self, part: Part) -> bool:
+        return part.breaker.state == "open" or part.endpoint in self.unreachable
 
     def _pause_s(self, interval_s: float) -> float:
         """So varied that endpoints which went away together are not looked at together."""
@@ -196,7 +208,7 @@ class Health:
             return
         if there:
             self.unreachable.discard(endpoint)
-            part.breaker.probe_ok(clock.monotonic())
+            part.breaker.probe_ok(self._now())
         else:
             self.unreachable.add(endpoint)
 
