@@ -14,7 +14,7 @@ events that were read and understood; after a failure, or after the end, nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from open_autoglm.dialects.canonical import (
@@ -182,7 +182,9 @@ class TranslatingRelay(EventRelay):
     def _judge(self) -> None:
         """A failure is an interruption from the first content on that the client could see, and never before."""
         failure = self._decoder.failure
-        if failure is not None and self.stage >= 2:
+        if self.stage == 4:
+            failure = None  # what goes wrong after the finish reason does not make the answer less whole
+        elif failure is not None and self.stage >= 2:
             failure = Refusal("interrupted", failure.message)
         elif failure is not None and failure.outcome == "interrupted":
             failure = Refusal("malformed", failure.message)
@@ -218,6 +220,12 @@ def open_relay(
     return TranslatingRelay(decoder, encoder, structured=view.structured)
 
 
-def open_stream_relay(face: Face, view: RequestView) -> OpenAIRelay:
-    """Return the relay for a stream that passes as it is; see `passes`."""
-    return OpenAIRelay(face.kind, choices=view.choices, structured=view.structured, drop_usage=not view.include_usage)
+def open_stream_relay(face: Face, view: RequestView, make: Callable[..., OpenAIRelay] = OpenAIRelay) -> OpenAIRelay:
+    """Return the relay for a stream that passes as it is; see `passes`. `make` makes it."""
+    return make(
+        face.kind,
+        choices=view.choices,
+        structured=view.structured,
+        drop_usage=not view.include_usage,
+        prompt_bytes=view.prompt_bytes if view.include_usage else -1,
+    )

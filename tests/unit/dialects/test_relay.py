@@ -137,3 +137,13 @@ def test_events_of_this_process() -> None:
     whole = EventRelay(face.encoder(view, "req-1", "chat", 99), structured=True)
     assert json.loads(whole.deliver_whole([TextDelta("ab")]))["choices"][0]["message"]["content"] == "ab"
     assert (whole.stage, whole.delivered_chars) == (3, 2)
+
+
+def test_what_goes_wrong_after_the_finish_reason_does_not_make_the_answer_less_whole() -> None:
+    relay = relay_for(McpFace(), OpenAIDialect(), MESSAGE, streamed=True)
+    out = relay.feed(event(chunk({"content": "whole"})) + event(chunk({}, "stop")) + b"data: {nonsense\n\n")
+    assert (relay.stage, relay.failure) == (4, None)
+    out += relay.feed(b"data: {nonsense\n\n") + relay.end()
+    assert parsed_events(out)[-1]["payload"]["text"] == "whole"
+    assert relay.failure is None
+    assert relay.end() == b""
