@@ -9,7 +9,8 @@
 
 Connections that are asked to close from the signal on leave by themselves with their next answer; only those that
 send nothing for all of `drain.accept` are closed by us, so a request rarely meets a connection that is being closed.
-When another process has taken the listeners over, nothing new can come, so accepting ends with the last connection.
+When another process has taken the listeners over, nothing new can come, so accepting ends with the last connection; yet
+not in the first second, in which a client may still be shaking hands and is not counted.
 
 Invariant: phases are entered in this order, each once, none is left out; one at a time, so that what was closed with
 one phase is seen by the count for the next.
@@ -17,12 +18,14 @@ one phase is seen by the count for the next.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final, Literal, NamedTuple
 
 from open_autoglm.config.schema import DrainSettings
 
 Phase = Literal["accepting", "closing", "streams", "over"]
 
+_HANDSHAKE_S: Final = 1.0
 _PHASES: Final[tuple[Phase, ...]] = ("accepting", "closing", "streams", "over")
 
 
@@ -50,7 +53,7 @@ class Drain:
         replaced: whether another process listens on the same sockets already.
     """
 
-    __slots__ = ("_ends_s", "_index", "_replaced")
+    __slots__ = ("_ends_s", "_index", "_replaced_s")
 
     def __init__(self, settings: DrainSettings, now_s: float, *, hurry: bool = False, replaced: bool = False) -> None:
         accept_s = 0.0 if hurry else settings.accept_s
@@ -58,7 +61,7 @@ class Drain:
         stream_s = max(unary_s, settings.stream_s)
         self._ends_s = (now_s + accept_s, now_s + unary_s, now_s + stream_s)
         self._index = 0
-        self._replaced = replaced
+        self._replaced_s = now_s + _HANDSHAKE_S if replaced else inf
 
     @property
     def phase(self) -> Phase:
@@ -72,16 +75,18 @@ class Drain:
 
     def step(self, now_s: float, left: InFlight) -> Phase | None:
         """Enter the next phase if time or what is left allow; return it. Ask again until None comes."""
-        if self._index == len(self._ends_s) or not (now_s >= self._ends_s[self._index] or self._is_done(left)):
+        if self._index == len(self._ends_s):
+            return None
+        if now_s < self._ends_s[self._index] and not self._is_done(now_s, left):
             return None
         self._index += 1
         return self.phase
 
-    def _is_done(self, left: InFlight) -> bool:
+    def _is_done(self, now_s: float, left: InFlight) -> bool:
         """Whether the phase has nothing to wait for but time."""
         match self.phase:
             case "accepting":
-                return self._replaced and not left.connections
+                return now_s >= self._replaced_s and not left.connections
             case "closing":
                 return not left.unary
             case _:

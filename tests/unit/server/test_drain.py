@@ -64,8 +64,9 @@ def test_nobody_needs_to_learn_of_ctrl_c() -> None:
 
 def test_with_a_successor_idle_connections_may_leave_by_themselves() -> None:
     drain = Drain(SETTINGS, 0.0, replaced=True)
-    assert steps(drain, 0.0, IDLE) == []
-    assert steps(drain, 1.0, NOTHING) == ["closing", "streams", "over"]
+    assert steps(drain, 0.9, NOTHING) == []
+    assert steps(drain, 1.0, IDLE) == []
+    assert steps(drain, 1.1, NOTHING) == ["closing", "streams", "over"]
     assert steps(Drain(SETTINGS, 0.0, replaced=True), 5.0, IDLE) == ["closing", "streams", "over"]
 
 
