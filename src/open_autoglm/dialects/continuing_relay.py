@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from open_autoglm.dialects.canonical import (
     Event,
@@ -27,7 +29,7 @@ from open_autoglm.dialects.continuation import Delivered, continued_request
 from open_autoglm.dialects.face import AnswerEncoder, Face, Failover, RequestView
 from open_autoglm.dialects.openai_relay import OpenAIRelay
 from open_autoglm.dialects.refusal import Refusal
-from open_autoglm.dialects.relay import Relay, TranslatingRelay
+from open_autoglm.dialects.relay import Relay, TranslatingRelay, open_stream_relay
 from open_autoglm.dialects.seam import Seam
 from open_autoglm.dialects.upstream import Decoder, UpstreamDialect
 
@@ -37,15 +39,13 @@ class KeepingRelay(OpenAIRelay):
 
     Args:
         delivered: where.
-        kind, choices, structured, drop_usage: see `OpenAIRelay`.
+        kind, options: see `OpenAIRelay`.
     """
 
     __slots__ = ("_delivered",)
 
-    def __init__(
-        self, delivered: Delivered, kind: Kind, *, choices: int = 1, structured: bool = False, drop_usage: bool = False
-    ) -> None:
-        super().__init__(kind, choices=choices, structured=structured, drop_usage=drop_usage)
+    def __init__(self, delivered: Delivered, kind: Kind, **options: Any) -> None:
+        super().__init__(kind, **options)
         self._delivered = delivered
 
     def feed(self, payload: bytes) -> bytes:
@@ -149,7 +149,7 @@ class ContinuingRelay(TranslatingRelay):
     def _judge(self) -> None:
         own = self.failure
         super()._judge()
-        if self.failure is None and own is not None:
+        if self.failure is None and own is not None and self.stage < 4:
             self.failure = Refusal("interrupted", own.message) if self.stage >= 2 else own
             self._over = True
 
@@ -184,9 +184,7 @@ def open_keeping_relay(
         encoder, request: where the answer has to be translated: who writes it, and what was sent.
     """
     if encoder is None:
-        return KeepingRelay(
-            delivered, face.kind, choices=view.choices, structured=view.structured, drop_usage=not view.include_usage
-        )
+        return open_stream_relay(face, view, partial(KeepingRelay, delivered))
     return KeepingTranslation(delivered, dialect.decoder(True, request), encoder, structured=view.structured)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from open_autoglm.dialects.canonical import Kind
+from open_autoglm.dialects.canonical import Kind, estimate_tokens
 from open_autoglm.dialects.openai_chunk import CHUNKS, Answer, Chunk
 from open_autoglm.dialects.openai_reading import OpenAIReading
 from open_autoglm.dialects.refusal import Refusal
@@ -35,14 +35,25 @@ class OpenAIRelay(OpenAIReading):
         choices: answers that were asked for.
         structured: whether the answer is JSON.
         drop_usage: the client did not ask for usage, so the event that carries nothing else is kept from it.
+        prompt_bytes: of a client that did ask: size of its prompt, for an estimate where a stream ends without
+            usage and we close it; -1 for none.
     """
 
-    __slots__ = ("_busy", "_drop_usage", "_kind", "_last")
+    __slots__ = ("_busy", "_drop_usage", "_kind", "_last", "_prompt_bytes")
 
-    def __init__(self, kind: Kind, *, choices: int = 1, structured: bool = False, drop_usage: bool = False) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        choices: int = 1,
+        structured: bool = False,
+        drop_usage: bool = False,
+        prompt_bytes: int = -1,
+    ) -> None:
         super().__init__(choices=choices, structured=structured)
         self._kind = kind
         self._drop_usage = drop_usage
+        self._prompt_bytes = prompt_bytes
         self._busy = False  # the careful reader holds part of an event
         self._last = b""
 
@@ -88,7 +99,7 @@ class OpenAIRelay(OpenAIReading):
         if self._over:
             return b""
         out = self._pass_on(self._last_events())
-        return out + DONE if self._close() else out
+        return out + self._closing() if self._close() else out
 
     def whole(self, body: bytes, content_type: str) -> bytes:
         """See `Relay.whole`."""
@@ -107,16 +118,30 @@ class OpenAIRelay(OpenAIReading):
         self._over = True
         self.stage = 4
         self.finish_reason = "length"
-        last = self._last
-        event: dict[str, Any] = msgspec.json.decode(last[last.rfind(b"data: {") + 6 :]) if last else {}
+        event = self._last_event()
         empty: dict[str, Any] = {"text": ""} if self._kind == "completion" else {"delta": {}}
-        event.pop("usage", None)
         event["choices"] = [
             {"index": index, **empty, "finish_reason": "length"}
             for index in range(self._seen.bit_length())
             if self._seen >> index & 1 and not self._finished >> index & 1
         ]
+        return b"data: " + msgspec.json.encode(event) + b"\n\n" + self._closing()
+
+    def _closing(self) -> bytes:
+        """What ends a stream that we close: the usage that the client asked for and the upstream left out, `[DONE]`."""
+        if self._prompt_bytes < 0 or self._usage is not None or not self._last:
+            return DONE
+        prompt, completion = estimate_tokens(self._prompt_bytes), estimate_tokens(self.delivered_chars)
+        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        event = self._last_event() | {"choices": [], "usage": usage | {"estimated": True}}
         return b"data: " + msgspec.json.encode(event) + b"\n\n" + DONE
+
+    def _last_event(self) -> dict[str, Any]:
+        """The last event that was passed on, for its id and model; without its usage."""
+        last = self._last
+        event: dict[str, Any] = msgspec.json.decode(last[last.rfind(b"data: {") + 6 :]) if last else {}
+        event.pop("usage", None)
+        return event
 
     def _feed_burst(self, payload: bytes) -> bytes | None:
         """Take several events at once; None, and nothing taken, when they are not in the common form.

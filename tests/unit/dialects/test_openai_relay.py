@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from open_autoglm.dialects import OpenAIRelay
+from open_autoglm.dialects import ChatFace, OpenAIRelay
+from open_autoglm.dialects.relay import open_stream_relay
 from open_autoglm.dialects.sse import LINE_BYTES_MAX
-from tests.unit.dialects.wire import DONE, body, chunk, event, parsed_events, stream, usage_chunk
+from tests.unit.dialects.wire import DONE, body, chat_request, chunk, event, parsed_events, stream, usage_chunk
 
 HEAD = event(chunk({"role": "assistant", "content": ""}))
 HI = event(chunk({"content": "Hi"}))
@@ -354,3 +355,27 @@ def test_an_answer_that_is_cut_ends_with_length() -> None:
     assert (last["id"], last["model"]) == ("chatcmpl-1", "m")
     assert last["choices"] == [{"index": 0, "delta": {}, "finish_reason": "length"}]
     assert (relay.stage, relay.finish_reason, relay.feed(HI), relay.end()) == (4, "length", b"", b"")
+
+
+def test_usage_that_was_asked_for_is_estimated_where_we_close_the_stream() -> None:
+    relay, out = relayed(HEAD, HI, STOP, prompt_bytes=41)
+    assert out.startswith(HEAD + HI + STOP)
+    usage = {"prompt_tokens": 11, "completion_tokens": 1, "total_tokens": 12, "estimated": True}
+    assert parsed_events(out)[-2] == {**chunk(), "choices": [], "usage": usage}
+    assert parsed_events(out)[-1] == "[DONE]"
+    relay, out = relayed(HEAD, HI, STOP, USAGE, prompt_bytes=41)
+    assert out == HEAD + HI + STOP + USAGE + DONE
+    relay = OpenAIRelay("chat", prompt_bytes=41)
+    relay.feed(HEAD + HI)
+    cut, last, done = parsed_events(relay.cut())
+    assert (cut["choices"][0]["finish_reason"], last["usage"], done) == ("length", usage, "[DONE]")
+    assert relay.end() == b""
+
+
+def test_a_client_that_asks_for_usage_gets_it_from_its_relay() -> None:
+    data = body(chat_request(stream=True, stream_options={"include_usage": True}))
+    relay = open_stream_relay(ChatFace(), ChatFace().read(data))
+    out = relay.feed(HEAD + HI + STOP) + relay.end()
+    assert parsed_events(out)[-2]["usage"]["estimated"] is True
+    relay = open_stream_relay(ChatFace(), ChatFace().read(body(chat_request(stream=True))))
+    assert b"usage" not in relay.feed(HEAD + HI + STOP) + relay.end()
