@@ -253,7 +253,8 @@ class Endpoint:
         limit = pace.limit
         if limit != self.limit:
             self.limit = limit
-            low, middle, high, highest = (max(1, int(limit * share)) for share in SHARES)
+            # 1.1 of 100 is 110, whatever floats make of it.
+            low, middle, high, highest = (max(1, int(limit * share + 1e-9)) for share in SHARES)
             self.rooms = (low, middle, high, highest)
 
     # What comes to speak against it apart from attempts.

@@ -399,3 +399,25 @@ async def test_a_large_request_is_sent_whole(contexts: Contexts) -> None:
         assert (await ended(post(pool, body), 20.0)).end == "end"
         assert bodies == [body]
         assert (await ended(post(pool))).reused is True
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (SIZED, 200),
+        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", 404),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nx", 200),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", 0),
+        (b"", 0),
+    ],
+)
+async def test_a_status_is_asked_for_on_a_connection_of_its_own(sent: bytes, status: int) -> None:
+    async with raw_server(answering(sent, sent)) as server, pool_to(server.port) as pool:
+        assert await pool.ask_status(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", 0.3) == status
+        assert pool.open == 0
+
+
+async def test_whoever_is_not_there_has_no_status() -> None:
+    async with raw_server(answering(SIZED)) as server, pool_to(server.port) as pool:
+        pass
+    assert await pool.ask_status(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", 0.3) == 0

@@ -184,3 +184,95 @@ def test_with_real_breakers_an_outage_is_noticed_probed_and_survived() -> None:
     served_s = [now_s for now_s in called_s if now_s >= 60.0]
     assert served_s[0] < 65.2
     assert len(served_s) > 240
+
+
+def limited(endpoint: Endpoint, rooms: tuple[int, int, int, int]) -> None:
+    endpoint.rooms = rooms
+
+
+def test_an_endpoint_without_room_is_passed_over_and_a_group_without_room_is_full() -> None:
+    tested = group(ScriptedGate(), ScriptedGate())
+    a, b = tested.endpoints
+    limited(a, (1, 1, 1, 1))
+    limited(b, (2, 2, 2, 2))
+    for expected in ({"a", "b"}, {"b"}):
+        assert names(tested) == expected
+        (a if expected == {"a", "b"} else b).begin()
+    b.begin()
+    assert tested.acquire(1.0) is None
+    assert tested.full
+    b.release(1, 1.0)
+    assert tested.acquire(1.0) is b
+
+
+def test_a_lower_class_finds_an_endpoint_full_sooner() -> None:
+    tested = group(ScriptedGate())
+    (only,) = tested.endpoints
+    limited(only, (1, 2, 3, 4))
+    taken = []
+    for _ in range(4):
+        taken.append([tested.acquire(1.0, 0, (), priority) is not None for priority in range(4)])
+        only.begin()
+    assert taken == [[True] * 4, [False, True, True, True], [False, False, True, True], [False, False, False, True]]
+
+
+def test_a_group_is_full_only_when_nothing_but_room_is_wanting() -> None:
+    tested = group(ScriptedGate(), broken(10.0))
+    a, b = tested.endpoints
+    limited(a, (0, 0, 0, 0))
+    limited(b, (0, 0, 0, 0))
+    assert tested.acquire(1.0) is None
+    assert tested.full
+    a.throttle(5.0)
+    assert tested.acquire(1.0) is None
+    assert not tested.full
+
+
+def test_ejected_ones_are_left_alone_but_in_a_panic_and_where_nobody_takes_over() -> None:
+    tested = group(ScriptedGate(), ScriptedGate())
+    a, b = tested.endpoints
+    a.eject(10.0)
+    assert names(tested) == {"b"}
+    tested.panic = True
+    assert names(tested) == {"a", "b"}
+    tested.panic = False
+    b.throttle(5.0)
+    assert names(tested) == {"a"}, "better than none"
+    tested.has_fallback = True
+    assert names(tested) == set()
+    assert not tested.full
+    assert names(tested, now_s=10.0) == {"a", "b"}
+
+
+def test_requests_are_held_back_by_chance() -> None:
+    pool = [Endpoint("a", ScriptedGate())]
+    tested = Group("m", pool, LeastConnections(), random.Random(1))
+    pool[0].hold_back(0.8)
+    through = sum(tested.acquire(1.0) is not None for _ in range(1000))
+    assert 160 <= through <= 240
+    tested.panic = True
+    assert all(tested.acquire(1.0) is not None for _ in range(100))
+
+
+def test_a_request_held_back_from_one_goes_to_the_other() -> None:
+    pool = [Endpoint(name, ScriptedGate()) for name in "ab"]
+    tested = Group("m", pool, RoundRobin(random.Random(1)), random.Random(1))
+    pool[0].hold_back(0.99)
+    assert all(tested.acquire(1.0) is not None for _ in range(200))
+
+
+def test_what_matters_most_is_not_what_an_endpoint_is_tried_with() -> None:
+    half_open = ScriptedGate(0.5, state="half_open")
+    tested = group(half_open, ScriptedGate())
+    assert {endpoint.name for _ in range(40) if (endpoint := tested.acquire(1.0, 0, (), 3))} == {"b"}
+    assert {endpoint.name for _ in range(40) if (endpoint := tested.acquire(1.0, 0, (), 2))} == {"a", "b"}
+    assert group(half_open).acquire(1.0, 0, (), 3) is not None, "there is no other"
+
+
+def test_what_an_operator_closed_is_noticed_at_the_next_request() -> None:
+    gates = [CircuitBreaker(BreakerSettings(), random.Random(1)) for _ in range(2)]
+    pool = [Endpoint(name, gate) for name, gate in zip("ab", gates, strict=True)]
+    tested = Group("m", pool, LeastConnections())
+    assert tested.acquire(1.0) is not None
+    gates[0].force_open(2.0)
+    assert all(tested.acquire(2.0) is pool[1] for _ in range(20))

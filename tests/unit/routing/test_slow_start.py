@@ -1,6 +1,7 @@
 """An endpoint that has been unwell gets its share back slowly, whatever the strategy: from a tenth to all in 30 s."""
 
 import random
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -23,7 +24,8 @@ def returned(now_s: float) -> CircuitBreaker:
         breaker.failure(breaker.acquire(now_s - 20.0), now_s - 20.0)
     for permit in [breaker.acquire(now_s) for _ in range(3)]:
         breaker.success(permit, now_s, 0.1)
-    assert breaker.state == "closed" and not breaker.healthy
+    assert breaker.state == "closed"
+    assert not breaker.healthy
     return breaker
 
 
@@ -62,4 +64,4 @@ def test_its_share_grows_from_a_tenth_to_all_in_thirty_seconds(strategy: Strateg
     assert measured[0] < 0.25, "no rush at its return"
     assert max(abs(share - wanted) for share, wanted in zip(measured[8:], expected[8:], strict=True)) < 0.08
     assert max(abs(share - wanted) for share, wanted in zip(measured, expected, strict=True)) < 0.12
-    assert all(later > earlier - 0.05 for earlier, later in zip(measured, measured[1:], strict=False))
+    assert all(later > earlier - 0.05 for earlier, later in pairwise(measured))
