@@ -36,7 +36,7 @@ from open_autoglm.exchange.search import REMAINING_MIN_S, REPLY_MARGIN_S, Search
 from open_autoglm.exchange.sink import Sink
 from open_autoglm.routing.endpoint import Endpoint
 
-_AMPLE_S: Final = 30.0
+_AMPLE_S: Final = 10.0
 """With more than this left it need not be asked whether an endpoint answers in time."""
 _ALTERNATIVE_SHARE: Final = 0.6
 """Of the remaining time, for an attempt that has an alternative."""

@@ -30,6 +30,8 @@ _RETRY_AFTER_TOLD_MAX_S: Final = 60.0
 """Told to clients, even when only an operator can bring an endpoint back."""
 _RETRY_AFTER_OBEYED_MAX_S: Final = 86_400.0
 """An upstream's slip must not take an endpoint away for ever."""
+_HEARSAY_S: Final = 60.0
+"""What an endpoint's first tokens mostly took so long ago turns nobody away: it may be another endpoint by now."""
 _OVERLOADED_S: Final = 1.0
 """What clients are told when there is no room: up to twice that."""
 _MISCONFIGURED_S: Final = 30.0
@@ -172,7 +174,8 @@ class Search:
             running: the slow one.
             estimate: see `Sink.estimate`.
         """
-        tried = self._tried if running.target is None else (*self._tried, running.target)
+        assert running.target is not None
+        tried = (*self._tried, running.target)
         for index in range(self._index, len(self._legs)):
             leg = self._legs[index]
             if self._made[index] > leg.max_retries or leg.queue.waiting:
@@ -264,12 +267,9 @@ class Search:
         if self._final:
             return False
         leg = attempt.leg
-        if not RULES[attempt.outcome].costs_budget or self._borrow(leg):
-            return True
-        if self._index + 1 >= len(self._legs):
-            return False
-        # The group's retries are spent, so this leg is; what the next one can do costs this group nothing.
-        self._made[self._index] = leg.max_retries + 1
+        if RULES[attempt.outcome].costs_budget and not self._borrow(leg):
+            # The group's retries are spent, so this leg is; what another one can do costs this group nothing.
+            self._made[self._legs.index(leg)] = leg.max_retries + 1
         return True
 
     def repay(self) -> None:
@@ -321,7 +321,7 @@ class Search:
 
     def _in_time(self, target: Endpoint, now_s: float) -> bool:
         """Whether an endpoint's first token can be expected in the time that is left; if not, it is given back."""
-        if self._deadline_s - now_s >= target.gate.first_token_p50_s:
+        if self._deadline_s - now_s >= target.gate.first_token_p50_s or target.latency_at_s < now_s - _HEARSAY_S:
             return True
         self._give_back(target, now_s)
         return False

@@ -95,6 +95,7 @@ class Rig:
         rooms: dict[str, int] | None = None,
         prices: dict[str, float] | None = None,
         lines: tuple[Line, ...] = (),
+        known_s: float = 0.0,
         start: bool = True,
     ) -> None:
         rng = random.Random(seed)
@@ -116,6 +117,7 @@ class Rig:
                     upstream_model=(models or {}).get(name, "m"),
                     price_out=(prices or {}).get(name, 0.0),
                 )
+                endpoint.latency_at_s = known_s
                 if rooms is not None and name in rooms:
                     endpoint.rooms = (rooms[name],) * 4
                 self.endpoints[name] = endpoint

@@ -213,6 +213,16 @@ def test_a_unary_loser_is_merely_cancelled() -> None:
     assert rig.failures("a") == 0
 
 
+def test_an_empty_budget_of_the_second_ones_leg_does_not_end_the_first_ones() -> None:
+    rig = hedged("a | b | c")
+    rig.plan.legs[1].budget.tokens = 5.0
+    rig.fail("connect", number=0)
+    rig.fail("connect", number=1)
+    assert rig.exchange.state == "waiting"
+    rig.wait()
+    assert rig.path == "a:connect b:connect a:running"
+
+
 # Hedging that was asked for.
 
 
