@@ -20,6 +20,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,6 @@ from benchmarks.reliability.client import Client, Connection, Outcome, Question
 from benchmarks.reliability.gateway import ADMIN_KEY, KEY, ROOT, Gateway, config_text, running_gateway
 from benchmarks.reliability.load import Load, quantile, summary
 from benchmarks.reliability.station import Station, answer_text
-from benchmarks.rig.process import free_ports
 from open_autoglm.testing.speech import TOKENS
 
 STREAMS: Final = 100
@@ -251,7 +251,7 @@ async def kill(folder: Path) -> dict[str, Any]:
     """SIGKILL at random times; see the module."""
     rng = random.Random(1)
     async with Station(pace_s=0.005) as station:
-        port, admin_port = free_ports(2)
+        port, admin_port = _lasting_ports(rng)
         path = folder / "config.json"
         path.write_text(config_text({"models": [{"name": "chat", "endpoint": station.url}]}, port, admin_port))
         client = Strict("127.0.0.1", port, answer_text, timeout_s=5.0)
@@ -286,6 +286,23 @@ async def kill(folder: Path) -> dict[str, Any]:
         }
 
 
+def _lasting_ports(rng: random.Random) -> tuple[int, int]:
+    """Two free ports that stay free while nobody listens.
+
+    Below the range that clients' own sockets are given: a client that knocks at a closed port of that range may be
+    given the same port, and then it is connected to itself and the server cannot have it.
+    """
+    found: list[int] = []
+    while len(found) < 2:
+        port = rng.randrange(20_000, 30_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        found.append(port)
+    return found[0], found[1]
+
+
 async def _started(path: Path, port: int, admin_port: int, killed: _Killed) -> subprocess.Popen[bytes]:
     """Start the server and wait until it is ready."""
     began_s = time.monotonic()
@@ -314,7 +331,7 @@ def _start(path: Path) -> subprocess.Popen[bytes]:
 async def _until_ready(port: int, path: str, began_s: float) -> None:
     while (await _look(port, path))[0] != 200:
         if time.monotonic() - began_s > TURN_S:
-            raise RuntimeError("it did not start again")
+            raise RuntimeError(f"nobody is ready at port {port}")
         await asyncio.sleep(0.01)
 
 
