@@ -74,8 +74,10 @@ def test_only_usable_endpoints_are_chosen_and_one_is_when_there_is_one(
                 endpoint.misconfigure(now_s + 20.0)
             case "force":
                 gate.force_open(now_s)
+                endpoint.look_again()
             case "reset":
                 gate.reset(now_s)
+                endpoint.look_again()
             case "end":
                 if running:
                     ended, permit = running.pop(number % len(running))

@@ -11,7 +11,10 @@ class Gate(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """True means: lets everything in at full weight, so there is nothing more to ask. Read on every request."""
+        """True means: lets everything in at full weight, so there is nothing more to ask.
+
+        While it is true, one permit stands for any number of calls.
+        """
 
     @property
     def state(self) -> str:

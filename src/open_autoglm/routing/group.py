@@ -98,15 +98,12 @@ class Group:
             else:
                 if self._several:
                     endpoint = self._pick(self.endpoints, now_s, affinity)
-                permit = endpoint.gate.acquire(now_s)
-                if permit:
-                    self.permit = permit
-                    return endpoint
-                endpoint.look_again()
+                self.permit = endpoint.permit
+                return endpoint
         chosen = self._choose(now_s, affinity, tried, priority)
         if chosen is None:
             return None if self.full else self._acquire_trial(now_s, tried)
-        self.permit = chosen.gate.acquire(now_s)
+        self.permit = chosen.permit if chosen.plain else chosen.gate.acquire(now_s)
         return chosen
 
     def has_untried(self, tried: Collection[Endpoint], now_s: float) -> bool:

@@ -64,10 +64,12 @@ def test_a_single_endpoint_is_checked_too() -> None:
 
 def test_acquire_takes_the_permit_of_the_one_it_returns() -> None:
     tested = group(ScriptedGate(), ScriptedGate())
-    for expected in (1, 1, 2, 2):
-        endpoint = tested.acquire(1.0)
-        assert endpoint is not None
-        assert tested.permit == expected == endpoint.gate.permit  # type: ignore[attr-defined]
+    for number, endpoint in enumerate(tested.endpoints):
+        endpoint.gate.permit = 10 * number + 4  # type: ignore[attr-defined]
+    for expected in ("a", 5), ("b", 15), ("a", 5), ("b", 15):
+        chosen = tested.acquire(1.0)
+        assert chosen is not None
+        assert (chosen.name, tested.permit) == expected
 
 
 def test_while_all_are_open_one_request_every_five_seconds_goes_through() -> None:
@@ -170,10 +172,11 @@ def test_with_real_breakers_an_outage_is_noticed_probed_and_survived() -> None:
         if endpoint is None:
             continue
         called_s.append(now_s)
+        endpoint.begin()
         if now_s < 60.0:
-            endpoint.gate.failure(tested.permit, now_s)
+            endpoint.fail(tested.permit, now_s, False, True)
         else:
-            endpoint.gate.success(tested.permit, now_s, 0.1)
+            endpoint.succeed(tested.permit, now_s, 0.1, True, 100)
     assert [endpoint.gate.state for endpoint in pool] == ["closed", "closed"]
     outage_s = [now_s for now_s in called_s if now_s < 60.0]
     # Five failures each, then trials; without a breaker it would be 600 calls.
@@ -269,10 +272,11 @@ def test_what_matters_most_is_not_what_an_endpoint_is_tried_with() -> None:
     assert group(half_open).acquire(1.0, 0, (), 3) is not None, "there is no other"
 
 
-def test_what_an_operator_closed_is_noticed_at_the_next_request() -> None:
+def test_what_an_operator_closed_is_left_alone_from_the_next_request_on() -> None:
     gates = [CircuitBreaker(BreakerSettings(), random.Random(1)) for _ in range(2)]
     pool = [Endpoint(name, gate) for name, gate in zip("ab", gates, strict=True)]
     tested = Group("m", pool, LeastConnections())
     assert tested.acquire(1.0) is not None
     gates[0].force_open(2.0)
+    pool[0].look_again()
     assert all(tested.acquire(2.0) is pool[1] for _ in range(20))
