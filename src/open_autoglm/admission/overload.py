@@ -3,7 +3,7 @@
 | stage | memory, descriptors | lag | what is given up |
 |---|---|---|---|
 | 0 | below 80 % | below 50 ms | nothing |
-| 1 | 80 % | 50 ms | caches are halved; for memory and descriptors also connections between requests |
+| 1 | 80 % | 50 ms | half of the caches; for memory and descriptors also connections that are kept alive |
 | 2 | 90 % | 250 ms | requests below class critical |
 | 3 | 95 % | 1 s, twice in a row | new connections |
 

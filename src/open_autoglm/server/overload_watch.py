@@ -101,11 +101,11 @@ class OverloadWatch:
                 100 * used / usable,
                 1000 * lag_s,
             )
-            server.data.spare(not overload.keep_alive)
         if overload.stage:
             server.explain.trim(config.explain.keep // 2)
         server.gateway.door.floor = CRITICAL if overload.stage >= _STAGE_REFUSING else SHEDDABLE
         data = server.data
+        data.spare(not overload.keep_alive)
         room = max(0, int(usable * settings.full) - (used - data.connections))
         data.accept_max = 0 if overload.stage >= _STAGE_CLOSED else min(room, config.wire.connections + REFUSED_MAX)
 

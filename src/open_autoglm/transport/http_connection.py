@@ -327,7 +327,7 @@ class HttpConnection(asyncio.Protocol):
     def _patrol_waiting(self, transport: asyncio.Transport, waited_s: float) -> None:
         limits = self._server.limits
         if self._reader is None or self._reader.request is None:
-            if waited_s > limits.idle_timeout_s:
+            if waited_s > self._server.idle_timeout_s:
                 transport.close()
         elif waited_s > limits.header_timeout_s:
             self.refuse(None, RequestError("request_timeout", f"no whole head within {limits.header_timeout_s:g} s"))

@@ -34,6 +34,7 @@ KEPT_HEADERS: Final = (
     "traceparent",
     "transfer-encoding",
     "x-api-key",
+    "x-forwarded-for",
     "x-mcp-priority",
     "x-mcp-session",
     "x-request-id",
@@ -54,7 +55,7 @@ _IGNORED_HEADERS: Final = (
 )
 
 
-_LIST_HEADERS: Final = frozenset(("accept", "content-encoding", "expect"))
+_LIST_HEADERS: Final = frozenset(("accept", "content-encoding", "expect", "x-forwarded-for"))
 """Lists by their definition: sent in several lines they are one list (RFC 9110, 5.3). Of all others one is enough."""
 
 _PIPELINED_MAX: Final = 256

@@ -29,6 +29,7 @@ _READERS_SPARE_MAX = 1024
 _HEADS_MAX = 1024
 """Known heads that connections share; of others each keeps its own."""
 _BACKLOG = 4096
+_SPARE_IDLE_S = 1.0
 REFUSED_MAX = 256
 """Connections above the limit that are told so; further ones are closed without a word, to save descriptors."""
 _TLS_HANDSHAKE_S = 10.0
@@ -46,6 +47,7 @@ class HttpServer:
             run over by ten times as much.
 
     Attributes:
+        idle_timeout_s: of connections without a request; shortened while descriptors or memory are short.
         accept_max: connections beyond this are closed without a word; lowered while descriptors are short.
         proxies: addresses whose connections are not those of one client.
     """
@@ -61,6 +63,7 @@ class HttpServer:
         self.refused = 0
         self.closing = False
         self.accept_max = limits.connections + REFUSED_MAX
+        self.idle_timeout_s = limits.idle_timeout_s
         self.proxies: Container[str] = ()
         self._leaving = False
         self._beats: list[set[HttpConnection]] = [set() for _ in range(_PATROL_BEATS)]
@@ -120,17 +123,16 @@ class HttpServer:
     def close_idle(self) -> None:
         """Close the connections without a request; the others close after their answer."""
         self.closing = self._leaving = True
-        self._close_idle()
-
-    def spare(self, sparing: bool) -> None:
-        """Keep no connection between requests, while there is too little of what connections need."""
-        self.closing = sparing or self._leaving
-        if sparing:
-            self._close_idle()
-
-    def _close_idle(self) -> None:
         for connection in self.open_connections:
             connection.close_when_idle()
+
+    def spare(self, sparing: bool) -> None:
+        """Keep connections for one answer only, and idle ones for a moment, while there is little of what they need.
+
+        To close idle ones at once would cut off the requests that are on their way to them.
+        """
+        self.closing = sparing or self._leaving
+        self.idle_timeout_s = min(_SPARE_IDLE_S, self.limits.idle_timeout_s) if sparing else self.limits.idle_timeout_s
 
     def abort(self) -> None:
         """Close every connection now."""
@@ -197,6 +199,7 @@ class HttpServer:
         """Use other limits from now on; half-read messages keep theirs."""
         self.limits = limits
         self.accept_max = limits.connections + REFUSED_MAX
+        self.idle_timeout_s = limits.idle_timeout_s
         self._readers.clear()
         self._heads.clear()
 

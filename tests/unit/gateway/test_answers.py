@@ -1,0 +1,40 @@
+import pytest
+
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError, UpstreamError
+from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.gateway.answers import error_headers
+
+
+def headers(error: AutoGLMError, *, jitter: float = 0.0, overloaded: bool = False, position: int = 0) -> dict[str, str]:
+    record = RequestRecord("/v1/chat/completions", 0.0, 1, request_id="r", queue_position=position)
+    lines = error_headers(error, record, jitter=jitter, overloaded=overloaded)
+    return dict(line.split(": ", 1) for line in lines.splitlines())
+
+
+@pytest.mark.parametrize(("jitter", "told"), [(0.0, "4"), (0.5, "6"), (0.999, "8")])
+def test_those_who_are_sent_away_come_back_spread_over_as_long_again(jitter: float, told: str) -> None:
+    error = RequestError("rate_limit_exceeded", "too many", retry_after_s=4.0)
+    assert headers(error, jitter=jitter)["retry-after"] == told
+
+
+def test_what_an_upstream_has_said_is_told_as_it_is() -> None:
+    error = UpstreamError("rate_limit_exceeded", "too many", retry_after_s=4.0)
+    assert headers(error, jitter=0.9)["retry-after"] == "4"
+
+
+def test_every_refusal_says_when_to_come_back() -> None:
+    assert headers(ServerError("overloaded", "full"))["retry-after"] == "1"
+    assert "retry-after" not in headers(RequestError("invalid_request", "no"))
+    assert "retry-after" not in headers(UpstreamError("upstream_error", "broken"))
+
+
+def test_nobody_is_told_to_try_again_while_everybody_is_refused() -> None:
+    error = ServerError("overloaded", "full")
+    assert headers(error)["x-should-retry"] == "true"
+    assert headers(error, overloaded=True)["x-should-retry"] == "false"
+    assert headers(UpstreamError("upstream_error", "broken"), overloaded=True)["x-should-retry"] == "true"
+
+
+def test_one_that_waited_hears_its_position() -> None:
+    assert headers(ServerError("overloaded", "full"), position=3)["x-mcp-queue-position"] == "3"
+    assert "x-mcp-queue-position" not in headers(ServerError("overloaded", "full"))
