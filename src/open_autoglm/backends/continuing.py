@@ -57,7 +57,9 @@ def may_continue(attempt: Attempt, call: ModelCall) -> bool:
         return False  # the server behind us understood it, we do not
     broken = next(endpoint for endpoint in endpoints if endpoint.name == attempt.endpoint)
     record = call.record
-    return delivered.broke(request, _place(broken, attempt), record.prompt_tokens, record.completion_tokens)
+    may = delivered.broke(request, _place(broken, attempt), record.prompt_tokens, record.completion_tokens)
+    record.usage_estimated = may
+    return may
 
 
 def _goes_on(endpoint: Endpoint, call: ModelCall) -> bool:

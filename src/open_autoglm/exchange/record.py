@@ -71,6 +71,7 @@ class RequestRecord(Struct, gc=False):
         code: a word of `errors.CODES`, empty for success.
         message: the error's message, empty for success.
         finish_reason, prompt_tokens, completion_tokens: as the upstream said, tokens -1 when it did not.
+        usage_estimated: two endpoints gave one answer, so the tokens are put together from what is known of both.
         delivered_chars: characters of text sent to the client.
         bytes_in, bytes_out: of bodies.
         revision: of the configuration that served it.
@@ -102,6 +103,7 @@ class RequestRecord(Struct, gc=False):
     finish_reason: str = ""
     prompt_tokens: int = -1
     completion_tokens: int = -1
+    usage_estimated: bool = False
     delivered_chars: int = 0
     bytes_in: int = 0
     bytes_out: int = 0

@@ -82,7 +82,9 @@ _SUMMARY: dict[str, Schema] = {
     "attempt_count": _WHOLE,
     "total_ms": _MS,
     "first_byte_ms": _MS_OR_NULL,
-    "usage": _object({"prompt_tokens": _COUNT_OR_NULL, "completion_tokens": _COUNT_OR_NULL}),
+    "usage": _object(
+        {"prompt_tokens": _COUNT_OR_NULL, "completion_tokens": _COUNT_OR_NULL, "estimated": _TRUTH},
+    ),
 }
 
 SCHEMAS: dict[str, Schema] = {

@@ -123,7 +123,7 @@ def summarize(record: RequestRecord) -> JSONObject:
     Fields: `request_id, trace_id, received_at` (ISO 8601, UTC), `route, model, served_by, key, client, stream,
     status, code, message, finish_reason, revision, bytes_in, bytes_out, delivered_chars, attempt_count, total_ms,
     first_byte_ms`
-    (null when nothing was sent) and `usage: {prompt_tokens, completion_tokens}` (each null when not told).
+    (null when nothing was sent) and `usage: {prompt_tokens, completion_tokens, estimated}` (tokens null when not told).
     """
     return {
         "request_id": clean(record.request_id),
@@ -149,6 +149,7 @@ def summarize(record: RequestRecord) -> JSONObject:
         "usage": {
             "prompt_tokens": record.prompt_tokens if record.prompt_tokens >= 0 else None,
             "completion_tokens": record.completion_tokens if record.completion_tokens >= 0 else None,
+            "estimated": record.usage_estimated,
         },
     }
 

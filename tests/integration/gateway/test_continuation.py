@@ -182,6 +182,8 @@ def test_usage_and_record_tell_of_both(server: RunningServer, upstream: Upstream
     assert sorted(one["max_tokens"] for one in asked)[0] < 100
     story = server.admin_get(f"/admin/v1/requests/{answer.headers['x-request-id']}/explain")
     assert [attempt["outcome"] for attempt in story["attempts"]] == ["interrupted", "ok"]
+    told = {name: last["usage"][name] for name in ("prompt_tokens", "completion_tokens", "estimated")}
+    assert story["usage"] == told
 
 
 def refuses(wire: Wire) -> Any:

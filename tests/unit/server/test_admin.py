@@ -44,7 +44,7 @@ SUMMARY: JSONObject = {
     "attempt_count": 0,
     "total_ms": 2.5,
     "first_byte_ms": None,
-    "usage": {"prompt_tokens": None, "completion_tokens": 4},
+    "usage": {"prompt_tokens": None, "completion_tokens": 4, "estimated": False},
 }
 
 

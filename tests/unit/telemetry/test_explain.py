@@ -43,7 +43,7 @@ def test_a_success_is_cut_into_its_stages(make_record: MakeRecord) -> None:
             "first_ms": pytest.approx(1.7),
         }
     ]
-    assert told["usage"] == {"prompt_tokens": 12, "completion_tokens": 40}
+    assert told["usage"] == {"prompt_tokens": 12, "completion_tokens": 40, "estimated": False}
     assert told["received_at"] == "2001-09-09T01:46:40.125Z"
 
 
@@ -68,7 +68,7 @@ def test_a_request_that_ends_early_ends_in_the_stage_it_was_in(
 def test_what_was_not_told_is_null(make_record: MakeRecord) -> None:
     told = summarize(make_record(first_s=0.0, prompt_tokens=-1, completion_tokens=-1))
     assert told["first_byte_ms"] is None
-    assert told["usage"] == {"prompt_tokens": None, "completion_tokens": None}
+    assert told["usage"] == {"prompt_tokens": None, "completion_tokens": None, "estimated": False}
 
 
 def test_every_attempt_is_told_with_its_fallback(make_record: MakeRecord, attempt_record: MakeAttempt) -> None:
