@@ -21,7 +21,7 @@ when half as many stand in it.
 
 Invariants: `min <= limit <= max`; no growth unless half of the limit is used; a signal to slow down takes a tenth, at
 most once in 250 ms; memory is bounded, for prompts are told apart by powers of two only. Source: semantics 7 of the
-design; deviations in docs/decisions/0011.
+design; deviations in docs/decisions/0012.
 """
 
 from __future__ import annotations
