@@ -48,6 +48,8 @@ LOOK_S: Final = 1.0
 """Between two looks of the balancer."""
 LOOKS: Final = 2
 """In a row, after which it turns away."""
+PATIENT: Final = {"connect": "10s", "first_token": "60s"}
+"""Clients, upstream and servers share the cores, and servers that start take them all for a moment."""
 RESTARTS: Final = 10
 BETWEEN_S: Final = 3.0
 REST_S: Final = (0.5, 1.0, 2.0, 4.0)
@@ -100,7 +102,7 @@ def _failed(outcomes: list[Outcome]) -> dict[str, Any]:
 async def drain(folder: Path) -> dict[str, Any]:
     """SIGTERM under load; see the module."""
     async with Station(pace_s=STREAM_S / TOKENS) as station:
-        config = {"models": [{"name": "chat", "endpoint": station.url}]}
+        config = {"models": [{"name": "chat", "endpoint": station.url}], "timeouts": PATIENT}
         with running_gateway(folder, config) as gateway:
             client = Strict("127.0.0.1", gateway.port, answer_text)
             long = [
@@ -146,7 +148,7 @@ async def _turned(port: int) -> None:
 async def restart(folder: Path) -> dict[str, Any]:
     """Hot restarts under load; see the module."""
     async with Station(pace_s=0.005) as station:
-        config = {"models": [{"name": "chat", "endpoint": station.url}]}
+        config = {"models": [{"name": "chat", "endpoint": station.url}], "timeouts": PATIENT}
         with running_gateway(folder, config) as gateway:
             kept, fresh, streaming = (Strict("127.0.0.1", gateway.port, answer_text) for _ in range(3))
             loads = {
@@ -244,6 +246,7 @@ class _Killed:
 
     listening_s: list[float] = field(default_factory=list)
     ready_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     revisions: set[str] = field(default_factory=set)
 
 
@@ -253,7 +256,9 @@ async def kill(folder: Path) -> dict[str, Any]:
     async with Station(pace_s=0.005) as station:
         port, admin_port = _lasting_ports(rng)
         path = folder / "config.json"
-        path.write_text(config_text({"models": [{"name": "chat", "endpoint": station.url}]}, port, admin_port))
+        path.write_text(
+            config_text({"models": [{"name": "chat", "endpoint": station.url}], "timeouts": PATIENT}, port, admin_port)
+        )
         client = Strict("127.0.0.1", port, answer_text, timeout_s=5.0)
         load = Load(client, RATE, _ask("kill"), seed=1)
         killed = _Killed()
@@ -278,6 +283,7 @@ async def kill(folder: Path) -> dict[str, Any]:
             "kills": KILLS,
             "listening_after_s": {"median": quantile(killed.listening_s, 0.5), "max": max(killed.listening_s)},
             "ready_after_s": {"median": quantile(ready_s, 0.5), "max": max(ready_s)},
+            "cpu_until_ready_s": quantile(killed.cpu_s, 0.5),
             "within_goal": sum(value <= READY_GOAL_S for value in ready_s),
             "configurations_seen": len(killed.revisions),
             "requests": dict(verdicts),
@@ -311,9 +317,16 @@ async def _started(path: Path, port: int, admin_port: int, killed: _Killed) -> s
     killed.listening_s.append(round(time.monotonic() - began_s, 2))
     await _until_ready(admin_port, "/readyz", began_s)
     killed.ready_s.append(round(time.monotonic() - began_s, 2))
+    killed.cpu_s.append(_cpu_s(process.pid))
     _, body = await _look(admin_port, "/admin/v1/config", authorization=f"Bearer {ADMIN_KEY}")
     killed.revisions.add(str({name: json.loads(body)[name] for name in ("revision", "digest")}))
     return process
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, user and system: steady where the machine is busy with other things."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _start(path: Path) -> subprocess.Popen[bytes]:
