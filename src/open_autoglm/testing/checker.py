@@ -83,7 +83,7 @@ class Bounds:
     cancel_s: float = 0.1
     retries: int = 8
     retry_ratio: float = 0.1
-    trials_per_s: float = 1.0
+    trials_per_s: float = 0.65
     refusal_s: float = 1.5
 
 
@@ -262,7 +262,7 @@ def failing_left_alone(run: Run) -> Found:
         if span.to_s - start_s < 3.0:
             continue
         calls = sum(c.upstream == span.host and start_s <= c.arrived_s <= span.to_s for c in run.asked)
-        allowed = 4 + run.bounds.trials_per_s * (span.to_s - start_s)
+        allowed = 5 + run.bounds.trials_per_s * (span.to_s - start_s)
         if calls > allowed:
             yield "", f"{span.host} failed for {span.to_s - span.from_s:.0f} s and got {calls} calls, not {allowed:.0f}"
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast
 
 import httptools
 
-from open_autoglm.testing.speech import tokens_of
+from open_autoglm.testing.speech import TOKENS, tokens_of
 
 _IDLE_MAX: Final = 8
 _IDLE_S: Final = 4.0
@@ -29,7 +29,7 @@ class Question:
     Attributes:
         id: sent as `x-request-id`.
         text: the prompt; the right answer follows from it.
-        tokens: of the answer.
+        tokens: of the answer; it is asked for so few, unless that is all there are.
         model, stream: as in the body.
         key: sent as a bearer token; empty for none.
         headers: others.
@@ -61,7 +61,7 @@ class Question:
         fields = {
             "model": self.model,
             "messages": [{"role": "user", "content": self.text}],
-            "max_tokens": self.tokens,
+            **({"max_tokens": self.tokens} if self.tokens < TOKENS else {}),
             **({"stream": True} if self.stream else {}),
             **self.more,
         }

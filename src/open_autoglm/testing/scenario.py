@@ -46,8 +46,8 @@ class Load:
     Attributes:
         rate_per_s: on average.
         from_s, for_s: when.
-        shares: of requests, 0 to 1: `streams`; `leave` before the end; `hurry` (a time limit of 2 s); `slow` readers;
-            `fresh` connections.
+        shares: of requests, 0 to 1: `streams`; `long` answers; `leave` before the end; `hurry` (a time limit of 2 s);
+            `slow` readers; `fresh` connections.
         key: whose; empty for the only one.
     """
 
@@ -200,7 +200,7 @@ def _read_load(line: str) -> Load:
     shares, key = {}, ""
     for part in filter(None, (one.strip() for one in match["more"].split(","))):
         share = _SHARE.fullmatch(part)
-        if share is not None and share[2] in ("streams", "leave", "hurry", "slow", "fresh"):
+        if share is not None and share[2] in ("streams", "long", "leave", "hurry", "slow", "fresh"):
             shares[share[2]] = float(share[1]) / 100
         elif part.startswith("key "):
             key = part.removeprefix("key ")

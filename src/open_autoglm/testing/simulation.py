@@ -23,6 +23,8 @@ from open_autoglm.testing.world import World
 
 _CHUNK = 25
 """Seeds that a process takes at a time."""
+_TOLD_MAX = 4
+"""Of one promise; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,11 @@ def simulate(seed: int, scenario: Scenario | None = None) -> Outcome:
     try:
         run = world.run()
     except (RuntimeError, AssertionError) as error:
-        return Outcome(seed, 0, (Broken("no_defect", "", f"the run ended in {error!r}"),), tuple(world.log))
-    broken = [*judge(run), *_unmet(run, world.scenario.expects)]
-    return Outcome(seed, len(run.seen), tuple(broken), (*world.log, *_told(run)))
+        waiting = [f"{id_}, asked at {s.sent_s - START_S:.3f} s" for id_, (_, s) in world.seen.items() if not s.ends]
+        broken = Broken("no_defect", "", f"the run ended in {error!r}; without an answer: {waiting[:5]}")
+        return Outcome(seed, len(world.seen), (broken,), tuple(world.log))
+    missed = [*judge(run), *_unmet(run, world.scenario.expects)]
+    return Outcome(seed, len(run.seen), tuple(missed), (*world.log, *_told(run)))
 
 
 def replay_line(seed: int, scenario_file: str = "") -> str:
@@ -62,7 +66,9 @@ def replay_line(seed: int, scenario_file: str = "") -> str:
 def explain(outcome: Outcome, scenario_file: str = "") -> str:
     """What was broken, and how to see it again."""
     lines = [f"seed {outcome.seed}: {len(outcome.broken)} broken"]
-    lines += [f"  {one.promise} {one.id}: {one.detail}" for one in outcome.broken[:20]]
+    for promise in dict.fromkeys(one.promise for one in outcome.broken):
+        told = [f"  {one.promise} {one.id}: {one.detail}" for one in outcome.broken if one.promise == promise]
+        lines += [*told[:_TOLD_MAX], *([f"  {promise} and {len(told) - _TOLD_MAX} more"] * (len(told) > _TOLD_MAX))]
     return "\n".join([*lines, f"  {replay_line(outcome.seed, scenario_file)}"])
 
 
@@ -139,11 +145,24 @@ def _run_many(seeds: range, file: str, jobs: int) -> int:
     return 1 if failing else 0
 
 
+def _run_until_broken(seeds: range, file: str) -> int:
+    """Run one seed after the other, as far as the first that breaks a promise."""
+    scenario = read_scenario(Path(file).read_text(encoding="utf-8")) if file else None
+    for seed in seeds:
+        outcome = simulate(seed, scenario)
+        if outcome.broken:
+            print(explain(outcome, file))
+            return 1
+    print(f"{len(seeds)} seeds, every promise kept")
+    return 0
+
+
 def main(words: list[str] | None = None) -> int:
     """Run what is typed; 0 when every promise was kept."""
     parser = argparse.ArgumentParser(prog="python -m open_autoglm.testing.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of one run")
     parser.add_argument("--seeds", default="", metavar="A-B", help="many runs instead, both ends included")
+    parser.add_argument("--first", action="store_true", help="stop at the first of many that breaks a promise")
     parser.add_argument("--scenario", default="", metavar="FILE", help="instead of one that the seed draws")
     parser.add_argument("--show", action="store_true", help="print all that happened")
     parser.add_argument("--write", action="store_true", help="print the scenario as a file, and do not run it")
@@ -151,7 +170,8 @@ def main(words: list[str] | None = None) -> int:
     asked = parser.parse_args(words)
     if asked.seeds:
         first, _, last = asked.seeds.partition("-")
-        return _run_many(range(int(first), int(last) + 1), asked.scenario, asked.jobs)
+        seeds = range(int(first), int(last) + 1)
+        return _run_until_broken(seeds, asked.scenario) if asked.first else _run_many(seeds, asked.scenario, asked.jobs)
     scenario = read_scenario(Path(asked.scenario).read_text(encoding="utf-8")) if asked.scenario else None
     if asked.write:
         print(written(scenario or random_scenario(asked.seed)), end="")

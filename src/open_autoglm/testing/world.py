@@ -21,12 +21,13 @@ from open_autoglm.server.options import ServeOptions
 from open_autoglm.server.server import Server
 from open_autoglm.telemetry.request_log import RequestLog
 from open_autoglm.testing.checker import Bounds, Revision, Run, Span
-from open_autoglm.testing.client import Clients, Question
+from open_autoglm.testing.client import Clients, Question, Seen
 from open_autoglm.testing.faults import FAULTS
 from open_autoglm.testing.loop import VirtualLoop
 from open_autoglm.testing.network import Link, Network
 from open_autoglm.testing.reply import Asked, Behaviour, Reply, Steps
 from open_autoglm.testing.scenario import Event, Load, Scenario
+from open_autoglm.testing.speech import TOKENS, tokens_of
 from open_autoglm.testing.upstream import ScriptedUpstream, answer
 
 GATEWAY: Final = "gateway"
@@ -37,6 +38,9 @@ _AFTERWARDS_S: Final = 2.0
 """Between the calm's last answer and the look at what is left."""
 _ENDS_AT_ONCE: Final = frozenset({"error-500", "bad-gateway", "unavailable", "overloaded-529", "html-200", "error-200"})
 """Faults under which an upstream only fails, and at once."""
+_ENDS_LATE: Final = frozenset({"silent", "head-only"})
+"""Faults under which an upstream only fails, but so that it takes time to find out."""
+_FOUND_OUT_S: Final = 8.0
 _CUTS_AT: Final = frozenset({"cut", "cut-by-reset", "cut-cleanly", "stall", "error-in-stream", "malformed-event"})
 """Faults in the middle of a stream; where, is drawn."""
 _CALM_REQUESTS: Final = 12
@@ -52,6 +56,8 @@ class World:
 
     Attributes:
         log: lines for people: loop time and what happened.
+        seen: questions and what clients saw, by id, as far as the run has come.
+        records: what the server has written down.
     """
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
@@ -61,6 +67,7 @@ class World:
         self.rng = random.Random(self.loop.rng.getrandbits(64))
         self.log: list[str] = []
         self.records: list[RequestRecord] = []
+        self.seen: dict[str, tuple[Question, Seen]] = {}
         self.upstreams = [
             ScriptedUpstream(partial(self._behave, f"up-{n + 1}"), name=f"up-{n + 1}", pace_s=0.005 + 0.01 * n)
             for n in range(scenario.upstreams)
@@ -91,7 +98,7 @@ class World:
     async def _main(self) -> None:
         scenario, loop = self.scenario, self.loop
         loaded = self.configuration("")
-        self.run_ = Run(_bounds(loaded, scenario), {}, [], self.records)
+        self.run_ = Run(_bounds(loaded, scenario), self.seen, [], self.records)
         self._use(loaded)
         for upstream in self.upstreams:
             with self.network.at(upstream.name):
@@ -112,7 +119,7 @@ class World:
         for name in _CLIENT_HOSTS:
             with self.network.at(name):
                 clients = Clients(GATEWAY, PORT)
-                clients.seen = self.run_.seen
+                clients.seen = self.seen
                 self._clients.append(clients)
         for event in scenario.events:
             loop.call_later(event.at_s, self._begin, event)
@@ -129,8 +136,9 @@ class World:
         # The last rest of an endpoint ends with a trial by real requests, some of which may still find it resting.
         self.run_.calm_s = self.loop.time()
         self.say("calm: everything must be answered well from now on")
+        key = self.scenario.loads[0].key if self.scenario.loads else ""
         for _ in range(_CALM_REQUESTS):
-            self._ask(Load(1.0, 1.0, shares={"streams": 0.5}))
+            self._ask(Load(1.0, 1.0, shares={"streams": 0.5}, key=key))
             await asyncio.sleep(0.25)
         await self._answered()
         await asyncio.sleep(_AFTERWARDS_S)
@@ -179,7 +187,7 @@ class World:
         question = Question(
             f"q-{self._asked}",
             f"question {self._asked}",
-            tokens=rng.randint(2, 14),
+            tokens=TOKENS if chance("long") else rng.randint(2, 14),
             stream=stream,
             key=f"key-{load.key}" if load.key else "",
             limit_s=2.0 if chance("hurry") else 0.0,
@@ -203,7 +211,11 @@ class World:
             if event.do == "is-slow":
                 return partial(_slowly, factor=float(event.what))
             if event.what in _CUTS_AT:
-                return partial(FAULTS[event.what].behaviour, at=self.rng.randint(0, 8))  # type: ignore[call-arg]
+                return partial(
+                    FAULTS[event.what].behaviour, at=self.rng.randint(0, 8 if asked.body.get("max_tokens") else TOKENS)
+                )  # type: ignore[call-arg]
+            if event.what == "again":
+                return _again
             if event.what == "rate-limited":
                 return partial(self._throttle, host)
             return FAULTS[event.what].behaviour
@@ -229,6 +241,8 @@ class World:
                 run.unreachable += [span, Span(event.what, span.from_s, span.to_s)]
             case "answers" if event.share == 1.0 and event.what in _ENDS_AT_ONCE:
                 run.failing.append(span)
+            case "answers" if event.share == 1.0 and event.what in _ENDS_LATE and event.for_s > 2 * _FOUND_OUT_S:
+                run.failing.append(span._replace(from_s=span.from_s + _FOUND_OUT_S))
         match event.do:
             case "freeze":
                 network.freeze(event.who)
@@ -341,6 +355,12 @@ def _until(one: Span, later: Span) -> Span:
 def _slowly(reply: Reply, factor: float) -> Steps:
     """The right answer, so many times slower."""
     reply.pace_s *= factor
+    yield from answer(reply)
+
+
+def _again(reply: Reply) -> Steps:
+    """The right answer from its first word on, even when the request carries its beginning."""
+    reply.tokens = list(tokens_of(reply.asked.question))
     yield from answer(reply)
 
 
