@@ -19,7 +19,9 @@ def write_scorecard(results: dict[str, Any]) -> None:
 def write_cuts(counted: dict[str, int]) -> None:
     """Put what became of the cut streams into the page."""
     told = ", ".join(f"{number} {name}" for name, number in counted.items() if name not in ("streams", "seed"))
-    _replace("cuts: written by benchmarks/drill/cuts.py", "end of the cuts", f"{counted['streams']} streams: {told}.")
+    _replace(
+        "cuts: written by benchmarks/drill/cuts.py", "end of the cuts", f"{counted['streams']} cut streams: {told}."
+    )
 
 
 def _replace(begin: str, end: str, text: str) -> None:

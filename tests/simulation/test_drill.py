@@ -63,7 +63,6 @@ def drilled(
         ("nul", "wrong", "wrong"),
         ("comment-flood", "rescued", "rescued"),
         ("odd-events", "rescued", "rescued"),
-        ("long-line", "wrong", "wrong"),
     ],
 )
 def test_each_fault_unmended(name: str, unary: str, stream: str) -> None:

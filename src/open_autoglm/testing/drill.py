@@ -130,14 +130,12 @@ class Drill:
             UpstreamError: the gateway does not answer well even before any fault.
         """
         await self._warm()
-        if self.model is None:
-            together = [self._run(case, number * _SPREAD_S) for number, case in enumerate(self.cases)]
-            return [result for results in await asyncio.gather(*together) for result in results]
-        results: list[Result] = []
-        for number, case in enumerate(self.cases):
-            if number:
-                await asyncio.sleep(_REST_S)
-            results += await self._run(case)
+        alone = [case for case in self.cases if case.heavy or self.model is not None]
+        together = [case for case in self.cases if case not in alone]
+        running = [self._run(case, number * _SPREAD_S) for number, case in enumerate(together)]
+        results = [result for each in await asyncio.gather(*running) for result in each]
+        for number, case in enumerate(alone):
+            results += await self._run(case, _REST_S if number and self.model is not None else 0.0)
         return results
 
     async def _warm(self) -> None:

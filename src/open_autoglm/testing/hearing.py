@@ -13,15 +13,16 @@ from typing import Any, Final, Literal
 
 import httptools
 
+from open_autoglm.dialects.sse import EventReader
 from open_autoglm.secret import Secret
 
 ANSWER_BYTES_MAX: Final = 64 * 2**20
-"""Of what is kept of an answer; the rest is not read."""
+"""Of an answer; the rest is not read."""
 _READ_BYTES: Final = 65_536
 _SHOWN_CHARS: Final = 300
 
-End = Literal["whole", "broken", "late", "none"]
-"""Of an HTTP answer: its framing says so; it broke off; it was not over in time; there was none."""
+End = Literal["whole", "broken", "late", "long", "none"]
+"""Of an HTTP answer: its framing says so; it broke off; it was not over in time; it is too long; there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class _Listener:
         self._heard = heard
         self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
-        self._rest = b""
+        self._reader = EventReader()
         self._events = False
         self._body = bytearray()
         self._bytes = 0
@@ -163,7 +164,7 @@ class _Listener:
         except httptools.HttpParserError:
             self._stop("broken")
         if self._bytes > ANSWER_BYTES_MAX:
-            self._stop("late")
+            self._stop("long")
 
     def closed(self) -> None:
         """The gateway has closed the connection, which ends an answer only when nothing else says where it ends."""
@@ -187,20 +188,16 @@ class _Listener:
         if not self._events:
             self._body += body
             return
-        self._rest += body
-        *whole, self._rest = self._rest.replace(b"\r\n", b"\n").split(b"\n\n")
-        for event in whole:
-            self._read_event(event)
+        for _, data in self._reader.feed(body):
+            self._read_event(data)
+        if self._reader.failure:
+            self._heard.malformed = True
 
     def on_message_complete(self) -> None:
         if self._heard.status >= 200:
             self._stop("whole")
 
-    def _read_event(self, event: bytes) -> None:
-        lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
-        if not lines:
-            return
-        data = b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+    def _read_event(self, data: bytes) -> None:
         if data == b"[DONE]":
             self._heard.done = True
             return

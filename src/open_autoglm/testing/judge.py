@@ -70,6 +70,8 @@ def judge_heard(case: Case, question: str, heard: Heard) -> Verdict:
         return Verdict("wrong", f"the client sees another's error: {case.never!r}")
     if heard.end == "late":
         return Verdict("wrong", f"neither answer nor error after {heard.seconds:.0f} s")
+    if heard.end == "long":
+        return Verdict("wrong", "more than 64 MiB are passed on")
     if heard.malformed:
         return Verdict("wrong", "what is no JSON is passed on as an answer")
     if not wanted.startswith(heard.text):
