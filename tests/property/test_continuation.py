@@ -1,10 +1,15 @@
 """A text that was cut anywhere and goes on elsewhere is the same text: no character twice, none lost."""
 
 import itertools
+import json
+from typing import Any
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from open_autoglm.dialects import ChatFace, GenerateDialect, OpenAIDialect, UpstreamDialect
+from open_autoglm.dialects.continuation import Delivered, continued_request
+from open_autoglm.dialects.continuing_relay import open_continuing_relay, open_keeping_relay
 from open_autoglm.dialects.seam import TAIL_CHARS_MAX, TAIL_CHARS_MIN, WHOLE_CHARS_MIN, Seam
 
 UNTIMED = settings(deadline=None)
@@ -121,3 +126,75 @@ def test_what_comes_out_is_the_end_of_what_went_in(data: st.DataObject, before: 
     out = joined(before, data.draw(splits(new)), data.draw(st.integers(len(before.rstrip()), len(before))))
     assert out.startswith(before)
     assert new.endswith(out[len(before) :])
+
+
+# Whole streams: events of two endpoints, cut at any byte, in any split and with any line ends.
+
+BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+FACE = ChatFace()
+SPEAKERS: dict[str, UpstreamDialect] = {"openai": OpenAIDialect(), "generate": GenerateDialect()}
+
+
+def spoken(dialect: str, text: str, pieces: list[str], *, ascii_only: bool) -> bytes:
+    """A stream of a text in pieces, up to its end where there is a sign of it."""
+    assert "".join(pieces) == text
+    events: list[Any] = [{"text": piece} for piece in pieces]
+    if dialect == "openai":
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"content": one} for one in pieces)]
+        choices: list[Any] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        events = [{"id": "c", "model": "m", "choices": [choice]} for choice in choices]
+    return b"".join(b"data: " + json.dumps(one, ensure_ascii=ascii_only).encode() + b"\n\n" for one in events)
+
+
+def told(stream: bytes) -> str:
+    """The text of a client's stream."""
+    values = [json.loads(line[6:]) for line in stream.split(b"\n\n") if line.startswith(b"data: {")]
+    return "".join(choice["delta"].get("content") or "" for value in values for choice in value["choices"])
+
+
+@st.composite
+def broken_bytes(draw: st.DrawFn, stream: bytes) -> list[bytes]:
+    """Some payloads of a stream, with any line ends, cut at any byte."""
+    stream = stream.replace(b"\n", draw(st.sampled_from([b"\n", b"\r\n", b"\r"])))
+    stream = stream[: draw(st.integers(0, len(stream)))]
+    cuts = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    return [stream[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(stream)])]
+
+
+@UNTIMED
+@given(st.data(), prose, st.sampled_from(sorted(SPEAKERS)), st.sampled_from(sorted(SPEAKERS)), st.booleans())
+def test_two_streams_are_one_whatever_byte_the_first_is_cut_at(
+    data: st.DataObject, text: str, first: str, second: str, ascii_only: bool
+) -> None:
+    view = FACE.read(BODY)
+    delivered = Delivered.of(view)
+    assert delivered is not None
+    request = FACE.infer(BODY, view)
+    encoder = FACE.encoder(view, "r", "m", 1) if first == "generate" else None
+    relay = open_keeping_relay(delivered, FACE, SPEAKERS[first], view, encoder=encoder, request=request)
+    stream = spoken(first, text, data.draw(splits(text)), ascii_only=ascii_only)
+    out = b"".join(map(relay.feed, data.draw(broken_bytes(stream))))
+    assert text.startswith(told(out))
+    assert relay.delivered_chars == len(told(out))
+    may = delivered.broke(request, "m#1", -1, -1)
+    assert may is (relay.stage == 2)
+    if not may:
+        return
+    assert delivered.text == told(out)
+    _, given_chars = continued_request(delivered, SPEAKERS[second].name, "prefill")
+    rest = text[given_chars:]
+    assume(not says_twice(told(out), rest) and not says_twice(told(out)[:given_chars], rest))
+    heir, _ = open_continuing_relay(delivered, view, SPEAKERS[second], "prefill", to="m#2")
+    more = spoken(second, rest, data.draw(splits(rest)), ascii_only=ascii_only)
+    out += b"".join(map(heir.feed, data.draw(split_bytes(more)))) + heir.end()
+    assert heir.failure is None
+    assert told(out) == text
+    assert heir.delivered_chars == len(text)
+
+
+@st.composite
+def split_bytes(draw: st.DrawFn, stream: bytes) -> list[bytes]:
+    """The same bytes in several payloads."""
+    cuts = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    return [stream[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(stream)])]

@@ -143,7 +143,8 @@ answer (`n` is 1):
 _ANSWERS: Final = """## Answers
 
 - A client of the dialect that its upstream speaks gets the upstream's answer as it came, once it has been read and
-  understood; a missing `[DONE]` is supplied, and a usage event that the client did not ask for is kept from it.
+  understood; a missing `[DONE]` is supplied, and with it the usage that the client asked for and the upstream left out;
+  a usage event that the client did not ask for is kept from it.
 - Anything else is written anew. Thinking is `reasoning_content` in chat and `reasoning` in our own protocol.
 - An upstream that does not count tokens is estimated for, at a quarter of the UTF-8 bytes; such a `usage` carries
   `"estimated": true`, since SDKs expect the figures to be there.
