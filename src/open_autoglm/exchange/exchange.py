@@ -364,8 +364,11 @@ class Exchange:
         self.due_s = min(each.limit_s for each in (self._attempt, self._rival) if each is not None)
 
     def _overdue(self, attempt: Attempt, now_s: float) -> None:
-        """An attempt has taken too long, or long enough for a second one beside it."""
+        """An attempt has taken too long, or so long that a second one may run beside it."""
         if attempt.first_s:
+            if (ready_s := self._sink.ready_since_s + attempt.leg.gap_s) > now_s:
+                self.due_s = min(ready_s, now_s + attempt.leg.gap_s)  # the client was slow: the upstream was not read
+                return
             if attempt.stage < _FINISHED_STAGE:
                 self._sink.cancel(attempt)
             self.failed(attempt, "slow", f"nothing came for {attempt.leg.gap_s:g} s", now_s)

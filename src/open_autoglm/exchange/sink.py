@@ -9,7 +9,14 @@ from open_autoglm.exchange.attempt import Attempt
 
 
 class Sink(Protocol):
-    """Does what an exchange decides. It hears one of `whole`, `end`, `fail`, `cut` once, unless the client leaves."""
+    """Does what an exchange decides. It hears one of `whole`, `end`, `fail`, `cut` once, unless the client leaves.
+
+    Attributes:
+        ready_since_s: monotonic seconds since when the client has taken what is written; infinite while it does not,
+            and nothing is asked of the upstream either.
+    """
+
+    ready_since_s: float
 
     # The attempts.
 

@@ -6,6 +6,7 @@ place is freed, the figures are counted and the record is handed over.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -43,13 +44,13 @@ class Call(ModelCall):
 
     __slots__ = (
         "_gateway",
-        "_paused",
         "_running",
         "_settled",
         "_watching",
         "held",
         "principal",
         "priority",
+        "ready_since_s",
         "request",
         "route",
         "snapshot",
@@ -67,7 +68,7 @@ class Call(ModelCall):
         self.body = b""
         self._running: Attempt | None = None
         self._settled = False
-        self._paused = False
+        self.ready_since_s = 0.0
         self._watching = False
         self.held = False
         self.priority = 2
@@ -83,7 +84,7 @@ class Call(ModelCall):
             self._gateway.active.add(self)
         backend: Backend = target.extra  # type: ignore[assignment]
         backend.open(attempt, self)
-        if self._paused:
+        if self.ready_since_s == math.inf:
             self.pause()
 
     def finish(self, attempt: Attempt) -> bytes:
@@ -107,7 +108,7 @@ class Call(ModelCall):
         if self._running is not attempt:
             # Of two attempts the older one was faster: from now on it is the one that waits for a slow reader.
             self._running = attempt
-            if self._paused:
+            if self.ready_since_s == math.inf:
                 self.pause()
         self.record.status = 200
         self.record.bytes_out = len(payload)
@@ -175,14 +176,14 @@ class Call(ModelCall):
 
     def pause(self) -> None:
         """The client reads slowly."""
-        self._paused = True
+        self.ready_since_s = math.inf
         handle: Handle | None = self._running.handle if self._running is not None else None  # type: ignore[assignment]
         if handle is not None:
             handle.pause()
 
     def resume(self) -> None:
         """The client reads again."""
-        self._paused = False
+        self.ready_since_s = clock.monotonic()
         handle: Handle | None = self._running.handle if self._running is not None else None  # type: ignore[assignment]
         if handle is not None:
             handle.resume()

@@ -29,6 +29,7 @@ class Recorder:
         self.continues = True
         self.sent = b""
         self.ends: list[str] = []
+        self.ready_since_s = 0.0
         self.error: AutoGLMError | None = None
 
     def open(self, attempt: Attempt) -> None:

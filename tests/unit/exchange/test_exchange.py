@@ -1,5 +1,7 @@
 """Every rule of the exchange, one at a time."""
 
+import math
+
 import pytest
 
 from open_autoglm.errors import RequestError, UpstreamError
@@ -192,6 +194,18 @@ def test_events_without_content_do_not_prolong_the_wait_for_the_first_content() 
         rig.exchange.content(rig.attempt, b"role;", 1, rig.now_s)
     assert rig.wait() == pytest.approx(1.0)
     assert rig.path == "a:slow b:running"
+
+
+def test_gap_that_a_slow_client_made_is_not_the_upstream_s() -> None:
+    rig = Rig(stream=True, timeouts=Timeouts(gap_s=30.0))
+    rig.exchange.content(rig.attempt, b"one", 2, rig.now_s)
+    rig.sink.ready_since_s = math.inf
+    assert rig.wait() == 30.0
+    rig.sink.ready_since_s = rig.now_s + 20.0
+    assert rig.wait() == 30.0
+    assert (rig.path, rig.sink.ends) == ("a:running", ["begin"])
+    assert rig.wait() == 20.0
+    assert rig.path == "a:interrupted"
 
 
 def test_gap_after_content_is_noticed() -> None:
