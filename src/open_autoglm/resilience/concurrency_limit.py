@@ -51,7 +51,7 @@ _WINDOW_OLD_S: Final = 60.0
 _EXPECTED_MIN_S: Final = 0.050
 """Sooner than this nobody can tell a queue from a busy core, and nobody minds."""
 _OWN_SHARE_MAX: Final = 0.2
-"""An answer of whose time our own delay may be more than this share says nothing of the endpoint."""
+"""From an answer of whose time our own delay may be more than this share nothing is learned."""
 _FIRST_SAMPLES: Final = 40
 _FIRST_SAMPLES_MAX: Final = 100
 """The median of so many is the first expectation for prompts of one length; before that at most so many are skipped."""
@@ -114,15 +114,20 @@ class _Load:
 
 
 class _Sample:
-    """One answer: its time, what was expected, how many were in flight when it was asked for."""
+    """One answer: its time, what was expected, how many were in flight when it was asked for.
 
-    __slots__ = ("expected", "in_flight", "measured_s", "stream")
+    Attributes:
+        teaches: whether the time is exact enough to learn from.
+    """
 
-    def __init__(self, measured_s: float, expected: _Expected, in_flight: int, stream: bool) -> None:
+    __slots__ = ("expected", "in_flight", "measured_s", "stream", "teaches")
+
+    def __init__(self, measured_s: float, expected: _Expected, in_flight: int, stream: bool, teaches: bool) -> None:
         self.measured_s = measured_s
         self.expected = expected
         self.in_flight = in_flight
         self.stream = stream
+        self.teaches = teaches
 
 
 class _High:
@@ -248,14 +253,15 @@ class ConcurrencyLimit:
         """
         self.due_s = now_s + SAMPLE_EVERY_S
         self._load.note(now_s, first_token_s, in_flight)
-        if self.own_delay_s > _OWN_SHARE_MAX * first_token_s:
-            return
-        measured_s = max(first_token_s, _EXPECTED_MIN_S)
+        measured_s = max(first_token_s - self.own_delay_s, _EXPECTED_MIN_S)
+        teaches = self.own_delay_s <= _OWN_SHARE_MAX * first_token_s
         key = 2 * prompt_bytes.bit_length() + stream
         expected = self._expected.get(key)
         if expected is None:
             expected = self._expected[key] = _Expected(now_s - first_token_s)
         if not expected.known():
+            if not teaches:
+                return
             # While there is a queue, so much of the time is known to be the queue's.
             expected.learn_first(now_s, max(measured_s / max(self._ratio, 1.0), _EXPECTED_MIN_S))
             return
@@ -265,7 +271,7 @@ class ConcurrencyLimit:
         samples = self._samples
         if not samples or now_s - self._window_s > _WINDOW_OLD_S:
             self._begin(now_s)
-        samples.append(_Sample(measured_s, expected, self._load.at(now_s - first_token_s), stream))
+        samples.append(_Sample(measured_s, expected, self._load.at(now_s - first_token_s), stream, teaches))
         if in_flight > self._peak:
             self._peak = in_flight
         count = len(samples)
@@ -316,7 +322,8 @@ class ConcurrencyLimit:
         if ratio <= 1.0 or in_flight <= self._level:
             self._level = max(self._level, in_flight)
             for sample in samples:
-                sample.expected.learn(sample.measured_s)
+                if sample.teaches:
+                    sample.expected.learn(sample.measured_s)
         if ratio < 1.0 + slack / 2.0 and 2 * self._peak >= self.limit:
             self._grow()
         elif self._peak >= self.limit >= 2 * settings.min and now_s >= self._test_s:

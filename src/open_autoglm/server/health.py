@@ -30,8 +30,6 @@ from open_autoglm.telemetry.metrics import Gauge
 _log = logging.getLogger(__name__)
 _LOOKS_MAX = 8
 _JITTER = 0.2
-_LAG_KEPT = 0.7
-"""Of the process' own delay, each second: one stall is remembered for a few."""
 _WELL = ("closed", "disabled")
 
 
@@ -60,7 +58,6 @@ class Health:
         self._detectors: dict[str, OutlierDetector] = {}
         self._due_s: dict[Endpoint, float] = {}
         self._looks: dict[Endpoint, asyncio.Task[None]] = {}
-        self._lag_s = 0.0
         self.unreachable: set[Endpoint] = set()
 
     def sweep(self, now_s: float, config: ServerConfig, lag_s: float) -> None:
@@ -69,11 +66,12 @@ class Health:
         Args:
             now_s: monotonic seconds.
             config: the active one.
-            lag_s: how late the event loop is.
+            lag_s: how late the event loop has been at worst of late.
         """
         parts = self._assembly.parts.values()
-        self._lag_s = max(lag_s, self._lag_s * _LAG_KEPT)
         for part in parts:
+            if part.pace is not None:
+                part.pace.own_delay_s = lag_s
             self._judge(part, now_s, throttling=config.throttling.enabled)
         self._compare(now_s, config.outliers, self._assembly.plans)
         if config.health.enabled:
@@ -125,8 +123,6 @@ class Health:
             if change.after in _WELL:
                 # It has shown that it is well, and its slow start paces its return.
                 throttle.clear()
-        if part.pace is not None:
-            part.pace.own_delay_s = self._lag_s
         sent = endpoint.good + endpoint.failures + endpoint.throttled
         throttle.update(now_s, sent, sent - endpoint.turned_away)
         # Trials of a breaker are few as they are.
@@ -166,6 +162,8 @@ class Health:
             panic = panics([_level(leg.group, now_s) for leg in plan.legs])[0]
             if panic != group.panic:
                 group.panic = panic
+                if not any(endpoint.ejected_until_s for endpoint in group.endpoints):
+                    continue  # it changes nothing
                 _log.warning("%s: %s", name, "panic, ejections are ignored" if panic else "the panic is over")
 
     # Over the network.

@@ -354,7 +354,7 @@ class Server:
         now_s = clock.monotonic()
         for part in self.assembly.parts.values():
             part.backend.sweep(now_s)
-        self.health.sweep(now_s, self.config, self._lag.current_s)
+        self.health.sweep(now_s, self.config, self._lag.max_s())
         self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _find_admin_key(self, config: ServerConfig) -> Secret:

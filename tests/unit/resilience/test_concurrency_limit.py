@@ -123,7 +123,7 @@ def test_its_own_delay_is_not_the_endpoints() -> None:
     tested = fresh()
     for step in range(4000):
         tested.own_delay_s = 0.0 if step < 2000 else 0.2
-        tested.sample(step * 0.005, 0.1 if step < 2000 else 0.6, True, 100, 200)
+        tested.sample(step * 0.005, 0.1 if step < 2000 else 0.3, True, 100, 200)
     assert tested.limit == 1000
 
 
