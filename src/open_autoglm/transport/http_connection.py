@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _JOIN_BYTES_MAX: Final = 32 * 1024
 """Head and body up to this size are joined; beyond it the copy costs more than a second buffer."""
 _LINGER_S: Final = 2.0
+_FIRST_BYTE_S: Final = 30.0  # for a client that has connected and says nothing
 
 
 class HttpConnection(asyncio.Protocol):
@@ -90,10 +91,9 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         server = self._server
-        limits = server.limits
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have another base
-        self._transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
-        self._since_s = clock.monotonic()
+        self._transport.set_write_buffer_limits(high=server.limits.write_buffer_bytes)
+        self._since_s = clock.monotonic() - max(0.0, server.idle_timeout_s - _FIRST_BYTE_S)
         self._beat = server.enter(self)
         if server.connections > server.accept_max:
             server.refused += 1

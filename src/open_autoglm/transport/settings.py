@@ -20,7 +20,7 @@ class WireLimits(Struct, frozen=True, forbid_unknown_fields=True):
         connections_per_address: the same for one client: an IPv4 address, or the network of an IPv6 address (/64).
             Clients on this machine are not counted. Raise it where a proxy stands before the server.
         header_timeout_s: from the first byte of a request to the end of its head.
-        idle_timeout_s: of a kept-alive connection without a request.
+        idle_timeout_s: of a kept-alive connection without a request; one that never sent any has 30 s at most.
         body_grace_s: after which a body must arrive at `body_rate` on average.
         body_rate: bytes per second, at least.
         write_timeout_s: a client that takes nothing for so long is closed.
