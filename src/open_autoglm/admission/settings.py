@@ -23,7 +23,7 @@ class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     queue_age_s: Seconds = field(default=1.0, name="queue_age")
     burst_s: Seconds = field(default=1.0, name="burst")
-    congested_wait_s: Seconds = field(default=0.05, name="congested_wait")
+    congested_wait_s: Seconds = field(default=0.1, name="congested_wait")
     key_queue: Annotated[int, Meta(ge=1, le=10_000)] = 100
     key_age_s: Seconds = field(default=30.0, name="key_age")
 

@@ -101,7 +101,7 @@ class WaitQueue(Generic[T]):
         ring, congestion = line.ring, line.congestion
         lane = ring.lane(tenant)
         congested = congestion.congested(now_s)
-        crowded = congested and ring.waiting >= congestion.room(now_s)
+        crowded = congested and self._crowded(line, len(lane.waiters), now_s)
         if crowded or len(self._waiters) >= self.capacity:
             victim = self._victim(priority, len(lane.waiters), crowded)
             if victim is None:
@@ -197,6 +197,16 @@ class WaitQueue(Generic[T]):
         if now_s - next(iter(line.arrivals)).queued_s <= _NEWEST_FIRST_AFTER_S:
             return False
         return line.ring.waiting > line.congestion.rate(now_s) * self._settings.queue_age_s
+
+    def _crowded(self, line: _Line[T], own: int, now_s: float) -> bool:
+        """Whether one more, of a tenant that has `own` waiters, would not be served in time.
+
+        As many places again are for tenants that have fewer waiters than another: what crowds the line is not theirs.
+        """
+        ring, room = line.ring, line.congestion.room(now_s)
+        if ring.waiting < room:
+            return False
+        return ring.waiting >= 2 * room or own >= len(ring.longest().waiters)
 
     def _victim(self, priority: int, own: int, crowded: bool) -> Waiter[T] | None:
         """Who must go for one of this class whose tenant has `own` waiters; of its tenant the one that came last."""
