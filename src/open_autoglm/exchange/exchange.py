@@ -142,8 +142,8 @@ class Exchange:
 
     def drain_cut(self, now_s: float) -> None:
         """The server stops and cannot wait any longer."""
+        error = ServerError("server_draining", "the server is being stopped; send the request again")
         if self.state != "over":
-            error = ServerError("server_draining", "the server is being stopped; send the request again")
             self._stop("cancelled", "the server stopped", error, now_s)
 
     def handle_timeout(self, now_s: float) -> None:
@@ -167,32 +167,23 @@ class Exchange:
 
     def granted(self, now_s: float) -> bool:
         """It is this request's turn. False when there is no room after all; then nothing has changed."""
-        search = self._search
-        if self.state != "queued" or search is None:
+        if self.state != "queued":
             return True
+        search = self._searching()
         target = search.enter(now_s, in_turn=True)
-        if target is None and search.crowded:
-            return False
-        self.state = "open"
-        self._record.queued_s = now_s - search.since_s
         if target is not None:
+            self._leave_line(now_s)
             self._open(target, search.leg, now_s, search.permit)
-            return True
-        if now_s >= self._deadline_s - REMAINING_MIN_S:
-            self._record.rejected = "expired_in_queue"
-        self._fail(now_s)
-        return True
+        elif not search.crowded:
+            self._fail(now_s)
+        return self.state != "queued"
 
     def shed(self, now_s: float) -> None:
         """This request has waited long enough, and is out of the line."""
-        search = self._search
-        if self.state != "queued" or search is None:
-            return
-        self.state = "open"
-        self._record.queued_s = now_s - search.since_s
-        self._record.rejected = "shed_in_queue"
-        search.error = search.no_room()
-        self._fail(now_s)
+        if self.state == "queued" and now_s >= self._deadline_s:
+            self._expire(now_s)
+        elif self.state == "queued":
+            self._turn_away("shed_in_queue", now_s)
 
     # The attempts' side.
 
@@ -309,10 +300,20 @@ class Exchange:
         if record.queue_position:
             search.since_s = now_s
             self.state = "queued"
-            return
-        record.rejected = "queue_full"
-        search.error = search.no_room()
-        self._fail(now_s)
+        else:
+            self._turn_away("queue_full", now_s)
+
+    def _leave_line(self, now_s: float) -> None:
+        self._plan.legs[0].queue.discard(self)
+        self.state = "open"
+        self._record.queued_s = now_s - self._searching().since_s
+        if now_s >= self._deadline_s - REMAINING_MIN_S:
+            self._record.rejected = "expired_in_queue"
+
+    def _turn_away(self, reason: str, now_s: float) -> None:
+        """There is no room, and no place or no time to wait for it."""
+        self._record.rejected = reason
+        self._stop("cancelled", "", self._searching().no_room(), now_s)
 
     def _next(self, now_s: float) -> None:
         """Open the next attempt, or wait for it, or give up."""
@@ -366,12 +367,14 @@ class Exchange:
     def _overdue(self, attempt: Attempt, now_s: float) -> None:
         """An attempt has taken too long, or so long that a second one may run beside it."""
         if attempt.first_s:
-            if (ready_s := self._sink.ready_since_s + attempt.leg.gap_s) > now_s:
-                self.due_s = min(ready_s, now_s + attempt.leg.gap_s)  # the client was slow: the upstream was not read
+            gap_s = attempt.leg.gap_s
+            if (ready_s := self._sink.ready_since_s + gap_s) > now_s:
+                # The client was slow: the upstream was not read.
+                self.due_s = min(ready_s, now_s + gap_s, self._deadline_s)
                 return
             if attempt.stage < _FINISHED_STAGE:
                 self._sink.cancel(attempt)
-            self.failed(attempt, "slow", f"nothing came for {attempt.leg.gap_s:g} s", now_s)
+            self.failed(attempt, "slow", f"nothing came for {gap_s:g} s", now_s)
             return
         late = [each for each in (attempt, self._rival) if each is not None and each.limit_s <= now_s]
         for each in late:
@@ -387,11 +390,11 @@ class Exchange:
         if search.hedged:
             return
         target = search.find_beside(now_s, slow, self._sink.estimate)
-        if target is None:
+        if target is not None:
+            self._rival = slow
+            self._open(target, search.leg, now_s, search.permit)
+        else:
             self.due_s = min(self.due_s, now_s + _HEDGE_AGAIN_S)
-            return
-        self._rival = slow
-        self._open(target, search.leg, now_s, search.permit)
 
     # What the client gets.
 
@@ -439,19 +442,16 @@ class Exchange:
             search = self._searching()
             search.interrupt(attempt, target, error)
             self._go_on(search, now_s)
-            return
-        self.state = "over"
-        self._sink.cut(error)
+        else:
+            self._stop("cancelled", "", error, now_s)
 
     def _go_on(self, search: Search, now_s: float) -> None:
         """Let another endpoint go on with the stream that broke, or tell the client that it did."""
         target = search.find_heir(now_s)
         if target is not None:
             self._open(target, search.leg, now_s, search.permit)
-            return
-        self.state = "over"
-        assert search.interruption is not None
-        self._sink.cut(search.interruption)
+        elif search.interruption is not None:
+            self._stop("cancelled", "", search.interruption, now_s)
 
     def _finish(self, attempt: Attempt, detail: str, now_s: float) -> None:
         """The client has the finish reason: what went wrong after that is for the log."""
@@ -463,8 +463,6 @@ class Exchange:
         self._sink.end(attempt, payload)
 
     def _expire(self, now_s: float) -> None:
-        if self.state == "queued":
-            self._record.rejected = "expired_in_queue"
         broken = self._search.interruption if self._search is not None else None
         error = broken or ServerError("deadline_exceeded", "the request's time ran out")
         self._stop("deadline", "the request's time ran out", error, now_s)
@@ -490,7 +488,7 @@ class Exchange:
         running = (self._attempt, self._rival)
         self._attempt = self._rival = None
         if self.state == "queued":
-            self._plan.legs[0].queue.discard(self)
+            self._leave_line(now_s)
         self.state = "over"
         if self._search is not None:
             self._search.repay()

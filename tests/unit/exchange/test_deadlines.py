@@ -1,6 +1,7 @@
 """No work is begun for an answer that cannot come in time."""
 
 import random
+from math import inf
 
 import pytest
 
@@ -58,3 +59,13 @@ def test_what_was_known_long_ago_turns_nobody_away() -> None:
     """Otherwise an endpoint that has become fast again would never be found out."""
     rig = Rig("a", total_s=4.0, gate=gate_of(5.0), known_s=900.0)
     assert rig.path == "a:running"
+
+
+def test_a_slow_client_does_not_move_the_deadline() -> None:
+    rig = Rig(stream=True, total_s=40.0)
+    rig.content()
+    rig.sink.ready_since_s = inf
+    assert rig.wait() == 30.0
+    assert rig.wait() == 10.0
+    assert rig.sink.error is not None
+    assert rig.sink.error.code == "deadline_exceeded"

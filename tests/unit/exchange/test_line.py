@@ -115,6 +115,15 @@ def test_whoever_runs_out_of_time_in_the_line_is_counted_as_that() -> None:
     assert rig.plan.legs[0].queue.waiting == 0
 
 
+def test_whoever_is_shed_after_its_time_hears_that_its_time_was_over() -> None:
+    """As when the whole process stood still."""
+    rig = Rig("a", rooms={"a": 0}, total_s=20.0)
+    rig.plan.legs[0].line.pump(rig.now_s + 100.0)
+    assert rig.sink.error is not None
+    assert rig.sink.error.code == "deadline_exceeded"
+    assert rig.record.rejected == "expired_in_queue"
+
+
 def test_no_work_is_begun_for_whoever_has_no_time_left_when_its_turn_comes() -> None:
     rig = Rig("a", rooms={"a": 0}, total_s=0.5)
     make_room(rig)
