@@ -67,7 +67,7 @@ def random_scenario(seed: int) -> Scenario:
         network=_network(rng),
         loads=_loads(rng, lasts_s),
         events=tuple(sorted(events, key=lambda event: event.at_s)),
-        expects=(Expectation(True, 0.6, "answered"),),
+        expects=(Expectation(True, 0.4, "answered"),),
         calm_s=60.0,
     )
 
