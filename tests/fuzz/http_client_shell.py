@@ -96,8 +96,8 @@ class _Run:
             assert self.silent_bytes <= self.limits.head_bytes, "framing without content is limited"
         if was_idle:
             assert self.transport.closing, "what nobody asked for ends the connection"
-        if sink.end and sink.end != "end":
-            assert self.transport.closing, "a lost answer ends the connection"
+        if sink.end and sink.end != "end" and not sink.at_once:
+            assert self.transport.closing, "a lost answer ends the connection, unless it was whole before that"
         if sink.end == "end":
             self.check_whole(sink)
             if self.habits & 1 and not self.transport.closing:

@@ -22,6 +22,7 @@ class RecordingSink:
         status: 0 before the head.
         body: what has come of it.
         reused: whether the connection had served before; None before the request was sent.
+        at_once: the answer was told of in one call.
         done: set when the answer has ended or was lost.
     """
 
@@ -31,6 +32,7 @@ class RecordingSink:
         self.headers = Headers()
         self.body = b""
         self.pieces = 0
+        self.at_once = False
         self.end = ""
         self.detail = ""
         self.done = asyncio.Event()
@@ -61,6 +63,15 @@ class RecordingSink:
         assert not self.end
         self.end = "end"
         self.done.set()
+
+    def on_whole(self, status: int, headers: Headers, body: bytes, now_s: float) -> None:
+        assert now_s > 0.0
+        self.at_once = True
+        self.on_head(status, headers)
+        if body and not self.end:
+            self.on_data(body)
+        if not self.end:
+            self.on_end()
 
     def on_lost(self, loss: Loss, detail: str) -> None:
         assert not self.end

@@ -13,7 +13,7 @@ from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
 from open_autoglm.backends.continuing import open_continuable
 from open_autoglm.dialects.face import passes
-from open_autoglm.dialects.openai_relay import OpenAIRelay
+from open_autoglm.dialects.openai_unary import OpenAIUnaryRelay
 from open_autoglm.dialects.refusal import Refusal
 from open_autoglm.dialects.relay import Relay, open_relay, open_stream_relay
 from open_autoglm.dialects.splice import splice_request
@@ -98,7 +98,7 @@ class HttpBackend:
                 if model != view.model or view.stream:
                     body = splice_request(body, view, model, self.stream_usage)
                 # The rest of what a relay is told concerns streams alone.
-                relay = open_stream_relay(face, view) if view.stream else OpenAIRelay(face.kind)
+                relay = open_stream_relay(face, view) if view.stream else OpenAIUnaryRelay(face.kind)
             else:
                 request = face.infer(call.body, view)
                 body = self.dialect.encode(request, model, want_usage=self.stream_usage)
@@ -267,6 +267,33 @@ class HttpAnswer:
             exchange.ended(self._attempt, payload, clock.monotonic())
         else:
             exchange.whole(self._attempt, payload, clock.monotonic())
+
+    def on_whole(self, status: int, headers: Headers, body: bytes, now_s: float) -> None:
+        raw = headers.raw
+        if (
+            status != 200
+            or self._stream
+            or b"content-encoding" in raw
+            or b"Content-Encoding" in raw
+            or len(body) > self._backend.limits.response_bytes
+        ):
+            self.on_head(status, headers)
+            if body:
+                self.on_data(body)
+            self.on_end()
+            return
+        if self._over:
+            return
+        attempt, relay = self._attempt, self._relay
+        attempt.status = status
+        attempt.head_s = now_s
+        payload = relay.whole(body, headers.get(b"content-type", b"Content-Type"))
+        if relay.failure is not None:
+            self._fail_relay(relay.failure)
+            return
+        self._over = True
+        self._note_usage()
+        self._call.exchange.whole(attempt, payload, now_s)
 
     def on_lost(self, loss: Loss, detail: str) -> None:
         if self._over:

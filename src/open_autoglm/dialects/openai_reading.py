@@ -198,16 +198,9 @@ class OpenAIReading:
     def _read_whole(self, body: bytes, content_type: str) -> Answer | None:
         """Take a unary answer; None on failure."""
         self._over = True
-        try:
-            answer = read_answer(body)
-        except NotAnAnswer as error:
-            said = content_type.partition(";")[0].strip()[:40]
-            self.failure = Refusal("malformed", f"the answer ({said or 'no content type'}) is {error}")
-            return None
-        if answer.error or (answer.choices is None and answer.data is None):
-            told = error_in(body, answer.error)
-            nothing = Refusal("malformed", "the answer is JSON without choices")
-            self.failure = classify_in_band(told) if told else nothing
+        answer = read_whole(body, content_type)
+        if isinstance(answer, Refusal):
+            self.failure = answer
             return None
         if answer.usage is not None:
             self._note_usage(answer.usage)
@@ -219,6 +212,19 @@ class OpenAIReading:
             if not self.finish_reason and choice.finish_reason:
                 self.finish_reason = choice.finish_reason
         return answer
+
+
+def read_whole(body: bytes, content_type: str) -> Answer | Refusal:
+    """Read a unary answer, or say why it is none."""
+    try:
+        answer = read_answer(body)
+    except NotAnAnswer as error:
+        said = content_type.partition(";")[0].strip()[:40]
+        return Refusal("malformed", f"the answer ({said or 'no content type'}) is {error}")
+    if answer.error or (answer.choices is None and answer.data is None):
+        told = error_in(body, answer.error)
+        return classify_in_band(told) if told else Refusal("malformed", "the answer is JSON without choices")
+    return answer
 
 
 def has_value(field: object) -> bool:

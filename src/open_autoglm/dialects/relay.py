@@ -28,6 +28,7 @@ from open_autoglm.dialects.canonical import (
 )
 from open_autoglm.dialects.face import AnswerEncoder, Face, RequestView, passes
 from open_autoglm.dialects.openai_relay import OpenAIRelay
+from open_autoglm.dialects.openai_unary import OpenAIUnaryRelay
 from open_autoglm.dialects.refusal import Refusal
 from open_autoglm.dialects.upstream import Decoder, UpstreamDialect
 
@@ -214,7 +215,7 @@ def open_relay(
         request: what was sent, where it had to be translated; lets `generate` drop an echo of the prompt.
     """
     if passes(face.name, dialect.name):
-        return open_stream_relay(face, view)
+        return open_stream_relay(face, view) if view.stream else OpenAIUnaryRelay(face.kind)
     encoder = face.encoder(view, request_id, model, created_s)
     decoder = dialect.decoder(view.stream is True, request)
     return TranslatingRelay(decoder, encoder, structured=view.structured)

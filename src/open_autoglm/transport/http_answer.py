@@ -47,5 +47,8 @@ class AnswerSink(Protocol):
     def on_end(self) -> None:
         """The body is whole."""
 
+    def on_whole(self, status: int, headers: Headers, body: bytes, now_s: float) -> None:
+        """Head and body have come in one block: told at once, instead of `on_head`, `on_data` and `on_end`."""
+
     def on_lost(self, loss: Loss, detail: str) -> None:
         """There will be no (more) answer."""

@@ -43,6 +43,9 @@ class _StatusSink:
     def on_end(self) -> None:
         pass
 
+    def on_whole(self, status: int, headers: Headers, body: bytes, now_s: float) -> None:
+        self._tell(status)
+
     def on_lost(self, loss: Loss, detail: str) -> None:
         self._tell(0)
 

@@ -150,6 +150,9 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             # The answer is whole; what came after it is nobody's.
             self._keep = False
+        if self._complete and self._head_ready:
+            self._tell_whole(transfer)
+            return
         parts = self._parts
         sink = transfer.sink
         if self._head_ready:
@@ -252,10 +255,27 @@ class UpstreamConnection(asyncio.Protocol):
             b"transfer-encoding", b"Transfer-Encoding"
         )
 
+    def _tell_whole(self, transfer: Transfer) -> None:
+        """Tell of an answer that came in one block; its connection is free once the headers have been read."""
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._head_ready = False
+        sink = transfer.sink
+        self._transfer = transfer.connection = transfer.sink = None
+        now_s = clock.monotonic()
+        if sink is not None:
+            sink.on_whole(self._parser.get_status_code(), self._headers, body, now_s)
+        self._be_free(transfer, now_s)
+
     def _end(self, transfer: Transfer, sink: AnswerSink | None) -> None:
-        self._transfer = None
-        transfer.connection = None
-        transfer.sink = None
+        self._transfer = transfer.connection = transfer.sink = None
+        self._be_free(transfer, clock.monotonic())
+        if sink is not None:
+            sink.on_end()
+
+    def _be_free(self, transfer: Transfer, now_s: float) -> None:
+        """Go back to the pool after a whole answer, or close."""
         transport = self._transport
         if (
             self._keep
@@ -263,13 +283,12 @@ class UpstreamConnection(asyncio.Protocol):
             and not transport.is_closing()
             and (len(transfer.body) <= _JOIN_BYTES_MAX or not transport.get_write_buffer_size())
         ):
-            self.resume_reading()
-            self.idle_since_s = clock.monotonic()
+            if self._paused:
+                self.resume_reading()
+            self.idle_since_s = now_s
             self._pool.give_back(self)
         else:
             self.close()
-        if sink is not None:
-            sink.on_end()
 
     def _lose(self, transfer: Transfer, loss: Loss, detail: str) -> None:
         self._transfer = None

@@ -25,6 +25,7 @@ from open_autoglm.dialects import (
     open_relay,
     passes,
 )
+from open_autoglm.dialects.openai_unary import OpenAIUnaryRelay
 from tests.unit.dialects.wire import DONE, body, chat_request, chunk, event, parsed_events, stream
 
 MESSAGE = {"type": "INFER_REQUEST", "payload": {"prompt": "hi"}}
@@ -40,7 +41,8 @@ def relay_for(face: Face, dialect: UpstreamDialect, value: Any, *, streamed: boo
 
 
 def test_the_same_dialect_passes_and_others_translate() -> None:
-    assert isinstance(relay_for(ChatFace(), OpenAIDialect(), chat_request()), OpenAIRelay)
+    assert isinstance(relay_for(ChatFace(), OpenAIDialect(), chat_request()), OpenAIUnaryRelay)
+    assert isinstance(relay_for(ChatFace(), OpenAIDialect(), chat_request(stream=True)), OpenAIRelay)
     assert isinstance(relay_for(ChatFace(), GenerateDialect(), chat_request()), TranslatingRelay)
     assert isinstance(relay_for(McpFace(), OpenAIDialect(), MESSAGE), TranslatingRelay)
     assert not passes("mcp", "openai")

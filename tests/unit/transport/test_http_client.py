@@ -320,7 +320,7 @@ class TestCancelling:
         pool, _, transport = one()
         sink = Leaver()
         sink.transfer = pool.send(b"GET / HTTP/1.1\r\n\r\n", b"", sink)
-        transport.feed(SIZED)
+        transport.feed(SIZED[:-1])
         assert sink.heard == (200, b"", "")
         assert transport.aborted
 
@@ -407,3 +407,40 @@ class TestClosing:
         pool.sweep(clock.monotonic() + 2 * delay_s)
         assert waiting.end == "connect"
         sweep()
+
+
+class TestAtOnce:
+    @pytest.mark.parametrize("name", WHOLE)
+    def test_an_answer_in_one_block_is_told_of_in_one_call(self, name: str) -> None:
+        data, status, body = WHOLE[name]
+        sink = ask(data)
+        assert sink.heard == (status, body, "end")
+        assert sink.at_once == (name not in ("until the end", "HTTP/1.0")), "those are whole when the close comes"
+
+    def test_its_headers_are_its_own_while_it_is_told(self) -> None:
+        class Reader(RecordingSink):
+            def on_whole(self, status: int, headers: Headers, body: bytes, now_s: float) -> None:
+                follower = send(pool)
+                assert headers.get(b"x-a", b"X-A") == "b"
+                assert not follower.end
+                super().on_whole(status, headers, body, now_s)
+
+        pool, loop, transport = one()
+        sink = Reader()
+        sink.transfer = pool.send(b"GET / HTTP/1.1\r\n\r\n", b"", sink)
+        transport.feed(b"HTTP/1.1 200 OK\r\nx-a: b\r\ncontent-length: 0\r\n\r\n")
+        assert sink.heard == (200, b"", "end")
+        assert loop.connects == 1
+
+    def test_leaving_then_keeps_the_connection(self) -> None:
+        class Leaver(RecordingSink):
+            def on_whole(self, status: int, headers: Headers, body: bytes, now_s: float) -> None:
+                assert self.transfer is not None
+                self.transfer.cancel()
+
+        pool, _, transport = one()
+        sink = Leaver()
+        sink.transfer = pool.send(b"GET / HTTP/1.1\r\n\r\n", b"", sink)
+        transport.feed(SIZED)
+        assert not transport.aborted
+        assert send(pool).reused
