@@ -31,6 +31,9 @@ FLUSH_S = 0.2
 CHUNK = 64
 """Lines built and written at a time: about 100 µs of work."""
 
+_CHUNKS_WRITTEN = 16
+"""Chunks written at a time: half a megabyte at most, joined in a tenth of a millisecond."""
+
 _RANK = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3}
 
 
@@ -151,14 +154,19 @@ class RequestLog:
         if self._reopen:
             self._reopen = False
             self._file.close()
-        while self._ready:
-            self._lost += self._file.write(self._ready.popleft())
+        self._write_ready()
         while self._queue:
             self._prepare()
-            while self._ready:
-                self._lost += self._file.write(self._ready.popleft())
+            self._write_ready()
         if self.dropped > self._told:
             self._tell()
+
+    def _write_ready(self) -> None:
+        """Write what is text already, many chunks at a time: each write hands the interpreter to and fro."""
+        ready = self._ready
+        while ready:
+            chunks = [ready.popleft() for _ in range(min(_CHUNKS_WRITTEN, len(ready)))]
+            self._lost += self._file.write(b"".join(chunks))
 
     def _prepare(self) -> None:
         """Turn a chunk of what waits into text that is ready to be written."""
