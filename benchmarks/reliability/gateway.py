@@ -59,6 +59,8 @@ def config_text(config: dict[str, Any], port: int, admin_port: int) -> str:
     }
     for name, value in config.items():
         merged[name] = {**merged[name], **value} if isinstance(merged.get(name), dict) else value
+    if "api_keys" in merged["auth"]:
+        del merged["auth"]["api_key"]
     return json.dumps(merged, indent=1)
 
 

@@ -55,11 +55,11 @@ _OWN_SHARE_MAX: Final = 0.2
 _FIRST_SAMPLES: Final = 40
 _FIRST_SAMPLES_MAX: Final = 100
 """The median of so many is the first expectation for prompts of one length; before that at most so many are skipped."""
+_FULL: Final = 0.65
+"""With more than this share of it in flight the limit holds somebody back: the lowest class finds it full at 0.7."""
 _SLOW_ONES_TOO: Final = 2.0
 """Medians of time until answers to a change are judged: the first ones are the quick ones."""
-_UNARY_SLACK: Final = 2.0
-"""A unary answer's time depends on its length, so it must be so much later to count."""
-_AIM: Final = 0.75
+_AIM: Final = 0.5
 """How much of what is tolerated is used after a test."""
 _LOAD_EVERY_S: Final = 0.1
 _LOAD_POINTS: Final = 600
@@ -246,8 +246,7 @@ class ConcurrencyLimit:
         Args:
             now_s: monotonic seconds.
             first_token_s: from the start of the attempt, > 0; of a unary answer the time of all of it.
-            stream: whether the answer comes in pieces. A unary answer's time depends on its length as well, so it
-                must be twice as late to count as much.
+            stream: whether the answer comes in pieces. Expectations of the two kinds are kept apart.
             prompt_bytes: size of the request.
             in_flight: attempts running, this one among them.
         """
@@ -307,8 +306,6 @@ class ConcurrencyLimit:
         ratio = self._ratio = _middle([sample.measured_s / sample.expected.value_s for sample in samples])
         in_flight = _middle([sample.in_flight for sample in samples])
         slack = settings.tolerance - 1.0
-        if 2 * sum(sample.stream for sample in samples) < len(samples):
-            slack *= _UNARY_SLACK
         high = self._high
         if high is not None and 2 * in_flight <= high.in_flight + 1:
             self._judge(now_s, high, ratio, in_flight, slack)
@@ -326,7 +323,7 @@ class ConcurrencyLimit:
                     sample.expected.learn(sample.measured_s)
         if ratio < 1.0 + slack / 2.0 and 2 * self._peak >= self.limit:
             self._grow()
-        elif self._peak >= self.limit >= 2 * settings.min and now_s >= self._test_s:
+        elif self._peak >= _FULL * self.limit and self.limit >= 2 * settings.min and now_s >= self._test_s:
             self._shrink(now_s, in_flight, _SHRINK_MOST)
 
     def _grow(self) -> None:

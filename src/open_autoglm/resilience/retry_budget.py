@@ -2,12 +2,23 @@
 
 A bucket of tokens loses one with each retryable failure and gains a little with each success; at half of it or
 less nothing is retried (gRFC A6 of gRPC). Beside it, retries in flight are at most a share of the requests in
-flight (Envoy's retry budget).
+flight (Envoy's retry budget). The bucket holds what ten seconds of successes put in, ten tokens at least: when an
+endpoint dies with many requests on it, all of them fail at once, and all of them can be saved elsewhere.
 """
 
-# Few requests in flight must still be able to retry.
-_ACTIVE_MIN = 3
-_ACTIVE_RATIO = 0.1
+from __future__ import annotations
+
+from math import exp
+from typing import Final
+
+_TOKENS_MIN: Final = 10.0
+"""Size of the bucket while there is little traffic."""
+_FILL_S: Final = 10.0
+"""The bucket holds what the successes of so many seconds put in."""
+_ACTIVE_MIN: Final = 10
+"""Few requests in flight must still be able to retry."""
+_ACTIVE_RATIO: Final = 0.5
+"""An endpoint of two takes half of the requests with it."""
 
 
 class RetryBudget:
@@ -15,25 +26,28 @@ class RetryBudget:
 
     Args:
         ratio: tokens that a success gives back, 0 to 1; retries per success in the long run.
-        tokens_max: size of the bucket, > 0; it starts full.
 
     Attributes:
         tokens: what is left, 0.0 to `tokens_max`.
+        tokens_max: size of the bucket; it starts full.
         active: retries in flight.
     """
 
-    __slots__ = ("_tokens_max", "active", "ratio", "tokens")
+    __slots__ = ("_good", "_looked_s", "_rate", "active", "ratio", "tokens", "tokens_max")
 
-    def __init__(self, ratio: float = 0.1, tokens_max: float = 10.0) -> None:
+    def __init__(self, ratio: float = 0.1) -> None:
         self.ratio = ratio
-        self._tokens_max = tokens_max
-        self.tokens = tokens_max
+        self.tokens_max = _TOKENS_MIN
+        self.tokens = _TOKENS_MIN
         self.active = 0
+        self._good = 0
+        self._looked_s = 0.0
+        self._rate = 0.0
 
     def success(self) -> None:
         """An attempt succeeded."""
-        if self.tokens < self._tokens_max:
-            self.tokens = min(self.tokens + self.ratio, self._tokens_max)
+        if self.tokens < self.tokens_max:
+            self.tokens = min(self.tokens + self.ratio, self.tokens_max)
 
     def failure(self) -> None:
         """An attempt failed in a way that may be retried. To be told before `begin`."""
@@ -48,7 +62,7 @@ class RetryBudget:
         Returns:
             Whether it may be sent. When not, the first error goes to the client at once.
         """
-        if self.tokens <= self._tokens_max / 2.0:
+        if self.tokens <= self.tokens_max / 2.0:
             return False
         if self.active + 1 > max(_ACTIVE_MIN, _ACTIVE_RATIO * active_requests):
             return False
@@ -66,3 +80,19 @@ class RetryBudget:
         """A retry or hedge that was begun has ended."""
         assert self.active > 0, "ended more retries than begun"
         self.active -= 1
+
+    def adapt(self, now_s: float, good: int) -> None:
+        """Let the bucket's size follow the traffic. Called each second.
+
+        Args:
+            now_s: monotonic seconds.
+            good: attempts of the group that succeeded; a count that only grows, but for a reload.
+        """
+        passed_s = now_s - self._looked_s
+        if self._looked_s and passed_s > 0.0:
+            share = 1.0 - exp(-passed_s / _FILL_S)
+            self._rate += (max(good - self._good, 0) / passed_s - self._rate) * share
+            self.tokens_max = max(_TOKENS_MIN, self._rate * self.ratio * _FILL_S)
+            self.tokens = min(self.tokens, self.tokens_max)
+        self._good = good
+        self._looked_s = now_s

@@ -74,6 +74,9 @@ class Health:
                 part.pace.own_delay_s = lag_s
             self._judge(part, now_s, throttling=config.throttling.enabled)
         self._compare(now_s, config.outliers, self._assembly.plans)
+        for plan in self._assembly.plans.values():
+            leg = plan.legs[0]
+            leg.budget.adapt(now_s, sum(endpoint.good for endpoint in leg.group.endpoints))
         if config.health.enabled:
             self._look_around(now_s, parts, config.health.interval_s, config.health.timeout_s)
 

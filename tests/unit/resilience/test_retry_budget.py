@@ -33,13 +33,52 @@ def test_the_bucket_does_not_overflow() -> None:
     assert budget.tokens == 10.0
 
 
-@pytest.mark.parametrize(("requests", "retries"), [(0, 3), (1, 3), (30, 3), (39, 3), (40, 4), (1000, 100)])
-def test_retries_in_flight_are_a_tenth_of_the_requests_or_three(requests: int, retries: int) -> None:
-    budget = RetryBudget()
-    assert sum(budget.begin(requests) for _ in range(200)) == retries
+@pytest.mark.parametrize(("requests", "retries"), [(0, 10), (1, 10), (20, 10), (22, 11), (1000, 500)])
+def test_retries_in_flight_are_half_of_the_requests_or_ten(requests: int, retries: int) -> None:
+    budget = busy()
+    assert sum(budget.begin(requests) for _ in range(900)) == retries
     budget.end()
     assert budget.begin(requests)
     assert not budget.begin(requests)
+
+
+def busy(rate: int = 1000, ratio: float = 0.1) -> RetryBudget:
+    """A budget after two minutes of successes."""
+    budget = RetryBudget(ratio)
+    for second in range(120):
+        for _ in range(rate):
+            budget.success()
+        budget.adapt(1000.0 + second, second * rate)
+    return budget
+
+
+def test_the_bucket_holds_ten_seconds_of_successes() -> None:
+    budget = busy()
+    assert budget.tokens_max == pytest.approx(1000.0, rel=0.001)
+    assert budget.tokens == pytest.approx(budget.tokens_max, rel=0.001)
+
+
+def test_an_endpoint_that_takes_all_its_requests_with_it_costs_none_of_them() -> None:
+    budget = busy(rate=500)
+    saved = 0
+    for _ in range(100):
+        budget.failure()
+        saved += budget.begin(200)
+    assert saved == 100
+
+
+def test_without_successes_it_shrinks_again() -> None:
+    budget = busy()
+    for second in range(90):
+        budget.adapt(1120.0 + second, 119_000)
+    assert budget.tokens_max == 10.0
+    assert budget.tokens == 10.0
+
+
+def test_a_reload_that_begins_to_count_anew_is_no_traffic() -> None:
+    budget = busy()
+    budget.adapt(1120.0, 0)
+    assert budget.tokens_max < 1000.0
 
 
 def test_a_hedge_costs_a_token_and_a_refused_one_does_not() -> None:
