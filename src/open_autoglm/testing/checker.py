@@ -129,6 +129,10 @@ class Run:
             found[asked.headers.get("x-request-id", "")].append(asked)
         return found
 
+    def too_late(self, seen: Seen) -> bool:
+        """Whether a request was sent when the listeners were being closed, or later."""
+        return 0.0 < self.closed_s < seen.sent_s + 0.1 + self.bounds.slack_s
+
     def out_of_reach(self, host: str, at_s: float) -> bool:
         """Whether what happened at a host then says nothing about the gateway."""
         return any(span.covers(host, at_s, margin_s=2.0) for span in self.unreachable)
@@ -178,7 +182,7 @@ def honest_break(run: Run) -> Found:
             yield id_, f"broke without a word: {seen.told()}"
         elif seen.error is not None and seen.done:
             yield id_, "an error and [DONE]"
-        elif seen.end == "cut" and seen.status == 0:
+        elif seen.end == "cut" and seen.status == 0 and not run.too_late(seen):
             yield id_, "the connection was closed without an answer"
 
 
@@ -270,6 +274,8 @@ def failing_left_alone(run: Run) -> Found:
 def asked_time_is_kept(run: Run) -> Found:
     """Who says 429 with Retry-After is not asked before that time has passed."""
     for span in run.throttled:
+        if run.out_of_reach(span.host, span.from_s):
+            continue  # nobody may have heard it
         for call in run.asked:
             if call.upstream == span.host and span.from_s + run.bounds.slack_s < call.arrived_s < span.to_s:
                 yield (
@@ -299,9 +305,8 @@ def nothing_lost_in_drain(run: Run) -> Found:
     if not run.closed_s:
         return
     for id_, (_, seen) in run.seen.items():
-        before = seen.sent_s < run.closed_s - 0.1 - run.bounds.slack_s
         code = seen.error.get("code") if seen.error else ""
-        if before and (seen.end == "refused" or code == "server_draining"):
+        if not run.too_late(seen) and (seen.end == "refused" or code == "server_draining"):
             yield id_, f"lost in the drain: {seen.told()}"
         elif seen.sent_s > run.closed_s + run.bounds.slack_s and seen.right:
             yield id_, "served after the listeners had closed"
