@@ -81,7 +81,7 @@ class Bounds:
     limit_s: float = 600.0
     slack_s: float = 0.05
     cancel_s: float = 0.1
-    retries: int = 8
+    retries: int = 12
     retry_ratio: float = 0.1
     trials_per_s: float = 0.65
     refusal_s: float = 1.5
