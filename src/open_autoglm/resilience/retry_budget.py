@@ -1,9 +1,9 @@
 """Retry budget of one model group: retries stop when they would multiply an outage.
 
-A bucket of tokens loses one with each retryable failure and gains a little with each success; at half of it or
-less nothing is retried (gRFC A6 of gRPC). Beside it, retries in flight are at most a share of the requests in
-flight (Envoy's retry budget). The bucket holds what ten seconds of successes put in, ten tokens at least: when an
-endpoint dies with many requests on it, all of them fail at once, and all of them can be saved elsewhere.
+A bucket of tokens loses one with each retryable failure and gains a little with each success; with five or less
+nothing is retried (gRFC A6 of gRPC). Beside it, retries in flight are at most a share of the requests in flight
+(Envoy's retry budget). The bucket holds what five seconds of successes put in, ten tokens at least: when an endpoint
+dies with many requests on it, all of them fail at once, and all of them can be saved elsewhere.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from typing import Final
 
 _TOKENS_MIN: Final = 10.0
 """Size of the bucket while there is little traffic."""
-_FILL_S: Final = 10.0
+_TOKENS_KEPT: Final = 5.0
+"""With no more than these nothing is retried."""
+_FILL_S: Final = 5.0
 """The bucket holds what the successes of so many seconds put in."""
+_TRAFFIC_S: Final = 10.0
+"""Over which the rate of successes is averaged."""
 _ACTIVE_MIN: Final = 10
 """Few requests in flight must still be able to retry."""
 _ACTIVE_RATIO: Final = 0.5
@@ -62,7 +66,7 @@ class RetryBudget:
         Returns:
             Whether it may be sent. When not, the first error goes to the client at once.
         """
-        if self.tokens <= self.tokens_max / 2.0:
+        if self.tokens <= _TOKENS_KEPT:
             return False
         if self.active + 1 > max(_ACTIVE_MIN, _ACTIVE_RATIO * active_requests):
             return False
@@ -90,7 +94,7 @@ class RetryBudget:
         """
         passed_s = now_s - self._looked_s
         if self._looked_s and passed_s > 0.0:
-            share = 1.0 - exp(-passed_s / _FILL_S)
+            share = 1.0 - exp(-passed_s / _TRAFFIC_S)
             self._rate += (max(good - self._good, 0) / passed_s - self._rate) * share
             self.tokens_max = max(_TOKENS_MIN, self._rate * self.ratio * _FILL_S)
             self.tokens = min(self.tokens, self.tokens_max)
