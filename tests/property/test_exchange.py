@@ -353,7 +353,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         """However it went so far, it ends at its deadline."""
         if not hasattr(self, "exchange"):
             return
-        for _ in range(40):
+        for _ in range(400):  # a hedge that cannot be had is asked for each second
             self.now_s = max(self.now_s, self.exchange.due_s)
             self.exchange.handle_timeout(self.now_s)
         assert self.exchange.state == "over"

@@ -58,9 +58,15 @@ class Attempt(AttemptRecord):
         self.held += payload
         return len(self.held) <= _HELD_BYTES_MAX
 
-    def is_silent(self, now_s: float) -> bool:
-        """Whether its endpoint has not even sent a head in the time after which another one is asked."""
-        return not self.head_s and now_s - self.started_s >= self.leg.timeouts.first_token_hedge_s
+    def is_silent(self, now_s: float, stream: bool) -> bool:
+        """Whether its endpoint has not said a word in the time after which another one is asked.
+
+        A stream has its head soon. A unary answer's head comes with the answer, which may be long, so there it counts
+        that nobody else has got an answer either since this one was asked for.
+        """
+        if self.head_s or self.target is None or now_s - self.started_s < self.leg.timeouts.first_token_hedge_s:
+            return False
+        return stream or self.target.latency_at_s < self.started_s
 
     def succeed(self, now_s: float, stream: bool, prompt_bytes: int) -> None:
         """Its answer is whole; `first_s` has been set."""

@@ -158,15 +158,19 @@ class Exchange:
         elif self._attempt is not None:
             self._overdue(self._attempt, now_s)
 
+    def doubt(self, target: Endpoint) -> None:
+        """An endpoint is away: if its first word is still waited for, another one may be asked now."""
+        attempt = self._attempt
+        if self.state == "open" and self._rival is None and attempt is not None and attempt.target is target:
+            self.due_s = 0.0
+
     def release(self) -> None:
         """Let go of the sink, once it has heard the end, so that the two do not keep each other alive."""
         assert self.state == "over", f"an exchange that is {self.state} still needs its sink"
         del self._sink
 
-    # The line; see `line.Waiter`.
-
     def granted(self, now_s: float) -> bool:
-        """It is this request's turn. False when there is no room after all; then nothing has changed."""
+        """As `line.Waiter`: it is this request's turn. False when there is no room; then nothing has changed."""
         if self.state != "queued":
             return True
         search = self._searching()
@@ -219,8 +223,7 @@ class Exchange:
             return
         if not attempt.first_s:
             self._win(attempt, b"", _FINISHED_STAGE, now_s)
-        self._attempt = None
-        self.state = "over"
+        self._attempt, self.state = None, "over"
         attempt.succeed(now_s, True, self._record.bytes_in)
         self._sink.end(attempt, payload)
 
@@ -425,8 +428,7 @@ class Exchange:
         assert loser is not None
         self._attempt, self._rival = winner, None
         self._sink.cancel(loser)
-        # To be slower says nothing, but a stream's endpoint that has not even sent a head for so long is not well.
-        silent = self._stream and loser.is_silent(now_s)
+        silent = loser.is_silent(now_s, self._stream)
         loser.close("cancelled", "another attempt was faster", now_s, silent=silent)
 
     def _break_off(self, attempt: Attempt, target: Endpoint, detail: str, now_s: float) -> None:

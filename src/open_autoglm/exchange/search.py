@@ -352,7 +352,12 @@ class Search:
         estimate: Callable[[], tuple[int, int]],
         now_s: float,
     ) -> bool:
-        """Whether a hedge may be sent: one for silence takes a retry's token, an early one what hedges may spend."""
+        """Whether a hedge may be sent: one for silence takes a retry's token, an early one what hedges may spend.
+
+        To leave an endpoint whose breaker is open costs nothing: it does no work that could be doubled.
+        """
+        if running.target is not None and running.target.gate.state == "open":
+            return True
         budget, early = leg.budget, running.leg.hedging
         if now_s - running.started_s >= running.leg.timeouts.first_token_hedge_s:
             if not budget.begin_hedge(leg.in_flight() + 1):

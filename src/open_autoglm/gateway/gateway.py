@@ -31,6 +31,7 @@ from open_autoglm.gateway.door import NOT_FOUND, Door
 from open_autoglm.gateway.snapshot import Route, Snapshot
 from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.ids import IdSource
+from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.security.keys import Principal
 from open_autoglm.transport.http_request import ServerRequest
 
@@ -193,6 +194,11 @@ class Gateway:
         for line in self.lines:
             counts.update(dict(zip(NAMES, line.queue.depths(), strict=True)))
         return {name: counts[name] for name in NAMES}
+
+    def doubt(self, endpoint: Endpoint) -> None:
+        """An endpoint is away: whoever still waits for its first word may ask another one at the next sweep."""
+        for call in self.active:
+            call.exchange.doubt(endpoint)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Serve requests whose head comes from now on by another configuration."""

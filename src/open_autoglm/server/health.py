@@ -33,6 +33,10 @@ _JITTER = 0.2
 _WELL = ("closed", "disabled")
 
 
+def _nobody(endpoint: Endpoint) -> None:
+    """Who is told that an endpoint is away, until somebody wants to be."""
+
+
 class Health:
     """See the module.
 
@@ -41,6 +45,10 @@ class Health:
         loop: for the looks.
         rng: for jitter.
         now: monotonic seconds.
+
+    Attributes:
+        unreachable: endpoints that did not answer when they were looked at last.
+        on_away: told of each endpoint whose breaker has opened.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Health:
         self._due_s: dict[Endpoint, float] = {}
         self._looks: dict[Endpoint, asyncio.Task[None]] = {}
         self.unreachable: set[Endpoint] = set()
+        self.on_away: Callable[[Endpoint], None] = _nobody
 
     def sweep(self, now_s: float, config: ServerConfig, lag_s: float) -> None:
         """Read, judge, carry out. Called each second.
@@ -123,6 +132,8 @@ class Health:
                 change.after,
                 change.reason,
             )
+            if change.after == "open":
+                self.on_away(endpoint)
             if change.after in _WELL:
                 # It has shown that it is well, and its slow start paces its return.
                 throttle.clear()

@@ -115,6 +115,7 @@ class Server:
         self._admin: AdminListener | None = None
         self._witness: LagWitness | None = None
         self.health = Health(self.assembly, loop, self._rng)
+        self.health.on_away = lambda endpoint: self.gateway.doubt(endpoint)
         self._sweep_handle: asyncio.TimerHandle | None = None
         self.leaving = False
         self._gauges()

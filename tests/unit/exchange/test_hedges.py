@@ -207,12 +207,6 @@ def test_a_loser_that_never_said_a_word_speaks_against_its_endpoint(head: bool, 
     assert rig.failures("a") == counted
 
 
-def test_a_unary_loser_is_merely_cancelled() -> None:
-    rig = hedged(stream=False)
-    rig.whole(number=1)
-    assert rig.failures("a") == 0
-
-
 def test_an_empty_budget_of_the_second_ones_leg_does_not_end_the_first_ones() -> None:
     rig = hedged("a | b | c")
     rig.plan.legs[1].budget.tokens = 5.0
@@ -274,3 +268,32 @@ def test_silence_starts_a_hedge_where_an_early_one_was_too_dear() -> None:
     while len(rig.sink.opened) < 2:
         waited_s += rig.wait()
     assert waited_s == pytest.approx(PATIENCE_S, abs=1.0)
+
+
+def test_whoever_waits_at_an_endpoint_that_is_away_leaves_it_at_once_and_for_nothing() -> None:
+    rig = Rig(stream=False)
+    away = rig.endpoints[rig.attempt.endpoint]
+    rig.now_s += 3.0
+    rig.exchange.doubt(rig.endpoints["b"])
+    rig.exchange.handle_timeout(rig.now_s)
+    assert rig.path == "a:running"
+    rig.plan.legs[0].budget.tokens = 0.0
+    for _ in range(5):
+        away.gate.failure(away.gate.acquire(rig.now_s), rig.now_s)
+    rig.exchange.doubt(away)
+    rig.exchange.handle_timeout(rig.now_s)
+    assert rig.path == "a:running b:running"
+    assert rig.plan.legs[0].budget.active == 0
+
+
+def test_a_unary_loser_is_slow_where_nobody_has_got_an_answer_since() -> None:
+    for others_served, verdicts in ((False, 1), (True, 0)):
+        rig = Rig(stream=False)
+        slow = rig.endpoints[rig.attempt.endpoint]
+        if others_served:
+            slow.begin()
+            slow.succeed(slow.gate.acquire(rig.now_s), rig.now_s + 1.0, 1.0, False, 10)
+        rig.wait()
+        rig.exchange.whole(rig.attempt, b"{}", rig.now_s)
+        assert rig.path == "a:cancelled b:ok"
+        assert slow.failures == verdicts
