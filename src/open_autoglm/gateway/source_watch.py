@@ -43,8 +43,13 @@ class SourceWatch:
         self.flags = {"address": 0, "key": 0}
 
     def adopt(self, settings: SourceSettings, principals: Iterable[Principal], proxies: Networks, now_s: float) -> None:
-        """Look after the keys of another configuration; those that stay keep their flags."""
+        """Look after the keys of another configuration; those that stay keep their flags, unless nobody is to be slowed.
+
+        The limiters have been set to what the configuration says.
+        """
         self._settings = self._addresses.settings = settings
+        if not settings.enabled:
+            self._forget()
         self._proxies = proxies
         self._principals = {principal.name: principal for principal in principals}
         self._seen = {}
@@ -97,6 +102,14 @@ class SourceWatch:
             if watch.rule is not None:
                 rows.append({"kind": "key", "name": name, "rule": watch.rule, "requests_per_second": watch.rate})
         return rows
+
+    def _forget(self) -> None:
+        """Nobody is flagged any more."""
+        self._addresses = AddressWatch(self._settings)
+        for name, watch in self._keys.items():
+            if watch.rule is not None:
+                _log.warning("source released: key %s", name)
+        self._keys = {}
 
     def _slow(self, name: str, watch: KeyWatch) -> None:
         principal = self._principals[name]

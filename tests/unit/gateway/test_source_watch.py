@@ -76,6 +76,22 @@ def test_nothing_is_flagged_when_it_is_switched_off() -> None:
     assert watch.wait_s("203.0.113.9", 1.0) == 0.0
 
 
+def test_to_switch_it_off_releases_everybody(caplog: pytest.LogCaptureFixture) -> None:
+    key = Principal("noisy", None, None)
+    watch, paces = watch_of(key)
+    misbehave(key, watch, 10)
+    for _ in range(10):
+        watch.failed("203.0.113.9", 10.0)
+    again = Principal("noisy", None, None)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        watch.adopt(SourceSettings(enabled=False), [again], NOBODY, 11.0)
+    assert (again.priority, len(paces.calls)) == (CRITICAL, 1)
+    assert watch.wait_s("203.0.113.9", 11.0) == 0.0
+    assert watch.flagged(11.0) == []
+    assert caplog.messages == ["source released: key noisy"]
+
+
 @pytest.mark.parametrize(("address", "loopback", "waits"), [("127.0.0.1", False, False), ("::1", True, True)])
 def test_this_machine_is_looked_at_only_when_asked(address: str, loopback: bool, waits: bool) -> None:
     watch, _ = watch_of(settings=SourceSettings(loopback=loopback))
