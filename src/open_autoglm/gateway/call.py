@@ -6,6 +6,7 @@ place is freed, the figures are counted and the record is handed over.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from open_autoglm.transport.http_request import ServerRequest
 if TYPE_CHECKING:
     from open_autoglm.gateway.gateway import Gateway
 
+_log = logging.getLogger(__name__)
 _TOKEN_BYTES: Final = 4
 """Of a prompt, about; for estimates."""
 _TIMEOUT_MS_MAX: Final = 86_400_000
@@ -83,7 +85,12 @@ class Call(ModelCall):
             self._watching = True
             self._gateway.active.add(self)
         backend: Backend = target.extra  # type: ignore[assignment]
-        backend.open(attempt, self)
+        try:
+            backend.open(attempt, self)
+        except Exception as error:  # it may be a line's turn or another answer's end that brought us here
+            _log.exception("request %s failed", self.record.request_id)
+            self.crashed(error)
+            return
         if self.ready_since_s == math.inf:
             self.pause()
 

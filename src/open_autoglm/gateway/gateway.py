@@ -352,9 +352,10 @@ class Gateway:
                 _log.exception("request %s failed", call.record.request_id)
                 call.crashed(error)
         waiting = self.door.waiting or any(line.queue.waiting for line in self.lines)
+        # Before anything that could fail: without the next sweep no request would ever be late.
+        self._sweep_handle = self._loop.call_later(_PUMP_S if waiting else _SWEEP_S, self._sweep)
         if waiting:
             self._pump()
-        self._sweep_handle = self._loop.call_later(_PUMP_S if waiting else _SWEEP_S, self._sweep)
 
 
 def _places(leg: Leg) -> int:

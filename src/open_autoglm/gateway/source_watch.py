@@ -43,9 +43,9 @@ class SourceWatch:
         self.flags = {"address": 0, "key": 0}
 
     def adopt(self, settings: SourceSettings, principals: Iterable[Principal], proxies: Networks, now_s: float) -> None:
-        """Look after the keys of another configuration; those that stay keep their flags, unless nobody is to be slowed.
+        """Look after the keys of another configuration; those that stay keep their flags, unless that is switched off.
 
-        The limiters have been set to what the configuration says.
+        Their limiters have been set to what the configuration says.
         """
         self._settings = self._addresses.settings = settings
         if not settings.enabled:

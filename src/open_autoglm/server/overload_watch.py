@@ -78,11 +78,12 @@ class OverloadWatch:
 
     def _tick(self) -> None:
         now_s = clock.monotonic()
-        self._look(max(0.0, now_s - self._due_s))
+        lag_s = max(0.0, now_s - self._due_s)
+        self._arm()
+        self._look(lag_s)
         self._looks += 1
         if self._looks % _SOURCES_EVERY == 0:
             self._server.sources.look(now_s)
-        self._arm()
 
     def _look(self, lag_s: float) -> None:
         server, overload = self._server, self._overload

@@ -352,11 +352,12 @@ class Server:
         )
 
     def _sweep(self) -> None:
+        # The next one first: whatever fails here fails loudly, and not for ever.
+        self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
         now_s = clock.monotonic()
         for part in self.assembly.parts.values():
             part.backend.sweep(now_s)
         self.health.sweep(now_s, self.config, self._lag.max_s())
-        self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _find_admin_key(self, config: ServerConfig) -> Secret:
         """The configured key, or the one of an earlier start, or a new one, kept in `data_dir/admin.key`."""
