@@ -38,6 +38,21 @@ class ChunkChoice(Struct, gc=False):
     text: str | None = None
 
 
+class CallFunction(Struct, gc=False):
+    """`function` of a piece of a tool call."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CallPiece(Struct, gc=False):
+    """A piece of a tool call."""
+
+    index: int | None = None
+    id: str | None = None
+    function: CallFunction | None = None
+
+
 class Chunk(Struct, gc=False):
     """One event of a stream."""
 
@@ -64,6 +79,7 @@ class Answer(Struct, gc=False):
     error: Any = None
 
 
+CALL_PIECES: Final = msgspec.json.Decoder(CallPiece)
 CHUNKS: Final = msgspec.json.Decoder(Chunk)
 ANSWERS: Final = msgspec.json.Decoder(Answer)
 _decode_answer = ANSWERS.decode

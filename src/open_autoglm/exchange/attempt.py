@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from open_autoglm.exchange.attempt_record import AttemptRecord
 from open_autoglm.exchange.outcomes import RULES
 from open_autoglm.exchange.plan import Leg
-from open_autoglm.exchange.record import AttemptRecord
 from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.routing.endpoint import Endpoint
 

@@ -19,8 +19,7 @@ opened attempt is closed exactly once, with one verdict for its endpoint; at mos
 two was never heard by the client; at most `sum(leg.max_retries + 1)` attempts are made, one free repeat on a stale
 connection apart; what an attempt said before another won is never sent.
 
-What can only happen after the first choice has failed is decided in `search.py`, which a request that goes well
-never makes.
+What can only happen after the first choice has failed is decided in `search.py`, which is made only then.
 """
 
 from __future__ import annotations
@@ -66,6 +65,7 @@ class Exchange:
         tenant: in whose turn it waits for room.
     """
 
+    __deletable__ = ("_sink",)  # asked for by the compiler, see `release`
     __slots__ = (
         "_affinity",
         "_attempt",

@@ -14,67 +14,20 @@ trial follow resilience4j's, the slow start Envoy's.
 
 import random
 from math import inf
-from typing import Literal
 
-from msgspec import Struct
-
+from open_autoglm.resilience.breaker_figures import BreakerSnapshot, BreakerState, Transition
 from open_autoglm.resilience.breaker_rules import breaker_rules
 from open_autoglm.resilience.call_window import FAILED, FAILED_SLOW, GOOD, SLOW, CallWindow
 from open_autoglm.resilience.running_median import RunningMedian
 from open_autoglm.resilience.settings import BreakerSettings
 
-BreakerState = Literal["closed", "open", "half_open", "forced_open", "disabled"]
+__all__ = ["BreakerSnapshot", "BreakerState", "CircuitBreaker", "Transition"]
 
 # Below this many samples the median is hearsay, and nothing is called slow.
 _MEDIAN_SAMPLES_MIN = 20
 # Ten samples a second make the median long-term even at thousands of calls a second.
 _MEDIAN_EVERY_S = 0.1
 _TRANSITIONS_MAX = 64
-
-
-class Transition(Struct, frozen=True, gc=False):
-    """One change of state.
-
-    Attributes:
-        now_s: when, monotonic seconds.
-        before, after: the states.
-        reason: a few words for people.
-    """
-
-    now_s: float
-    before: BreakerState
-    after: BreakerState
-    reason: str
-
-
-class BreakerSnapshot(Struct, frozen=True, gc=False):
-    """Figures of a breaker, for metrics and tests.
-
-    Attributes:
-        state: the state.
-        generation: grows by one with each transition.
-        calls, failures, slow: in the window, as of the latest call.
-        failures_in_a_row: the latest calls that failed.
-        openings: how often it opened since it was last well for long.
-        open_until_s: when an open breaker may turn half open; 0.0 in the other states.
-        trials_out, trials_good, trials_bad: of a half-open breaker.
-        first_token_p50_s: the long-term median, 0.0 while unknown.
-        slow_limit_s: a first token that takes longer is slow; infinite while unknown.
-    """
-
-    state: BreakerState
-    generation: int
-    calls: int
-    failures: int
-    slow: int
-    failures_in_a_row: int
-    openings: int
-    open_until_s: float
-    trials_out: int
-    trials_good: int
-    trials_bad: int
-    first_token_p50_s: float
-    slow_limit_s: float
 
 
 class CircuitBreaker:

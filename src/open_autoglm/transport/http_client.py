@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from typing import cast
 
 from open_autoglm import clock
 from open_autoglm.transport.http_answer import AnswerSink, Headers, Loss
@@ -209,8 +210,8 @@ class HttpPool:
             transfer.cancel()
 
     async def _open_connection(self) -> UpstreamConnection:
-        def factory() -> UpstreamConnection:
-            return UpstreamConnection(self)
+        def factory() -> asyncio.Protocol:
+            return cast(asyncio.Protocol, UpstreamConnection(self))
 
         if self._unix_path is not None:
             _, connection = await self._loop.create_unix_connection(factory, self._unix_path)
@@ -224,7 +225,7 @@ class HttpPool:
                 server_hostname=self.host if tls is not None else None,
                 ssl_shutdown_timeout=_TLS_SHUTDOWN_S if tls is not None else None,
             )
-        return connection
+        return cast(UpstreamConnection, connection)
 
     def _describe(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):

@@ -38,8 +38,8 @@ _LINGER_S: Final = 2.0
 _FIRST_BYTE_S: Final = 30.0  # for a client that has connected and says nothing
 
 
-class HttpConnection(asyncio.Protocol):
-    """One client connection. The application uses `respond`, `start`, `write`, `end`, `cut` and `abort`.
+class HttpConnection:
+    """One client connection, for asyncio. The application uses `respond`, `start`, `write`, `end`, `cut` and `abort`.
 
     Attributes:
         current: the request that is being read or served.

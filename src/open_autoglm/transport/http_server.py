@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Container, Sequence
 from email.utils import formatdate
-from typing import Any
+from typing import Any, cast
 
 from open_autoglm import clock
 from open_autoglm.errors import ServerError
@@ -87,7 +87,7 @@ class HttpServer:
         places: list[dict[str, Any]] = [{"sock": sock} for sock in inherited] or [{"host": host, "port": port}]
         for place in places:
             listener = await self.loop.create_server(
-                lambda: HttpConnection(self),
+                lambda: cast(asyncio.Protocol, HttpConnection(self)),
                 **place,
                 ssl=tls,
                 backlog=_BACKLOG,

@@ -58,8 +58,8 @@ class _StrangeError(Exception):
     of an answer."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to an origin.
+class UpstreamConnection:
+    """One connection to an origin, a protocol of asyncio by its methods alone.
 
     Attributes:
         counted: the pool has taken it over and counts it until it is closed.
@@ -134,6 +134,15 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_end()
         else:
             sink.on_lost("reset", "closed in the middle of the answer")
+
+    def eof_received(self) -> None:
+        """The transport closes itself, and tells of it."""
+
+    def pause_writing(self) -> None:
+        """Requests have a size of their own; nothing more is written meanwhile."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
 
     def data_received(self, data: bytes) -> None:
         transfer = self._transfer

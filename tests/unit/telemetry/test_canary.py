@@ -18,9 +18,8 @@ CANARIES = [
 ]
 
 TEXTS = [name for name in RequestRecord.__slots__ if isinstance(getattr(RequestRecord("", 0.0, 0), name), str)]
-ATTEMPT_TEXTS = [
-    name for name in AttemptRecord.__slots__ if isinstance(getattr(AttemptRecord("", "", 0, "", 0.0), name), str)
-]
+_attempt = AttemptRecord("", "", 0, "", 0.0)
+ATTEMPT_TEXTS = [name for name in dir(_attempt) if name[0] != "_" and isinstance(getattr(_attempt, name), str)]
 
 
 def traces(canary: str, shown: str) -> bool:
