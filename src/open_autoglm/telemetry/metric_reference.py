@@ -14,7 +14,6 @@ from open_autoglm.telemetry.metrics import SERIES_MAX
 PAGE: Final = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 PLANNED: Final[dict[str, str]] = {
-    "mcp_queue_depth": "queues by priority class",
     "mcp_cost_total": "the ledger",
     "mcp_nodes": "inference nodes",
     "mcp_model_version_info": "inference nodes",
