@@ -145,7 +145,9 @@ class Drill:
                 heard = await ask(self.door, model, "Are you there?", stream, _WARM_S)
                 if not heard.whole or not heard.text:
                     told = heard.error or f"the answer's end is {heard.end!r}, its text {heard.text!r}"
-                    message = f"the gateway does not answer for {model!r} even before any fault: {heard.status} {told}"
+                    told = f"status {heard.status}, {told}" if heard.status else "no answer came; does it run there?"
+                    place = f"{self.door.host}:{self.door.port}"
+                    message = f"the gateway at {place} does not answer for {model!r} even before any fault: {told}"
                     raise UpstreamError("upstream_error", message)
 
     async def _run(self, case: Case, wait_s: float = 0.0) -> list[Result]:

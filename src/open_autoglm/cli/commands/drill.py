@@ -10,7 +10,7 @@ import ssl
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
-from open_autoglm.cli.arguments import count, port_number
+from open_autoglm.cli.arguments import count
 from open_autoglm.cli.failure import DONE, FAILED, WRONG_USAGE, CommandFailed
 from open_autoglm.cli.http_call import parse_address
 from open_autoglm.cli.keys import key_from
@@ -184,8 +184,8 @@ def _row(each: Score) -> tuple[object, ...]:
 
 
 def _place(text: str) -> tuple[str, int]:
-    host, found, port = text.rpartition(":")
-    number = port_number(port)
-    if not found or not host or not 1 <= number <= 65532:
+    host, _, port = text.rpartition(":")
+    number = int(port) if port.isdecimal() else 0
+    if not host or not 1 <= number <= 65532:
         raise ArgumentTypeError(f"{text!r} is no HOST:PORT with a port from 1 to 65532")
     return host, number

@@ -31,6 +31,7 @@ def test_a_configuration_names_the_places_where_the_upstreams_will_listen() -> N
         (["--only", "nonsense"], "no fault 'nonsense'"),
         (["--target", "ftp://x"], "ftp"),
         (["--listen", "x:0"], "HOST:PORT"),
+        (["--listen", "x"], "HOST:PORT"),
     ],
 )
 def test_what_cannot_be_is_wrong_usage(typed: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
