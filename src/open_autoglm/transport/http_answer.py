@@ -17,6 +17,12 @@ class Headers:
     def __init__(self) -> None:
         self.raw: dict[bytes, bytes] = {}
 
+    def without(self, lower: bytes) -> Headers:
+        """Return these headers but for one, which is given in lower case."""
+        others = Headers()
+        others.raw = {name: value for name, value in self.raw.items() if name.lower() != lower}
+        return others
+
     def get(self, lower: bytes, title: bytes) -> str:
         """Return a header's value, empty when there is none.
 

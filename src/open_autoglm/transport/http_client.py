@@ -16,12 +16,15 @@ from typing import cast
 
 from open_autoglm import clock
 from open_autoglm.transport.http_answer import AnswerSink, Headers, Loss
+from open_autoglm.transport.known_head import KnownAnswer, remember_answer
 from open_autoglm.transport.settings import PoolLimits
 from open_autoglm.transport.upstream_connection import Transfer, UpstreamConnection
 
 _WAITING_MAX = 10_000
 """Requests that wait for a connection; as many as the server has clients, by default."""
 _TLS_SHUTDOWN_S = 2.0
+_LEARNT_PER_SWEEP_MAX = 4
+"""Heads of answers that are remembered in a second."""
 
 
 class _StatusSink:
@@ -58,6 +61,9 @@ class _StatusSink:
 class HttpPool:
     """Connections to one origin.
 
+    Attributes:
+        known_answer: the head of the latest plain answers.
+
     Args:
         host, port: where to connect; `unix_path` instead for a Unix socket.
         tls: context for https, else None. `server_name` is what its certificate must show.
@@ -83,6 +89,8 @@ class HttpPool:
         self.connect_timeout_s = connect_timeout_s
         self.open = 0
         self.closed = False
+        self.known_answer: KnownAnswer | None = None
+        self._answers_learnt = 0
         self._loop = loop
         self._tls = tls
         self._unix_path = unix_path
@@ -122,6 +130,15 @@ class HttpPool:
         else:
             connection.close()
 
+    def know_answer(self, headers: Headers, data: bytes, body_bytes: int) -> None:
+        """Remember the head of an answer for the next ones; see `remember_answer`.
+
+        Heads tell the second; those that differ from answer to answer are not worth the trouble.
+        """
+        if self._answers_learnt < _LEARNT_PER_SWEEP_MAX:
+            self._answers_learnt += 1
+            self.known_answer = remember_answer(headers, data, body_bytes) or self.known_answer
+
     def forget(self, connection: UpstreamConnection) -> None:
         """Note that a connection has closed."""
         if connection in self._idle:
@@ -138,6 +155,7 @@ class HttpPool:
 
     def sweep(self, now_s: float) -> None:
         """Close connections that were idle too long, and give up on requests that waited too long. Call each second."""
+        self._answers_learnt = 0
         limit_s = now_s - self.limits.idle_timeout_s
         while self._idle and self._idle[0].idle_since_s < limit_s:
             self._idle.pop(0).close()

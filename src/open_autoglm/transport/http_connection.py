@@ -146,11 +146,10 @@ class HttpConnection:
         if reader is None:
             self._since_s = clock.monotonic()
             known = self._known_head
-            if known is not None and known.limits is self._server.limits:
-                self.current = known.read(self, data)
-                if self.current is not None:
-                    self._advance()
-                    return
+            if known is not None and known.limits is self._server.limits and (body := known.body_of(data)) is not None:
+                self.current = ServerRequest(self, known.method, known.target, known.headers, body)
+                self._advance()
+                return
             reader = self._reader = self._server.take_reader(self)
         reader.message_bytes += len(data)
         try:

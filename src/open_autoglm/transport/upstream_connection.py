@@ -150,6 +150,14 @@ class UpstreamConnection:
             # Nobody asked: an answer to nothing would be taken for the next request's.
             self.close()
             return
+        if not self._touched:
+            known = self._pool.known_answer
+            if known is not None:
+                body = known.body_of(data)
+                if body is not None:
+                    self._keep = True
+                    self._tell_whole(transfer, 200, known.headers, body)
+                    return
         self._touched = True
         try:
             self._feed(data)
@@ -159,10 +167,16 @@ class UpstreamConnection:
                 return
             # The answer is whole; what came after it is nobody's.
             self._keep = False
-        if self._complete and self._head_ready:
-            self._tell_whole(transfer)
-            return
         parts = self._parts
+        if self._complete and self._head_ready:
+            self._head_ready = False
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            status = self._parser.get_status_code()
+            if status == 200 and self._keep:
+                self._pool.know_answer(self._headers, data, len(body))
+            self._tell_whole(transfer, status, self._headers, body)
+            return
         sink = transfer.sink
         if self._head_ready:
             self._head_ready = False
@@ -264,17 +278,13 @@ class UpstreamConnection:
             b"transfer-encoding", b"Transfer-Encoding"
         )
 
-    def _tell_whole(self, transfer: Transfer) -> None:
+    def _tell_whole(self, transfer: Transfer, status: int, headers: Headers, body: bytes) -> None:
         """Tell of an answer that came in one block; its connection is free once the headers have been read."""
-        parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self._head_ready = False
         sink = transfer.sink
         self._transfer = transfer.connection = transfer.sink = None
         now_s = clock.monotonic()
         if sink is not None:
-            sink.on_whole(self._parser.get_status_code(), self._headers, body, now_s)
+            sink.on_whole(status, headers, body, now_s)
         self._be_free(transfer, now_s)
 
     def _end(self, transfer: Transfer, sink: AnswerSink | None) -> None:
