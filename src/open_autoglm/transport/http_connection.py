@@ -26,6 +26,7 @@ import httptools
 from open_autoglm import clock
 from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.transport.http_request import RequestReader, ServerRequest
+from open_autoglm.transport.socket_options import reset
 from open_autoglm.transport.status_lines import STATUS_LINES
 
 if TYPE_CHECKING:
@@ -111,8 +112,7 @@ class HttpConnection:
         self._transport = self._reader = self._queue = self._ahead = None
 
     def eof_received(self) -> None:
-        # A client that has closed its side is taken to have left: a closed socket looks the same,
-        # and answering nobody costs money. The transport closes itself.
+        # A client that closed its side is taken to have left (docs/decisions/0004). The transport closes itself.
         self._deaf = True
         self._lose_request()
 
@@ -274,9 +274,8 @@ class HttpConnection:
     def abort(self) -> None:
         """Close at once; what was not yet sent is lost, and what was sent ahead is not served."""
         if self._transport is not None:
-            self._deaf = True
-            self._queue = self._ahead = None
-            self._transport.abort()
+            self._deaf, self._queue, self._ahead = True, None, None
+            reset(self._transport)
 
     def address(self) -> str:
         """Return the client's address, without the port; looked up once."""

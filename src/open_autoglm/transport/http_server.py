@@ -22,6 +22,7 @@ from open_autoglm.transport.http_connection import HttpConnection
 from open_autoglm.transport.http_request import RequestReader
 from open_autoglm.transport.known_head import KnownHead, remember_head
 from open_autoglm.transport.settings import WireLimits
+from open_autoglm.transport.socket_options import bound_unsent
 
 _PATROL_BEATS = 10
 """Connections are looked at in turns, so that a sweep over many of them never holds the loop for long."""
@@ -94,6 +95,7 @@ class HttpServer:
                 ssl_handshake_timeout=_TLS_HANDSHAKE_S if tls else None,
                 ssl_shutdown_timeout=_TLS_SHUTDOWN_S if tls else None,
             )
+            bound_unsent(listener.sockets)
             self._listeners.append(listener)
         if self._patrol_handle is None:
             self._patrol()
