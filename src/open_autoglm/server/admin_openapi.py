@@ -138,7 +138,14 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Explanation": _object(
-        {**_SUMMARY, "stages": _list("Stage"), "candidates": _list("Candidate"), "attempts": _list("Attempt")}
+        {
+            **_SUMMARY,
+            "rejected": _TEXT,
+            "queue": {**_object({"position": _WHOLE, "ms": _MS}), "type": ["object", "null"]},
+            "stages": _list("Stage"),
+            "candidates": _list("Candidate"),
+            "attempts": _list("Attempt"),
+        }
     ),
     "Description": _object({"openapi": _TEXT, "info": {"type": "object"}, "paths": {"type": "object"}}),
 }

@@ -164,6 +164,8 @@ def explain(record: RequestRecord, candidates: Mapping[str, Sequence[str]] | Non
     Returns:
         The fields of `summarize`, and
 
+        - `rejected`: why it was turned away before any attempt; empty when it was not, or when `code` says all;
+        - `queue`: `{position, ms}` of a request that stood in a line, `position` when it came; null for others;
         - `stages`: `[{name, at_ms, ms}]`, `at_ms` from the request's head;
         - `candidates`: `[{group, endpoint, tried}]`, only those tried when `candidates` is not known;
         - `attempts`: `[{number, group, endpoint, reason, outcome, status, detail, reused, at_ms, ms, send_ms, head_ms,
@@ -171,10 +173,18 @@ def explain(record: RequestRecord, candidates: Mapping[str, Sequence[str]] | Non
     """
     return {
         **summarize(record),
+        "rejected": clean(record.rejected),
+        "queue": _queue(record),
         "stages": _stages(record),
         "candidates": _candidates(record, candidates or {}),
         "attempts": [_attempt(attempt, record) for attempt in record.attempts],
     }
+
+
+def _queue(record: RequestRecord) -> JSONObject | None:
+    if not record.queue_position:
+        return None
+    return {"position": record.queue_position, "ms": _ms(0.0, record.queued_s)}
 
 
 def _stages(record: RequestRecord) -> list[JSONObject]:

@@ -38,8 +38,10 @@ class RequestLine(msgspec.Struct, gc=False, omit_defaults=True):
         prompt_tokens, completion_tokens, bytes_in, bytes_out, revision: as in `RequestRecord`.
         ms: from the request's head to the answer's end, milliseconds.
         first_ms: from the request's head to the answer's first byte.
-        attempts: how many; `endpoint` and `outcome` are the last one's, `tried` the ones before it,
-            as `name:outcome`, and `detail` the last one's words when it failed.
+        attempts: how many; `endpoint` and `outcome` are those of the one that answered, or else of the last one,
+            `tried` the others, as `name:outcome`, and `detail` the last one's words when it failed.
+        queued_ms: how long it stood in a line.
+        rejected: why it was turned away before any attempt, where `code` does not say all.
     """
 
     time: str
@@ -68,6 +70,8 @@ class RequestLine(msgspec.Struct, gc=False, omit_defaults=True):
     outcome: str = ""
     tried: str = ""
     detail: str = ""
+    queued_ms: float = 0.0
+    rejected: str = ""
     revision: int = -1
 
 
@@ -142,12 +146,17 @@ class LineBuilder:
         line.revision = record.revision
         if attempts:
             last = attempts[-1]
+            if len(attempts) > 1:
+                # Of two that ran at once the first may have answered.
+                last = next((attempt for attempt in attempts if attempt.outcome == "ok"), last)
+                line.tried = ",".join(f"{each.endpoint}:{each.outcome}" for each in attempts if each is not last)
             line.endpoint = last.endpoint
             line.outcome = last.outcome
             if last.outcome != "ok":
                 line.detail = last.detail
-            if len(attempts) > 1:
-                line.tried = ",".join(f"{attempt.endpoint}:{attempt.outcome}" for attempt in attempts[:-1])
+        if record.queue_position or record.rejected:
+            line.queued_ms = round(record.queued_s * 1000, 3)
+            line.rejected = record.rejected
         return line
 
 

@@ -50,8 +50,16 @@ def _head(record_json: Mapping[str, Any]) -> list[str]:
         f"{_text(record_json.get('route'))}  {model or '(no model)'}{arrow}  {outcome}"
         f"  {_number(record_json.get('total_ms')):.1f} ms",
     ]
-    message = _text(record_json.get("message"))
-    return [*lines, message] if message else lines
+    if message := _text(record_json.get("message")):
+        lines.append(message)
+    if rejected := _text(record_json.get("rejected")):
+        lines.append(f"turned away: {rejected}")
+    queue = record_json.get("queue")
+    if isinstance(queue, Mapping):
+        lines.append(
+            f"stood in line for {_number(queue.get('ms')):.1f} ms, from place {_text(queue.get('position'))} on"
+        )
+    return lines
 
 
 def _stage_row(stage: Mapping[str, Any]) -> tuple[str, float, float]:

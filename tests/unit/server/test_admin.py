@@ -110,7 +110,7 @@ class Control:
         if request_id != "r1":
             return None
         stage = {"name": "admit", "at_ms": 0.0, "ms": 0.5}
-        return self._row(**SUMMARY, stages=[stage], candidates=[], attempts=[])
+        return self._row(**SUMMARY, rejected="", queue=None, stages=[stage], candidates=[], attempts=[])
 
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
         self.asked.append((action, model, endpoint))

@@ -65,6 +65,13 @@ def test_a_request_that_ends_early_ends_in_the_stage_it_was_in(
     assert sum(stage["ms"] for stage in told["stages"]) == pytest.approx(told["total_ms"])
 
 
+def test_who_waited_and_who_was_turned_away_is_told(make_record: MakeRecord) -> None:
+    told = explain(make_record(queue_position=3, queued_s=0.25, rejected="shed_in_queue", attempts=[]))
+    assert (told["rejected"], told["queue"]) == ("shed_in_queue", {"position": 3, "ms": 250.0})
+    told = explain(make_record())
+    assert (told["rejected"], told["queue"]) == ("", None)
+
+
 def test_what_was_not_told_is_null(make_record: MakeRecord) -> None:
     told = summarize(make_record(first_s=0.0, prompt_tokens=-1, completion_tokens=-1))
     assert told["first_byte_ms"] is None

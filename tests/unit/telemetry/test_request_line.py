@@ -65,6 +65,21 @@ def test_a_failure_says_what_was_tried(make_record: MakeRecord, attempt_record: 
     assert line["served_by"] == "spare"
 
 
+def test_of_two_at_once_the_one_that_answered_is_named(
+    make_record: MakeRecord, attempt_record: Callable[..., AttemptRecord]
+) -> None:
+    attempts = [attempt_record(), attempt_record(endpoint="b", outcome="cancelled", detail="another was faster")]
+    line = built(make_record(attempts=attempts))
+    assert (line["endpoint"], line["outcome"], line["tried"]) == ("local:8001", "ok", "b:cancelled")
+    assert "detail" not in line
+
+
+def test_a_line_says_how_long_a_request_stood_in_line_and_why_it_was_sent_away(make_record: MakeRecord) -> None:
+    line = built(make_record(status=503, code="overloaded", queue_position=3, queued_s=0.25, rejected="shed_in_queue"))
+    assert (line["queued_ms"], line["rejected"]) == (250.0, "shed_in_queue")
+    assert not {"queued_ms", "rejected"} & built(make_record()).keys()
+
+
 @pytest.mark.parametrize(
     ("status", "code", "level"),
     [

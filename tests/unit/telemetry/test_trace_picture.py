@@ -45,6 +45,13 @@ def test_a_failure_shows_its_message(make_record: MakeRecord) -> None:
     assert "\nno such model\n" in picture
 
 
+def test_a_wait_in_line_and_its_end_are_shown(make_record: MakeRecord) -> None:
+    told = explain(make_record(status=503, queue_position=3, queued_s=1.0, rejected="shed_in_queue", attempts=[]))
+    lines = draw(told, 100).splitlines()
+    assert lines[2:4] == ["turned away: shed_in_queue", "stood in line for 1000.0 ms, from place 3 on"]
+    assert "line" not in draw(explain(make_record()), 100)
+
+
 @pytest.mark.parametrize("width", [0, 40, 80, 200])
 def test_no_line_is_wider_than_the_terminal_and_none_moves_the_cursor(make_record: MakeRecord, width: int) -> None:
     hostile = "\x1b[2J\r\n" + "模" * 300
@@ -59,7 +66,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.sampled_from(["stages", "attempts", "candidates", "total_ms", "model", "status", "message", "at_ms", "ms"])
+NAMES = st.sampled_from(["stages", "attempts", "candidates", "total_ms", "model", "status", "message", "queue", "ms"])
 
 
 @given(st.dictionaries(NAMES, VALUES | st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=3)))
