@@ -59,7 +59,7 @@ class SourceSettings(Struct, frozen=True, forbid_unknown_fields=True):
         enabled: whether it is looked at.
         failures: failed authentications of an address in a minute; from here on it has to wait.
         loopback: whether addresses of this machine are looked at as well.
-        refused_share: share of a key's requests answered with 4xx.
+        refused_share: share of a key's requests answered with 4xx but 429.
         refused_requests: requests of a key in a minute before that share is looked at.
         rate_factor: a key's rate over the last minute as a multiple of its mean over an hour.
         rate_min: requests per second of a key below which no rate is unusual.

@@ -3,7 +3,7 @@
 | source | is flagged | and then | until |
 |---|---|---|---|
 | address | for 10 failed authentications in a minute | must wait 10 s with new keys, each time twice as long | then |
-| key | for 90 % of 100 requests a minute answered 4xx | is sheddable, at most 100/min | a minute below half |
+| key | for 90 % of 100 requests a minute answered 4xx but 429 | is sheddable, at most 100/min | a minute below half |
 | key | for a rate above 50/s and 10 times its mean | is sheddable, at most at that rate | likewise |
 
 A key's counts fade with a time constant (60 s, for the mean 1 h) instead of being kept one by one, so each source is a
@@ -121,7 +121,8 @@ class KeyWatch:
 
         Args:
             requests: since the last look.
-            refused: of those, answered with a status of 400 to 499.
+            refused: of those, answered with a status of 400 to 498 but 429. Who is held to limits, ours among them, and
+                does not heed them must not stay flagged for that.
             now_s: monotonic seconds.
             settings: limits.
         """

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TOKEN_BYTES: Final = 4
 """Of a prompt, about; for estimates."""
+_ITS_OWN_PACE: Final = (429, 499)
+"""Beyond its limits, and left before the end: such requests say nothing against what a key asks for."""
 _TIMEOUT_MS_MAX: Final = 86_400_000
 _ANSWER_TOKENS: Final = 1024
 """What an answer is taken to have when the client sets no limit."""
@@ -207,7 +209,7 @@ class Call(ModelCall):
         record.message = message
         principal = self.principal
         principal.requests += 1
-        if 400 <= status < 500:
+        if 400 <= status < 500 and status not in _ITS_OWN_PACE:
             principal.refused += 1
         if principal.limiter is not None and record.admitted_s:
             principal.limiter.release()

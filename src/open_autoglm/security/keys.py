@@ -59,7 +59,7 @@ class Principal:
             configurations too.
         ceiling: number of the highest priority class that the configuration gives it.
         priority: the same, or a lower one while it behaves unusually.
-        requests, refused: answered so far, and of those with a status of 400 to 499.
+        requests, refused: answered so far, and of those with a status of 400 to 498, apart from 429.
     """
 
     name: str

@@ -108,3 +108,13 @@ def test_a_defect_in_a_line_stops_no_clock() -> None:
     assert len(loop.timers) == 1, "the next sweep comes all the same"
     loop.timers.pop()()
     assert len(loop.timers) == 1
+
+
+@pytest.mark.parametrize(("status", "refused"), [(200, 0), (400, 1), (404, 1), (429, 0), (499, 0), (503, 0)])
+def test_what_a_key_asks_for_is_judged_and_not_how_often(status: int, refused: int) -> None:
+    gateway = gateway_of(Rig("a", start=False).plan, Loop())
+    route, record = Route("/test", b"POST", "infer"), RequestRecord("/test", 1000.0, 1)
+    call = Call(gateway, cast(ServerRequest, Request()), route, gateway.snapshot, record)
+    call.principal = key = Principal("noisy", None, None)
+    call.settle(status, "", "")
+    assert (key.requests, key.refused) == (1, refused)
