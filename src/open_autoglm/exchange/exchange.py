@@ -297,10 +297,9 @@ class Exchange:
 
     def _queue(self, search: Search, now_s: float) -> None:
         """Every leg is full: wait in the line of the first."""
-        record = self._record
-        queue = self._plan.legs[0].queue
-        record.queue_position = queue.offer(self, self._tenant, self._priority, now_s, self._deadline_s)
-        if record.queue_position:
+        position = self._plan.legs[0].line.join(self, self._tenant, self._priority, now_s, self._deadline_s)
+        if position:
+            self._record.queue_position = position
             search.since_s = now_s
             self.state = "queued"
         else:
@@ -309,7 +308,7 @@ class Exchange:
     def _leave_line(self, now_s: float) -> None:
         self._plan.legs[0].queue.discard(self)
         self.state = "open"
-        self._record.queued_s = now_s - self._searching().since_s
+        self._record.queued_s += now_s - self._searching().since_s
         if now_s >= self._deadline_s - REMAINING_MIN_S:
             self._record.rejected = "expired_in_queue"
 

@@ -32,7 +32,7 @@ class Line:
 
     Attributes:
         queue: who waits.
-        wake: called when room may have been made; the composition root lets it arrange for `pump` soon.
+        wake: called when there may be room for who is next; the composition root lets it arrange for `pump` soon.
 
     Args:
         queue: of this line alone; an unsettled one when left out.
@@ -43,6 +43,14 @@ class Line:
     def __init__(self, queue: WaitQueue[Waiter] | None = None) -> None:
         self.queue: WaitQueue[Waiter] = WaitQueue(AdmissionSettings()) if queue is None else queue
         self.wake: Callable[[], None] = _nobody
+
+    def join(self, waiter: Waiter, tenant: str, priority: int, now_s: float, deadline_s: float) -> int:
+        """Let one wait; see `WaitQueue.offer`."""
+        position = self.queue.offer(waiter, tenant, priority, now_s, deadline_s)
+        if position == 1 and self.queue.waiting > 1:
+            # There may be room that is none for those who came before, of a lower class.
+            self.wake()
+        return position
 
     def pump(self, now_s: float) -> None:
         """Send away those who waited too long, then let in as many as there is room for."""

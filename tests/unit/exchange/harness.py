@@ -97,6 +97,7 @@ class Rig:
         prices: dict[str, float] | None = None,
         lines: tuple[Line, ...] = (),
         known_s: float = 0.0,
+        priority: int = 2,
         start: bool = True,
     ) -> None:
         rng = random.Random(seed)
@@ -150,6 +151,7 @@ class Rig:
             affinity=0,
             may_retry=may_retry,
             rng=rng,
+            priority=priority,
         )
         if start:
             self.exchange.start(self.now_s)

@@ -66,6 +66,34 @@ def test_whoever_comes_later_stands_behind() -> None:
     assert (first.path, later.path) == ("a:running", "a:running")
 
 
+def test_who_overtakes_lower_classes_is_looked_at_at_once() -> None:
+    line = Line()
+    line.wake = wake = Counter()
+    rooms = {"a": 0}
+    Rig("a", rooms=rooms, lines=(line,), priority=0)
+    Rig("a", rooms=rooms, lines=(line,), priority=0)
+    assert wake.calls == 0, "nobody else waited, or those before have a better claim"
+    higher = Rig("a", lines=(line,), priority=2)
+    assert (higher.exchange.state, wake.calls) == ("queued", 1)
+    line.pump(higher.now_s)
+    assert higher.path == "a:running"
+
+
+def test_waits_at_the_door_and_for_room_add_up() -> None:
+    rig = Rig("a", rooms={"a": 0}, start=False)
+    rig.record.queued_s, rig.record.queue_position = 2.0, 7
+    rig.exchange.start(rig.now_s)
+    rig.now_s += 0.5
+    make_room(rig)
+    rig.plan.legs[0].line.pump(rig.now_s)
+    assert rig.record.queued_s == pytest.approx(2.5)
+    turned_away = Rig("a", rooms={"a": 0}, start=False)
+    turned_away.plan.legs[0].queue.capacity = 0
+    turned_away.record.queue_position = 7
+    turned_away.exchange.start(turned_away.now_s)
+    assert (turned_away.record.rejected, turned_away.record.queue_position) == ("queue_full", 7)
+
+
 def test_the_end_of_an_attempt_wakes_the_line() -> None:
     line = Line()
     line.wake = wake = Counter()
