@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: demo test test-servers sim-long check bench drill docs clean install
+.PHONY: demo test test-servers sim-long check bench drill docs clean install native native-clean
 
 $(VENV)/core: requirements/core.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,12 @@ drill: $(VENV)/dev  ## the fault suite: ours beside LiteLLM and nginx, and a tho
 	benchmarks/setup.sh litellm
 	PYTHONPATH=src $(BIN)/python benchmarks/drill/run.py --all
 	PYTHONPATH=src $(BIN)/python benchmarks/drill/cuts.py
+
+native: $(VENV)/dev  ## compile the request path, here; needs a C compiler and Python's headers (build-essential, python3-dev)
+	$(BIN)/python native/build.py
+
+native-clean:  ## back to plain Python
+	$(PYTHON) native/build.py --clean
 
 docs: $(VENV)/dev  ## the pages that are generated from code
 	PYTHONPATH=src $(BIN)/python -m open_autoglm.config.reference

@@ -83,7 +83,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"open-autoglm {__version__}")
+    parser.add_argument("--version", action="version", version=_version(chosen))
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure; may stand anywhere")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -96,6 +96,15 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
         if command.name == chosen:
             command.load().configure(sub)
     return parser
+
+
+def _version(chosen: str | None) -> str:
+    """The program's version and whether it is compiled; asked for by a command that was typed it is never shown."""
+    if chosen is not None and not chosen.startswith("-"):
+        return ""
+    from open_autoglm.native import current_form
+
+    return f"open-autoglm {__version__} ({current_form().name})"
 
 
 def _dispatch(words: list[str], terminal: Terminal) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from open_autoglm import __version__, clock
 from open_autoglm.config import Loaded, Revision, diff_configs, parse_config
 from open_autoglm.errors import RequestError
+from open_autoglm.native import current_form
 from open_autoglm.server.models_view import models_view
 from open_autoglm.telemetry.explain import RequestFilter, explain, summarize
 
@@ -39,6 +40,7 @@ class Control:
         ready, reason = self.ready()
         return {
             "version": __version__,
+            "form": current_form().name,
             "uptime_s": self._uptime_s(),
             "pid": os.getpid(),
             "ready": ready,

@@ -47,6 +47,7 @@ class Started:
         warnings: of the configuration.
         tls: whether the data listener speaks TLS.
         context_path: before every route.
+        form: `compiled` or `plain`, see `native`.
     """
 
     data_address: tuple[str, int]
@@ -56,3 +57,4 @@ class Started:
     warnings: list[str]
     tls: bool
     context_path: str
+    form: str = "plain"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from open_autoglm import __version__
 from open_autoglm.config import Loaded, load_config, parse_config
 from open_autoglm.errors import ServerError
+from open_autoglm.native import current_form
 from open_autoglm.server.hot_restart import HotRestart, Inherited, take_inherited
 from open_autoglm.server.lifecycle import Lifecycle
 from open_autoglm.server.notify import Notifier
@@ -22,6 +25,7 @@ from open_autoglm.server.server import Server
 from open_autoglm.telemetry.logs import configure
 from open_autoglm.telemetry.request_log import RequestLog
 
+_log = logging.getLogger(__name__)
 _GC_THRESHOLDS = (50_000, 20, 100)
 """Requests make few cycles; looking for them often would cost more than it frees."""
 _SWITCH_INTERVAL_S = 0.001
@@ -95,6 +99,16 @@ def _run(main: Coroutine[Any, Any, int], standard_loop: bool) -> int:
         return runner.run(main)
 
 
+def _with_form(started: Started) -> Started:
+    """Say, here and in the log, how the request path runs."""
+    form = current_form()
+    _log.info("open-autoglm %s, %s", __version__, form.name)
+    if not form.problem:
+        return replace(started, form=form.name)
+    _log.warning("%s", form.problem)
+    return replace(started, form=form.name, warnings=[*started.warnings, form.problem])
+
+
 async def _main(loaded: Loaded, options: ServeOptions, request_log: RequestLog, door: _Door) -> int:
     loop = asyncio.get_running_loop()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -114,7 +128,7 @@ async def _main(loaded: Loaded, options: ServeOptions, request_log: RequestLog, 
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     if door.on_ready is not None:
-        door.on_ready(server.describe())
+        door.on_ready(_with_form(server.describe()))
     if replaces:
         inherited.say_ready()  # whoever is replaced tells the service manager
     else:

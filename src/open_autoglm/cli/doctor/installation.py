@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from open_autoglm.cli.doctor.finding import Finding, fail, ok, warn
+from open_autoglm.native import Form, current_form
 
 PYTHON_MIN = (3, 11)
 PYTHON_TESTED_MAX = (3, 13)
@@ -65,6 +66,14 @@ def check_python(version: Version, implementation: str) -> Finding:
     return ok("python", shown)
 
 
+def check_form(form: Form) -> Finding:
+    """Say whether the request path is compiled, and whether what is compiled is current."""
+    if form.problem:
+        message, _, advice = form.problem.rpartition(": ")
+        return warn("request path", message, advice)
+    return ok("request path", form.name)
+
+
 def check_library(library: Library, version_of: Callable[[str], str | None]) -> Finding:
     """Check one library.
 
@@ -92,7 +101,8 @@ def check_library(library: Library, version_of: Callable[[str], str | None]) -> 
 def check_installation() -> list[Finding]:
     """Check the running interpreter and every library of the table."""
     python = check_python(tuple(sys.version_info[:3]), sys.implementation.name)
-    return [python, *(check_library(library, installed_version) for library in COMPATIBILITY)]
+    form = check_form(current_form())
+    return [python, form, *(check_library(library, installed_version) for library in COMPATIBILITY)]
 
 
 def installed_version(name: str) -> str | None:
