@@ -94,10 +94,12 @@ class Control:
                 {
                     "name": entry.name,
                     "models": entry.models,
+                    "priority": entry.priority,
                     "requests_per_second": limits.requests_per_second,
                     "burst": limits.burst,
                     "requests_per_minute": limits.requests_per_minute,
                     "concurrency": limits.concurrency,
+                    "when_exceeded": entry.when_exceeded,
                     "in_flight": limiter.in_flight if limiter is not None else 0,
                     "last_used": self._last_used(entry.name),
                 }

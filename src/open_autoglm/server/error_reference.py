@@ -108,7 +108,8 @@ _OUTCOMES: Final = """\
 ## What becomes of one attempt
 
 A request may take several attempts, each at one endpoint. How an attempt ended decides what comes next, until the
-first content has reached the client: from then on a failure ends the stream.
+first content has reached the client: from then on a failure ends the stream, or another endpoint
+[goes on with it](streams.md).
 
 - *Other endpoint*: whether another endpoint of the group, or a fallback, is tried because of it.
 - *Again later*: whether the same group may be asked again after a pause, when all of its endpoints have been tried.

@@ -161,3 +161,16 @@ def test_refusals_cost_the_upstream_nothing(server: RunningServer, station: Stat
     for _ in range(50):
         assert server.ask(chat_body(), authorization="Bearer wrong").status_code == 401
     assert station.seen == []
+
+
+def test_keys_are_listed_with_their_class_and_what_happens_beyond_their_limits(
+    server: RunningServer, station: Station
+) -> None:
+    auth = keys(night={"priority": "sheddable", "limits": {"concurrency": 2, "when_exceeded": "wait"}}, day={})
+    server.apply(model("chat", station.url), auth=auth)
+    rows = server.admin_get("/admin/v1/keys")["keys"]
+    assert [(row["name"], row["priority"], row["when_exceeded"]) for row in rows] == [
+        ("night", "sheddable", "wait"),
+        ("day", "critical", "refuse"),
+    ]
+    assert "night-key" not in str(rows)

@@ -15,6 +15,7 @@ COLUMNS = (
     ("endpoint", "endpoint"),
     ("state", "state"),
     ("in flight", "in_flight"),
+    ("limit", "limit"),
     ("first token ms", "first_token_ms"),
     ("weight", "weight"),
 )
