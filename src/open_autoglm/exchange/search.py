@@ -159,7 +159,8 @@ class Search:
                 target = self._acquire(leg, now_s, self._tried)
                 if target is not None:
                     return self._hand_out_in_time(target, now_s)
-                if self._made[self._index] and self._plan_pass(leg, now_s):
+                # A leg that only wants room is worth a moment even if it was not tried yet.
+                if (self._made[self._index] or leg.group.full) and self._plan_pass(leg, now_s):
                     return None
             self._index += 1
             self._passes = 0

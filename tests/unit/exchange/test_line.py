@@ -1,5 +1,7 @@
 """Requests that wait for room."""
 
+from math import inf
+
 import pytest
 
 from open_autoglm.exchange.line import Line
@@ -77,6 +79,27 @@ def test_who_overtakes_lower_classes_is_looked_at_at_once() -> None:
     assert (higher.exchange.state, wake.calls) == ("queued", 1)
     line.pump(higher.now_s)
     assert higher.path == "a:running"
+
+
+def test_a_retry_waits_a_moment_for_room_in_the_last_leg() -> None:
+    rig = Rig("a | b", rooms={"b": 0})
+    rig.fail("unavailable", retry_after_s=inf)
+    assert rig.exchange.state == "waiting", "nobody else is left, and b is well"
+    make_room(rig, "b")
+    rig.now_s = rig.exchange.due_s
+    rig.exchange.handle_timeout(rig.now_s)
+    assert rig.path == "a:unavailable b:running"
+
+
+def test_a_retry_waits_for_room_no_longer_than_for_any_other_repeat() -> None:
+    rig = Rig("a | b", rooms={"b": 0}, retries=2)
+    rig.fail("unavailable", retry_after_s=inf)
+    passes = 0
+    while rig.exchange.state == "waiting":
+        passes += 1
+        rig.now_s = rig.exchange.due_s
+        rig.exchange.handle_timeout(rig.now_s)
+    assert (passes, rig.sink.ends) == (3, ["fail"])
 
 
 def test_waits_at_the_door_and_for_room_add_up() -> None:
