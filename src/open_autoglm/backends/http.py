@@ -113,8 +113,8 @@ class HttpBackend:
             f"x-request-timeout-ms: {int((call.deadline_s - attempt.started_s) * 1000)}\r\n"
             f"traceparent: 00-{call.trace_id}-{_attempt_lines(attempt.number)}\r\n"
         ).encode("latin-1")
-        attempt.handle = answer = HttpAnswer(self, attempt, call, relay)
-        answer.transfer = self.pool.send(head, body, answer)
+        attempt.handle = answer = HttpAnswer(self, attempt, call, relay, head, body)
+        self.pool.dispatch(answer)
 
     @property
     def connections(self) -> int:
@@ -151,37 +151,44 @@ def _told(refusal: Refusal, retry_after_s: float | None) -> AutoGLMError | None:
     return UpstreamError(code, refusal.message, param=refusal.param or None, retry_after_s=retry_after_s)
 
 
-class HttpAnswer:
-    """Reads one upstream answer and tells the exchange; also the attempt's handle."""
+class HttpAnswer(Transfer):
+    """Reads one upstream answer and tells the exchange: the request on its way, its sink and the attempt's handle in
+    one, since objects are dear. The transport lets go of the sink when the answer is over."""
 
     __slots__ = (
         "_attempt",
         "_backend",
-        "_body",
         "_call",
         "_content_type",
         "_over",
+        "_payload",
         "_relay",
         "_retry_after",
         "_size",
         "_size_max",
         "_status",
         "_stream",
-        "transfer",
     )
 
-    def __init__(self, backend: HttpBackend, attempt: Attempt, call: ModelCall, relay: Relay) -> None:
+    def __init__(
+        self, backend: HttpBackend, attempt: Attempt, call: ModelCall, relay: Relay, head: bytes, body: bytes
+    ) -> None:
+        # The fields of the transfer are set here and not by its own constructor: this runs for every request.
+        self.head = head
+        self.body = body
+        self.sink = self
+        self.connection = None
+        self.waits_until_s = 0.0
         self._backend = backend
         self._attempt = attempt
         self._call = call
         self._relay = relay
         self._stream = call.view.stream
-        self._body: bytes | list[bytes] = b""
+        self._payload: bytes | list[bytes] = b""
         self._size = self._size_max = self._status = 0
         self._content_type = ""
         self._retry_after: str | None = None
         self._over = False
-        self.transfer: Transfer | None = None
 
     # The attempt's handle.
 
@@ -191,24 +198,14 @@ class HttpAnswer:
             if self._attempt.first_s:
                 # What the client never heard is not its answer.
                 self._note_usage()
-        if self.transfer is not None:
-            self.transfer.cancel()
+        super().cancel()
 
     def finish(self) -> bytes:
         self._over = True
-        if self.transfer is not None:
-            self.transfer.cancel()
+        super().cancel()
         payload = self._relay.end()
         self._note_usage()
         return payload
-
-    def pause(self) -> None:
-        if self.transfer is not None:
-            self.transfer.pause()
-
-    def resume(self) -> None:
-        if self.transfer is not None:
-            self.transfer.resume()
 
     # The transport's sink.
 
@@ -236,13 +233,13 @@ class HttpAnswer:
         if self._status == 200 and self._stream:
             self._relay_stream(data)
         elif self._size <= (self._backend.limits.response_bytes if self._status == 200 else _ERROR_BYTES_MAX):
-            body = self._body
-            if not body:
-                self._body = data
-            elif isinstance(body, list):
-                body.append(data)
+            payload = self._payload
+            if not payload:
+                self._payload = data
+            elif isinstance(payload, list):
+                payload.append(data)
             else:
-                self._body = [body, data]
+                self._payload = [payload, data]
         elif self._status == 200:
             self._fail("malformed", f"the answer exceeds {self._backend.limits.response_bytes} bytes")
 
@@ -342,8 +339,7 @@ class HttpAnswer:
             self._fail("malformed", detail)
             return
         self._over = True
-        if self.transfer is not None:
-            self.transfer.cancel()
+        super().cancel()
         payload = relay.cut() if relay.stage < 4 else relay.end()
         self._note_usage()
         attempt.detail = detail
@@ -366,8 +362,7 @@ class HttpAnswer:
         self, outcome: str, detail: str, error: AutoGLMError | None = None, retry_after_s: float | None = None
     ) -> None:
         self._over = True
-        if self.transfer is not None:
-            self.transfer.cancel()
+        super().cancel()
         self._note_usage()
         self._call.exchange.failed(
             self._attempt, outcome, detail, clock.monotonic(), error, retry_after_s=retry_after_s
@@ -382,5 +377,5 @@ class HttpAnswer:
         record.delivered_chars = relay.delivered_chars
 
     def _whole_body(self) -> bytes:
-        body = self._body
-        return b"".join(body) if isinstance(body, list) else body
+        payload = self._payload
+        return b"".join(payload) if isinstance(payload, list) else payload

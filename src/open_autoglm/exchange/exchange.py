@@ -51,37 +51,35 @@ class Exchange:
     Attributes:
         state: see the table.
         due_s: monotonic seconds; whoever keeps time calls `handle_timeout` then, or soon after.
+        affinity, may_retry, priority, tenant: as below; they may be set until `start`: named arguments cost more.
 
     Args:
-        plan: where the request may go.
-        sink: who is driven.
+        plan, sink: where the request may go, and who is driven.
         record: attempts are noted there.
         deadline_s: monotonic seconds by which everything must be over.
-        stream: whether the answer comes in pieces.
+        rng, stream: for backoff; whether the answer comes in pieces.
         affinity: 64-bit hash that keeps related requests on one endpoint; 0 for none.
         may_retry: False when the client forbids repeats.
-        rng: for backoff.
-        priority: number of its class, 0 (sheddable) to 3.
-        tenant: in whose turn it waits for room.
+        priority, tenant: number of its class, 0 (sheddable) to 3; in whose turn it waits for room.
     """
 
     __deletable__ = ("_sink",)  # asked for by the compiler, see `release`
     __slots__ = (
-        "_affinity",
         "_attempt",
         "_deadline_s",
-        "_may_retry",
         "_plan",
-        "_priority",
         "_record",
         "_rival",
         "_rng",
         "_search",
         "_sink",
         "_stream",
-        "_tenant",
+        "affinity",
         "due_s",
+        "may_retry",
+        "priority",
         "state",
+        "tenant",
     )
 
     def __init__(
@@ -90,11 +88,11 @@ class Exchange:
         sink: Sink,
         record: RequestRecord,
         deadline_s: float,
-        *,
-        stream: bool,
-        affinity: int,
-        may_retry: bool,
         rng: random.Random,
+        stream: bool = False,
+        *,
+        affinity: int = 0,
+        may_retry: bool = True,
         priority: int = 2,
         tenant: str = "",
     ) -> None:
@@ -103,11 +101,11 @@ class Exchange:
         self._record = record
         self._deadline_s = deadline_s
         self._stream = stream
-        self._affinity = affinity
-        self._may_retry = may_retry
+        self.affinity = affinity
+        self.may_retry = may_retry
         self._rng = rng
-        self._priority = priority
-        self._tenant = tenant
+        self.priority = priority
+        self.tenant = tenant
         self._attempt: Attempt | None = None
         self._rival: Attempt | None = None
         self._search: Search | None = None
@@ -122,7 +120,7 @@ class Exchange:
         remaining_s = self._deadline_s - now_s
         if remaining_s >= _AMPLE_S and not leg.queue.waiting:
             group = leg.group
-            target = group.acquire(now_s, self._affinity, (), self._priority)
+            target = group.acquire(now_s, self.affinity, (), self.priority)
             if target is not None:
                 self._open(target, leg, now_s, group.permit)
                 return
@@ -195,8 +193,7 @@ class Exchange:
         """A piece of a streamed answer, as the client is to see it.
 
         Args:
-            attempt: whose.
-            payload: may be empty.
+            attempt, payload: whose; may be empty.
             stage: of the answer: below 2 there was no content yet.
             now_s: monotonic seconds.
         """
@@ -291,13 +288,13 @@ class Exchange:
         if self._search is None:
             made = len(self._record.attempts)
             self._search = Search(
-                self._plan, self._rng, self._deadline_s, self._affinity, self._priority, self._may_retry, made=made
+                self._plan, self._rng, self._deadline_s, self.affinity, self.priority, self.may_retry, made=made
             )
         return self._search
 
     def _queue(self, search: Search, now_s: float) -> None:
         """Every leg is full: wait in the line of the first."""
-        position = self._plan.legs[0].line.join(self, self._tenant, self._priority, now_s, self._deadline_s)
+        position = self._plan.legs[0].line.join(self, self.tenant, self.priority, now_s, self._deadline_s)
         if position:
             self._record.queue_position = position
             search.since_s = now_s
@@ -438,7 +435,7 @@ class Exchange:
         self._attempt = None
         attempt.close("interrupted", detail, now_s)
         error = UpstreamError("stream_interrupted", f"the stream from the model broke: {detail}")
-        once = self._plan.stream_failure == "continue" and self._may_retry and not attempt.resumes
+        once = self._plan.stream_failure == "continue" and self.may_retry and not attempt.resumes
         if once and attempt.stage == _CONTENT_STAGE and self._sink.continuation(attempt):
             search = self._searching()
             search.interrupt(attempt, target, error)

@@ -43,13 +43,13 @@ class RequestRecord(Struct, gc=False):
     received_s: float
     revision: int
     request_id: str = ""
+    received_wall_s: float = 0.0
+    client: str = ""
     trace_id: str = ""
     model: str = ""
     served_by: str = ""
     key: str = ""
-    client: str = ""
     stream: bool = False
-    received_wall_s: float = 0.0
     admitted_s: float = 0.0
     read_s: float = 0.0
     first_s: float = 0.0

@@ -205,8 +205,9 @@ class Call(ModelCall):
         record = self.record
         record.ended_s = now_s or clock.monotonic()
         record.status = status
-        record.code = code
-        record.message = message
+        if code:
+            record.code = code
+            record.message = message
         principal = self.principal
         principal.requests += 1
         if 400 <= status < 500 and status not in _ITS_OWN_PACE:

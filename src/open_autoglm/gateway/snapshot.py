@@ -85,6 +85,6 @@ class Snapshot:
         plan = self.plans.get(model)
         if plan is None:
             plan = self.plans.get("*")
-        if plan is None or not principal.may_use(model):
+        if plan is None or (principal.models is not None and not principal.may_use(model)):
             return None
         return plan

@@ -100,13 +100,18 @@ class HttpPool:
 
     def send(self, head: bytes, body: bytes, sink: AnswerSink) -> Transfer:
         """Send a request; the sink hears of its answer, never before this returns, unless it is lost at once."""
-        transfer = Transfer(self, head, body, sink)
+        transfer = Transfer(head, body, sink)
+        self.dispatch(transfer)
+        return transfer
+
+    def dispatch(self, transfer: Transfer) -> None:
+        """Send a request that is a transfer already; as `send`."""
         idle = self._idle
         while idle:
             connection = idle.pop()
             if connection.usable():
-                connection.carry(transfer, reused=True)
-                return transfer
+                connection.carry(transfer, True)
+                return
         if self.open < self.limits.connections:
             self._connect(transfer)
         elif len(self._waiting) >= _WAITING_MAX:
@@ -116,7 +121,6 @@ class HttpPool:
             self._waiting.append(transfer)
             if self.closed:
                 self._sweep_late()
-        return transfer
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Take back a usable connection whose answer has ended cleanly."""
@@ -214,7 +218,7 @@ class HttpPool:
     async def ask_status(self, head: bytes, timeout_s: float) -> int:
         """Send a request without a body on a connection of its own; return the answer's status, 0 when none came."""
         asked = _StatusSink(self._loop.create_future())
-        transfer = Transfer(self, head, b"", asked)
+        transfer = Transfer(head, b"", asked)
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await self._open_connection()

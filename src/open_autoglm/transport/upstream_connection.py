@@ -24,10 +24,9 @@ _JOIN_BYTES_MAX = 16 * 1024
 class Transfer:
     """One request on its way; `cancel`, `pause` and `resume` act on the connection that carries it."""
 
-    __slots__ = ("_pool", "body", "connection", "head", "sink", "waits_until_s")
+    __slots__ = ("body", "connection", "head", "sink", "waits_until_s")
 
-    def __init__(self, pool: HttpPool, head: bytes, body: bytes, sink: AnswerSink) -> None:
-        self._pool = pool
+    def __init__(self, head: bytes, body: bytes, sink: AnswerSink) -> None:
         self.head = head
         self.body = body
         self.sink: AnswerSink | None = sink
