@@ -146,7 +146,7 @@ def check_sources(src: Path, files: Iterable[str]) -> None:
 
     Raises:
         BuildError: mypyc drops the arguments of a class statement, as msgspec's `frozen=True` or `omit_defaults=True`,
-            and a dataclass with slots would be a second class.
+            and a dataclass with slots would be a second class; it passes what follows ** in a call as it is.
     """
     for file in files:
         for node in ast.walk(ast.parse((src / file).read_text(encoding="utf-8"))):
@@ -154,6 +154,8 @@ def check_sources(src: Path, files: Iterable[str]) -> None:
                 node.keywords or any(isinstance(each, ast.Call) for each in node.decorator_list)
             ):
                 raise BuildError(f"{file}:{node.lineno}: {node.name} has arguments that the compiler would drop")
+            if isinstance(node, ast.Call) and any(each.arg is None for each in node.keywords):
+                raise BuildError(f"{file}:{node.lineno}: a call with ** would pass other arguments once compiled")
 
 
 def compile_modules(work: Path, src: Path) -> None:

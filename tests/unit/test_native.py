@@ -91,6 +91,12 @@ def test_a_class_with_arguments_is_refused(tmp_path: Path, text: str) -> None:
         check_sources(tmp_path, ["one.py"])
 
 
+def test_a_call_with_a_mapping_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("def f(**options):\n    g(**options)\n")
+    with pytest.raises(BuildError, match=r"one\.py:2: a call with \*\*"):
+        check_sources(tmp_path, ["one.py"])
+
+
 def test_cleaning_leaves_the_sources(tmp_path: Path) -> None:
     folder = tmp_path / PACKAGE / "part"
     folder.mkdir(parents=True)

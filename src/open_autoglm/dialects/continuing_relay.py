@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from open_autoglm.dialects.canonical import (
     Event,
@@ -39,13 +38,22 @@ class KeepingRelay(OpenAIRelay):
 
     Args:
         delivered: where.
-        kind, options: see `OpenAIRelay`.
+        kind, choices, structured, drop_usage, prompt_bytes: see `OpenAIRelay`.
     """
 
     __slots__ = ("_delivered",)
 
-    def __init__(self, delivered: Delivered, kind: Kind, **options: Any) -> None:
-        super().__init__(kind, **options)
+    def __init__(
+        self,
+        delivered: Delivered,
+        kind: Kind,
+        *,
+        choices: int = 1,
+        structured: bool = False,
+        drop_usage: bool = False,
+        prompt_bytes: int = -1,
+    ) -> None:
+        super().__init__(kind, choices=choices, structured=structured, drop_usage=drop_usage, prompt_bytes=prompt_bytes)
         self._delivered = delivered
 
     def feed(self, payload: bytes) -> bytes:
