@@ -29,8 +29,18 @@ install_system() {
     apt-get install -y -qq --no-install-recommends wrk nginx-light haproxy util-linux python3-venv
 }
 
+# Not an environment: a copy of the sources, compiled, that runs in ours.
+install_native() {
+  local folder="$PWD/.venvs/native"
+  [ -x .venv/bin/mypyc ] || { echo "run 'make test' first: the compiler is in its environment" >&2; return 1; }
+  rm -rf "$folder/src" && mkdir -p "$folder/bin" && cp -r src "$folder/src" || return 1
+  printf '#!/bin/sh\nexec "%s/.venv/bin/python" "$@"\n' "$PWD" >"$folder/bin/python" && chmod +x "$folder/bin/python" || return 1
+  .venv/bin/python native/build.py --src "$folder/src"
+}
+
 install_target() {
   local name=$1 update=$2 folder=".venvs/$1" lock="benchmarks/requirements-$1.txt"
+  if [ "$name" = native ]; then install_native; return; fi
   # `|| return` because bash switches `set -e` off inside a function that is asked with `if`.
   [ -x "$folder/bin/python" ] || python3 -m venv "$folder" || return 1
   if [ "$update" = yes ]; then
@@ -47,7 +57,7 @@ if [ "${1:-}" = "--update" ]; then
   update=yes
   shift
 fi
-[ $# -gt 0 ] || set -- "${!packages[@]}"
+[ $# -gt 0 ] || set -- native "${!packages[@]}"
 install_system
 for name in "$@"; do
   # One gateway that does not install must not stop the others; the table says that it is missing.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from benchmarks.rig.summary import GOALS, Goal, Spread, Summary
 from benchmarks.rig.tables import TABLES, Column, Table
-from benchmarks.rig.targets import DIRECT, OURS
+from benchmarks.rig.targets import COMPILED, DIRECT, OURS
 
 _NONE: Final = "–"
 _REASON_CHARACTERS_MAX: Final = 100
@@ -89,7 +89,11 @@ def _met(ours: Spread | None, goal: Goal) -> str:
 
 
 def _best_other(summary: Summary, goal: Goal, targets: list[str]) -> str:
-    others = [(summary.get(goal.scenario, name, goal.figure), name) for name in targets if name not in (OURS, DIRECT)]
+    others = [
+        (summary.get(goal.scenario, name, goal.figure), name)
+        for name in targets
+        if name not in (OURS, COMPILED, DIRECT)
+    ]
     found = [(value.median, name) for value, name in others if value is not None]
     if not found:
         return _NONE

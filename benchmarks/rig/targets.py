@@ -19,6 +19,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CONFIGS: Final = ROOT / "benchmarks" / "targets"
 VENVS: Final = ROOT / ".venvs"
 OURS: Final = "open-autoglm"
+COMPILED: Final = "open-autoglm-native"
+"""Ours with its request path compiled; see `docs/how-to/compile.md`."""
 DIRECT: Final = "direct"
 
 
@@ -87,6 +89,15 @@ TARGETS: Final = (
         arguments=("-m", "mcp_server", "--config", "@CONFIG@"),
         version=_AUTOGLM_VERSION,
         env=_AUTOGLM_ENV,
+    ),
+    Target(
+        COMPILED,
+        "the same with the request path compiled (`make native`)",
+        config="open-autoglm.yaml",
+        program=".venvs/native/bin/python",
+        arguments=("-m", "mcp_server", "--config", "@CONFIG@"),
+        version=_AUTOGLM_VERSION,
+        env={"PYTHONPATH": str(VENVS / "native" / "src")},
     ),
     Target(
         "open-autoglm-asyncio",
