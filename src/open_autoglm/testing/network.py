@@ -22,6 +22,7 @@ import contextlib
 import contextvars
 import itertools
 import random
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -75,9 +76,17 @@ class Listener:
         """This stands for its socket too."""
         return (self,)
 
+    @property
+    def family(self) -> int:
+        """IPv4."""
+        return socket.AF_INET
+
     def getsockname(self) -> tuple[str, int]:
         """Its address."""
         return self.host.address, self.port
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        """No option changes anything here."""
 
     def close(self) -> None:
         """Take no more connections."""
