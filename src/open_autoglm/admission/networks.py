@@ -10,6 +10,8 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
+_HOST_BITS: Final = 64
+"""Of an IPv6 address: whoever has one address of such a network has all of them."""
 _ENTRIES_MAX: Final = 32
 """Proxies in a row that are looked at."""
 
@@ -59,6 +61,16 @@ class Networks:
             if client not in self:
                 break
         return client
+
+
+def one_for_its_network(address: str) -> str:
+    """Return what stands for all addresses of a client: of IPv6 the network of 64 bits, of IPv4 the address."""
+    if ":" not in address:
+        return address
+    parsed = _parse(address)
+    if not isinstance(parsed, ipaddress.IPv6Address):
+        return address if parsed is None else str(parsed)
+    return str(ipaddress.ip_network((int(parsed) >> _HOST_BITS << _HOST_BITS, _HOST_BITS)))
 
 
 def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from open_autoglm.admission.classes import SHEDDABLE
-from open_autoglm.admission.networks import Networks
+from open_autoglm.admission.networks import Networks, one_for_its_network
 from open_autoglm.admission.settings import SourceSettings
 from open_autoglm.admission.sources import AddressWatch, KeyWatch
 from open_autoglm.security.keys import Principal
@@ -60,13 +60,14 @@ class SourceWatch:
 
     def wait_s(self, address: str, now_s: float) -> float:
         """How long an address has to wait before it may show a key."""
-        return self._addresses.wait_s(address, now_s)
+        return self._addresses.wait_s(one_for_its_network(address), now_s)
 
     def failed(self, address: str, now_s: float) -> None:
         """An address showed no valid key."""
         settings = self._settings
         if not settings.enabled or address in self._proxies or (not settings.loopback and address in _LOOPBACK):
             return
+        address = one_for_its_network(address)
         if self._addresses.failed(address, now_s):
             self.flags["address"] += 1
             wait_s = self._addresses.wait_s(address, now_s)

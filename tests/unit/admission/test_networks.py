@@ -1,6 +1,6 @@
 import pytest
 
-from open_autoglm.admission.networks import Networks
+from open_autoglm.admission.networks import Networks, one_for_its_network
 
 PROXIES = Networks(["10.0.0.0/8", "127.0.0.1", "fd00::/8"])
 
@@ -42,3 +42,18 @@ def test_nobody_is_trusted_unless_named() -> None:
 def test_what_is_no_network_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"network|host bits|IPv4"):
         Networks([text])
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:0:7:1:2:3:4", "2001:db8:0:7::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("unix", "unix"),
+        ("no:address", "no:address"),
+    ],
+)
+def test_a_network_of_ipv6_counts_as_one_client(address: str, told: str) -> None:
+    assert one_for_its_network(address) == told

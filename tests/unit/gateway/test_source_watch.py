@@ -106,3 +106,13 @@ def test_a_proxy_does_not_answer_for_those_behind_it() -> None:
     for _ in range(10):
         watch.failed("203.0.113.9", 1.0)
     assert watch.wait_s("203.0.113.9", 1.0) == 0.0
+
+
+def test_whoever_guesses_from_all_addresses_of_a_network_has_to_wait() -> None:
+    watch, _ = watch_of()
+    for number in range(10):
+        watch.failed(f"2001:db8:0:7::{number:x}", 1.0)
+    assert watch.flags["address"] == 1
+    assert watch.wait_s("2001:db8:0:7:ffff::1", 1.0) == 10.0
+    assert watch.wait_s("2001:db8:0:8::1", 1.0) == 0.0
+    assert [row["name"] for row in watch.flagged(1.0)] == ["2001:db8:0:7::/64"]
