@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from open_autoglm.config.keys import NAME_RULE, is_name, nearest
 from open_autoglm.config.problems import Problems
@@ -22,6 +23,11 @@ HOST_CHARACTERS_MAX = 253
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*)|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 _EVERY_NETWORK = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+_ORDERS = (
+    ("concurrency", ("min", "max")),
+    ("overload", ("soft", "hard", "full")),
+    ("overload", ("lag_soft_s", "lag_hard_s", "lag_full_s")),
+)
 _STORES = re.compile(r"memory|sqlite|rediss?://\S+")
 
 
@@ -51,6 +57,7 @@ class Checks:
         self._models()
         self._names()
         self._keys()
+        self._orders()
         self._planned()
 
     def _addresses(self) -> None:
@@ -168,6 +175,17 @@ class Checks:
                 self._add(path, f"is the same key as that of {owners[key.key]!r}; each key is one client's")
             names.add(key.name)
             owners.setdefault(key.key, key.name)
+
+    def _orders(self) -> None:
+        """Of values that follow each other none may be lower than the one before it."""
+        for section, names in _ORDERS:
+            values = getattr(self.config, section)
+            for before, name in pairwise(names):
+                lower, higher = getattr(values, before), getattr(values, name)
+                first, second = (f"{section}.{each.removesuffix('_s')}" for each in (before, name))
+                if higher < lower and first not in self.problems.bad:
+                    told = second if self.problems.written(second) else first
+                    self._add(told, f"`{second}` ({higher:g}) must not be lower than `{first}` ({lower:g})")
 
     def _planned(self) -> None:
         """Sections of later versions: what they hold must make sense already."""

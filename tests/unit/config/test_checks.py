@@ -48,6 +48,15 @@ models:
         ),
         ("server: {port: 1}\nservice: {port: 2}", 5, "service.port", "`server.port` says 1; keep one"),
         ("sessions: {store: mongodb://u:canary@h}", 4, "sessions.store", "memory, sqlite or redis://HOST:PORT"),
+        (
+            "concurrency: {max: 2}",
+            4,
+            "concurrency.max",
+            "`concurrency.max` (2) must not be lower than `concurrency.min` (4)",
+        ),
+        ("concurrency: {min: 2000}", 4, "concurrency.min", "`concurrency.max` (1000) must not be lower"),
+        ("overload: {soft: 0.92}", 4, "overload.soft", "`overload.hard` (0.9) must not be lower than `overload.soft`"),
+        ("overload: {lag_full: 100ms}", 4, "overload.lag_full", "lower than `overload.lag_hard` (0.25)"),
         ("heartbeat_interval: 3s", 4, "heartbeat_interval", "longer than the heartbeat"),
         (
             "cooperation: {v: {strategy: cascade, members: [a], quorum: 2}}",
