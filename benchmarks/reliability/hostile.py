@@ -1,7 +1,7 @@
 """Slow and hostile clients: thousands of sockets that hold on, while others must be served as if they were not there.
 
 Usage: `python -m benchmarks.reliability.hostile [--sockets 2000]`. A quarter each: silent, half a head, half a body,
-and readers that ask for an endless stream and take nothing. Prints JSON: what the good clients got, and when each
+and readers that ask for a stream of a megabyte and take nothing. Prints JSON: what the good clients got, and when each
 kind had been closed.
 """
 
@@ -23,7 +23,10 @@ from benchmarks.reliability.client import Client, Question
 from benchmarks.reliability.gateway import KEY, running_gateway
 from benchmarks.reliability.load import Load, summary
 from benchmarks.reliability.station import Station, answer_text
+from open_autoglm.testing.reply import FOREVER, Reply, Steps
 
+REPEAT = 3000
+"""A stream of sixty such tokens is more than all buffers on its way hold."""
 KINDS = ("silent", "half_head", "half_body", "slow_reader")
 BOUND_S = 45.0
 GOOD_RATE = 100.0
@@ -31,7 +34,7 @@ GOOD_RATE = 100.0
 
 def opening(kind: str) -> bytes:
     """What a hostile client of this kind sends, all it ever sends."""
-    body = json.dumps({"model": "endless", "stream": True, "messages": [{"role": "user", "content": "x"}]}).encode()
+    body = json.dumps({"model": "flood", "stream": True, "messages": [{"role": "user", "content": "x"}]}).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -45,6 +48,14 @@ def opening(kind: str) -> bytes:
             return head + body[: len(body) // 2]
         case _:
             return head + body
+
+
+def flood(reply: Reply) -> Steps:
+    """A long stream, as fast as it is read, and then nothing more."""
+    reply.begin()
+    reply.tokens = [token * REPEAT for token in reply.tokens]
+    yield from reply.say()
+    yield FOREVER
 
 
 class Holder:
@@ -74,16 +85,10 @@ class Holder:
 
 async def measure(sockets: int) -> dict[str, Any]:
     """Run it all; see the module."""
-    async with Station() as station:
-        station.usual("endless")
-        good = Station()
-        async with good:
-            models = [
-                {"name": "chat", "endpoint": good.url},
-                {"name": "endless", "endpoint": station.url},
-            ]
-            with tempfile.TemporaryDirectory() as folder, running_gateway(Path(folder), {"models": models}) as gateway:
-                return await _hold(sockets, gateway.port)
+    async with Station() as good, Station(behaviour=flood) as flooding:
+        models = [{"name": "chat", "endpoint": good.url}, {"name": "flood", "endpoint": flooding.url}]
+        with tempfile.TemporaryDirectory() as folder, running_gateway(Path(folder), {"models": models}) as gateway:
+            return await _hold(sockets, gateway.port)
 
 
 async def _hold(sockets: int, port: int) -> dict[str, Any]:
@@ -95,12 +100,12 @@ async def _hold(sockets: int, port: int) -> dict[str, Any]:
     before = Load(client, GOOD_RATE, make, 1)
     await before.run(5.0)
     load = Load(client, GOOD_RATE, make, 2)
-    running = asyncio.create_task(load.run(BOUND_S + 20.0))
+    running = asyncio.create_task(load.run(BOUND_S + 30.0))
     holders = []
     for number in range(sockets):
         holders.append(Holder(KINDS[number % len(KINDS)], port))
         if number % 20 == 19:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.25)
     while not running.done():
         for holder in holders:
             holder.look()

@@ -50,13 +50,20 @@ class Station:
     """An upstream in this process; use it in an `async with` block.
 
     Args:
-        slots, service_s: see `slotted`; without slots every request is answered at once.
+        slots, service_s: see `slotted`; without slots every request is answered at once, with `behaviour`.
         pace_s: seconds between two tokens of a stream.
         seed: for faults that strike a share of the requests.
     """
 
-    def __init__(self, slots: int = 0, service_s: float = 0.0, pace_s: float = 0.0, seed: int = 1) -> None:
-        self._plain = slotted(slots, service_s) if slots else answer
+    def __init__(
+        self,
+        slots: int = 0,
+        service_s: float = 0.0,
+        pace_s: float = 0.0,
+        seed: int = 1,
+        behaviour: Behaviour = answer,
+    ) -> None:
+        self._plain = slotted(slots, service_s) if slots else behaviour
         self._fault: Behaviour | None = None
         self._share = 1.0
         self._rng = random.Random(seed)
