@@ -48,13 +48,13 @@ def announce(started: Started, terminal: Terminal) -> None:
     terminal.line(f"listening on {terminal.styled(data_url(started), 'bold')}")
     if started.admin_address is not None:
         terminal.line(f"admin listener on {admin_url(started)}")
-    if started.form != "plain":
-        terminal.line(f"the request path is {started.form}")
     for warning in started.warnings:
         terminal.warn(warning)
     if started.models:
         terminal.line()
         print_models(started, terminal)
+    if started.form != "plain":
+        terminal.line(f"the request path is {started.form}")
     terminal.out.flush()
 
 
