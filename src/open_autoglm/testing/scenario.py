@@ -139,9 +139,12 @@ def read_scenario(text: str) -> Scenario:
     """Read a scenario file.
 
     Raises:
-        ScenarioError: a key or a sentence cannot be understood.
+        ScenarioError: it is no YAML, or a key or a sentence cannot be understood.
     """
-    tree = yaml.safe_load(text)
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ScenarioError(f"no YAML: {str(error).replace(chr(10), ' ')}") from error
     if not isinstance(tree, dict):
         raise ScenarioError("a scenario is a map of `about`, `load`, `events` and others")
     known = {"about", "upstreams", "config", "others", "network", "load", "events", "expect", "calm"}

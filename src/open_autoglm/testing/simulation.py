@@ -168,11 +168,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="print the scenario as a file, and do not run it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes for many runs")
     asked = parser.parse_args(words)
-    if asked.seeds:
-        first, _, last = asked.seeds.partition("-")
-        seeds = range(int(first), int(last) + 1)
+    try:
+        scenario = read_scenario(Path(asked.scenario).read_text(encoding="utf-8")) if asked.scenario else None
+        seeds = _seeds(asked.seeds)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if seeds:
         return _run_until_broken(seeds, asked.scenario) if asked.first else _run_many(seeds, asked.scenario, asked.jobs)
-    scenario = read_scenario(Path(asked.scenario).read_text(encoding="utf-8")) if asked.scenario else None
     if asked.write:
         print(written(scenario or random_scenario(asked.seed)), end="")
         return 0
@@ -184,6 +186,14 @@ def main(words: list[str] | None = None) -> int:
         return 1
     print(f"seed {outcome.seed}: {outcome.requests} requests, every promise kept")
     return 0
+
+
+def _seeds(text: str) -> range:
+    """Read `A-B`, both included; nothing is no seed."""
+    first, _, last = text.partition("-")
+    if text and not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise ValueError(f"{text!r} are no seeds; write them as 0-99")
+    return range(int(first), int(last) + 1) if text else range(0)
 
 
 if __name__ == "__main__":
