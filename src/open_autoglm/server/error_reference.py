@@ -29,7 +29,8 @@ MEANINGS: Final[dict[str, str]] = {
     "conflict": "the server's state does not allow it now, as a rollback with no earlier configuration",
     "request_too_large": "the body is larger than `limits.body_bytes`, or than the model's server takes",
     "headers_too_large": "the request line or the headers are larger than `limits.wire` says",
-    "rate_limit_exceeded": "the key has reached one of its limits, the address has guessed keys, or the model's server limits its rate",
+    "rate_limit_exceeded": "the key has reached one of its limits, the address has guessed keys, or the model's server "
+    "limits its rate",
     "client_closed": "the client left before the answer was whole; logged only",
     "internal_error": "a defect of the server, or at the start something that it needs and cannot have",
     "not_implemented": "the part of the system that this route belongs to is not in this version",
