@@ -298,7 +298,7 @@ class Exchange:
         if position:
             self._record.queue_position = position
             search.since_s = now_s
-            self.state = "queued"
+            self.state, self.due_s = "queued", self._deadline_s
         else:
             self._turn_away("queue_full", now_s)
 
@@ -323,6 +323,8 @@ class Exchange:
         elif search.again_s:
             self.state = "waiting"
             self.due_s = min(search.again_s, self._deadline_s)
+        elif search.crowded:
+            self._queue(search, now_s)
         else:
             self._fail(now_s)
 

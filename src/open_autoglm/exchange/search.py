@@ -45,7 +45,7 @@ class Search:
     Attributes:
         leg, permit: of the endpoint that was handed out last.
         again_s: when to look again after `find` found nothing; 0.0 when that would not help.
-        crowded: after `enter` found nothing: an endpoint would do, had it room.
+        crowded: after `enter` or `find` found nothing: an endpoint would do, had it room.
         error: what the client is told if nothing helps; None while no attempt has failed.
         lent: the budget in which a retry has begun that no attempt carries yet.
         hedged: a second attempt has been started beside a slow first one.
@@ -128,7 +128,7 @@ class Search:
     # Endpoints.
 
     def enter(self, now_s: float, *, in_turn: bool) -> Endpoint | None:
-        """Find the first endpoint, in the first leg that has room; whoever waits in a line comes before us.
+        """Find an endpoint in the first leg that has room; whoever waits in a line comes before us.
 
         Args:
             now_s: monotonic seconds.
@@ -138,10 +138,12 @@ class Search:
         if self._is_late(now_s):
             return None
         for index, leg in enumerate(self._legs):
+            if self._made[index] > leg.max_retries:
+                continue
             if leg.queue.waiting and not (in_turn and index == 0):
                 self.crowded = True
                 continue
-            target = self._acquire(leg, now_s, ())
+            target = self._acquire(leg, now_s, self._tried)
             if target is not None:
                 self._index = index
                 return self._hand_out_in_time(target, now_s)
@@ -149,8 +151,10 @@ class Search:
         return None
 
     def find(self, now_s: float) -> Endpoint | None:
-        """Find the next endpoint after a failure; see `again_s`."""
+        """Find the next endpoint after a failure; see `again_s` and `crowded`."""
         self.again_s = 0.0
+        self.crowded = False
+        tried = self._tried
         while self._index < len(self._legs):
             leg = self._legs[self._index]
             if self._made[self._index] <= leg.max_retries:
@@ -159,12 +163,15 @@ class Search:
                 target = self._acquire(leg, now_s, self._tried)
                 if target is not None:
                     return self._hand_out_in_time(target, now_s)
-                # A leg that only wants room is worth a moment even if it was not tried yet.
-                if (self._made[self._index] or leg.group.full) and self._plan_pass(leg, now_s):
+                if leg.group.full:
+                    self.crowded = True
+                elif self._made[self._index] and self._plan_pass(leg, now_s):
                     return None
             self._index += 1
             self._passes = 0
             self._tried = self._barred
+        # Those that failed have room, which is no reason to ask them again at once.
+        self._tried = tried
         return None
 
     def find_beside(self, now_s: float, running: Attempt, estimate: Callable[[], tuple[int, int]]) -> Endpoint | None:

@@ -81,25 +81,44 @@ def test_who_overtakes_lower_classes_is_looked_at_at_once() -> None:
     assert higher.path == "a:running"
 
 
-def test_a_retry_waits_a_moment_for_room_in_the_last_leg() -> None:
+def test_a_retry_without_room_waits_for_it_in_line() -> None:
+    rig = Rig("a,c | b", rooms={"b": 0, "c": 0})
+    first = rig.path.partition(":")[0]
+    rig.fail("unavailable", retry_after_s=inf)
+    assert (rig.exchange.state, rig.plan.legs[0].queue.waiting) == ("queued", 1), (
+        "nobody else is left, but they are well"
+    )
+    make_room(rig, first)
+    make_room(rig, "b")
+    rig.now_s += 0.2
+    rig.plan.legs[0].line.pump(rig.now_s)
+    assert rig.path == f"{first}:unavailable b:running", "who wants no more of us is left alone"
+    rig.whole()
+    assert rig.plan.legs[0].budget.active == 0
+
+
+def test_a_retry_in_line_does_not_go_back_to_who_failed() -> None:
+    rig = Rig("a,b")
+    failed = rig.path.partition(":")[0]
+    other = "b" if failed == "a" else "a"
+    make_room(rig, other, 0)
+    rig.fail("connect")
+    line = rig.plan.legs[0].line
+    line.pump(rig.now_s)
+    assert (rig.exchange.state, rig.path) == ("queued", f"{failed}:connect")
+    make_room(rig, other)
+    line.pump(rig.now_s)
+    assert rig.path == f"{failed}:connect {other}:running"
+
+
+def test_a_retry_that_waits_in_vain_gives_everything_back() -> None:
     rig = Rig("a | b", rooms={"b": 0})
     rig.fail("unavailable", retry_after_s=inf)
-    assert rig.exchange.state == "waiting", "nobody else is left, and b is well"
-    make_room(rig, "b")
-    rig.now_s = rig.exchange.due_s
-    rig.exchange.handle_timeout(rig.now_s)
-    assert rig.path == "a:unavailable b:running"
-
-
-def test_a_retry_waits_for_room_no_longer_than_for_any_other_repeat() -> None:
-    rig = Rig("a | b", rooms={"b": 0}, retries=2)
-    rig.fail("unavailable", retry_after_s=inf)
-    passes = 0
-    while rig.exchange.state == "waiting":
-        passes += 1
-        rig.now_s = rig.exchange.due_s
-        rig.exchange.handle_timeout(rig.now_s)
-    assert (passes, rig.sink.ends) == (3, ["fail"])
+    rig.now_s += 30.0
+    rig.plan.legs[0].line.pump(rig.now_s)
+    assert (rig.sink.ends, rig.plan.legs[0].budget.active) == (["fail"], 0)
+    assert rig.sink.error is not None
+    assert rig.sink.error.http_status == 503
 
 
 def test_waits_at_the_door_and_for_room_add_up() -> None:
@@ -222,7 +241,7 @@ def test_a_retry_waits_for_room_where_there_is_no_fallback() -> None:
     make_room(rig, "a", 0)
     make_room(rig, "b", 0)
     rig.fail("connect")
-    assert rig.exchange.state == "waiting"
+    assert rig.exchange.state == "queued"
     make_room(rig, "b")
-    rig.wait()
+    rig.plan.legs[0].line.pump(rig.now_s)
     assert rig.path == "a:connect b:running"
