@@ -122,6 +122,18 @@ class Checks:
                 self._add(f"{self._path(model)}.weight", f"every entry of {model.name!r} has weight 0; raise one")
         if not models and not self._refused("model"):
             self.warnings.append("`models`: there is none; the server starts, but is not ready")
+        self._continuations(models)
+
+    def _continuations(self, models: list[ModelEntry]) -> None:
+        """Who asks that streams go on must say which endpoints can; otherwise nothing happens, and nobody notices."""
+        wanted = dict.fromkeys(m.name for m in models if m.dialect == "openai" and m.stream_failure == "continue")
+        able = {m.name for m in models if m.dialect != "openai" or m.continuation != "none"}
+        names = [name for name in wanted if name not in able]
+        if names:
+            self.warnings.append(
+                f"`stream_failure`: no entry of {shorten(', '.join(names))} says by `continuation` how it goes on with "
+                "a conversation; only streams of completions will be continued"
+            )
 
     def _path(self, model: ModelEntry) -> str:
         return self.written[id(model)]

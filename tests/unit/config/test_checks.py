@@ -151,3 +151,18 @@ def test_tls_files(tmp_path: Path, problems: Problems) -> None:
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("entries", "names"),
+    [
+        (["name: chat, endpoint: http://a/v1", "name: chat, endpoint: http://b/v1"], "chat"),
+        (["name: chat, endpoint: http://a/v1", "name: chat, endpoint: http://b/v1, continuation: vllm"], ""),
+        (["name: plain, endpoint: http://a/generate", "name: small, endpoint: embedded:glm-nano"], ""),
+    ],
+)
+def test_streams_that_are_to_go_on_need_an_endpoint_that_can(parse: Parse, entries: list[str], names: str) -> None:
+    models = "models: [" + ", ".join(f"{{{entry}}}" for entry in entries) + "]\n"
+    assert parse(models).warnings == []
+    warnings = parse(models + "stream_failure: continue\n").warnings
+    assert [f"no entry of '{names}' says by `continuation`" in warning for warning in warnings] == [True] * bool(names)
