@@ -119,6 +119,17 @@ class LineBuilder:
         model = record.model
         served_by = record.served_by
         attempts = record.attempts
+        endpoint = outcome = tried = detail = ""
+        if attempts:
+            last = attempts[-1]
+            if len(attempts) > 1:
+                # Of two that ran at once the first may have answered.
+                last = next((attempt for attempt in attempts if attempt.outcome == "ok"), last)
+                tried = ",".join(f"{each.endpoint}:{each.outcome}" for each in attempts if each is not last)
+            endpoint = last.endpoint
+            outcome = last.outcome
+            if outcome != "ok":
+                detail = last.detail
         line = RequestLine(
             self._second_text + _MILLISECONDS[int((wall_s - second) * 1000)],
             "INFO" if status < 400 and not code else level_of(record),
@@ -142,18 +153,12 @@ class LineBuilder:
             record.bytes_in,
             record.bytes_out,
             len(attempts),
+            endpoint,
+            outcome,
+            tried,
+            detail,
+            revision=record.revision,
         )
-        line.revision = record.revision
-        if attempts:
-            last = attempts[-1]
-            if len(attempts) > 1:
-                # Of two that ran at once the first may have answered.
-                last = next((attempt for attempt in attempts if attempt.outcome == "ok"), last)
-                line.tried = ",".join(f"{each.endpoint}:{each.outcome}" for each in attempts if each is not last)
-            line.endpoint = last.endpoint
-            line.outcome = last.outcome
-            if last.outcome != "ok":
-                line.detail = last.detail
         if record.queue_position or record.rejected:
             line.queued_ms = round(record.queued_s * 1000, 3)
             line.rejected = record.rejected
@@ -168,7 +173,13 @@ def _harmless(data: bytes) -> bool:
 
 def _is_short(data: bytes) -> bool:
     """Whether no line is longer than `_LINE_BYTES_MAX`."""
-    return max(map(len, data.split(b"\n"))) <= _LINE_BYTES_MAX
+    end = 0
+    while end < len(data):
+        # The last line feed in reach passes over several lines at memory speed.
+        end = data.rfind(b"\n", end, end + _LINE_BYTES_MAX + 1) + 1
+        if not end:
+            return False
+    return True
 
 
 _TEXT_FIELDS = tuple(
