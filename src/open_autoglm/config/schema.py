@@ -79,8 +79,8 @@ class DrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         accept_s: new connections are taken, while balancers learn that it is leaving; Ctrl-C does not wait for it.
         unary_s: unary requests may finish; what is left then is answered with 503.
-        stream_s: streams may finish; what is left then ends with an error event. Keep it below the time after which
-            systemd or Kubernetes kills.
+        stream_s: streams may finish; what is left then ends with an error event, and nothing lasts longer than this.
+            Keep it below the time after which systemd or Kubernetes kills.
     """
 
     accept_s: Delay = field(default=5.0, name="accept")

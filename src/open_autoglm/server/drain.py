@@ -57,8 +57,9 @@ class Drain:
 
     def __init__(self, settings: DrainSettings, now_s: float, *, hurry: bool = False, replaced: bool = False) -> None:
         accept_s = 0.0 if hurry else settings.accept_s
-        unary_s = max(accept_s, settings.unary_s)
-        stream_s = max(unary_s, settings.stream_s)
+        # Whoever kills the process after a time has set the last bound below it, so that one is kept.
+        stream_s = max(accept_s, settings.stream_s)
+        unary_s = min(max(accept_s, settings.unary_s), stream_s)
         self._ends_s = (now_s + accept_s, now_s + unary_s, now_s + stream_s)
         self._index = 0
         self._replaced_s = now_s + _HANDSHAKE_S if replaced else inf

@@ -70,6 +70,13 @@ def test_with_a_successor_idle_connections_may_leave_by_themselves() -> None:
     assert steps(Drain(SETTINGS, 0.0, replaced=True), 5.0, IDLE) == ["closing", "streams", "over"]
 
 
+def test_the_last_bound_holds_for_unary_requests_too() -> None:
+    drain = Drain(DrainSettings(accept_s=1.0, unary_s=30.0, stream_s=10.0), 0.0)
+    running = InFlight(3, 0, 3)
+    assert steps(drain, 9.0, running)[-1] == "closing"
+    assert steps(drain, 10.0, running)[-1] == "over"
+
+
 def test_a_shorter_time_never_comes_before_a_longer_one() -> None:
     drain = Drain(DrainSettings(accept_s=10.0, unary_s=2.0, stream_s=1.0), 0.0)
     assert steps(drain, 9.9, BOTH) == []
