@@ -12,6 +12,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
+from open_autoglm.admission.classes import CRITICAL_PLUS
 from open_autoglm.errors import AutoGLMError, ServerError, UpstreamError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.outcomes import RULES
@@ -203,6 +204,8 @@ class Search:
         index = self._legs.index(leg)
         if self._made[index] > leg.max_retries or self._deadline_s - now_s < REMAINING_MIN_S or not self._borrow(leg):
             return None
+        # The client has half of an answer: its rest comes before new work.
+        self._priority = CRITICAL_PLUS
         unfit = tuple(
             endpoint
             for endpoint in leg.group.endpoints

@@ -210,3 +210,13 @@ def test_a_stopping_server_ends_a_stream_that_had_its_finish_reason() -> None:
     rig.content(b"text;finish;", 4)
     rig.exchange.drain_cut(rig.now_s)
     assert rig.sink.ends == ["begin", "end"]
+
+
+def test_the_rest_of_an_answer_comes_before_new_work() -> None:
+    rig = Rig("a,b", stream=True, stream_failure="continue")
+    rig.content(b"one ", 2)
+    other = next(endpoint for name, endpoint in rig.endpoints.items() if name != rig.attempt.endpoint)
+    # Full for every class but the highest.
+    other.rooms = (0, 0, 0, 1)
+    rig.fail("connect")
+    assert rig.path == "a:interrupted b:running"
