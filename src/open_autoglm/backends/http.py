@@ -284,7 +284,7 @@ class HttpAnswer(Transfer):
         attempt, relay = self._attempt, self._relay
         attempt.status = status
         attempt.head_s = now_s
-        payload = relay.whole(body, headers.get(b"content-type", b"Content-Type"))
+        payload = relay.whole(body, headers.content_type or headers.get(b"content-type", b"Content-Type"))
         if relay.failure is not None:
             self._fail_relay(relay.failure)
             return

@@ -264,10 +264,11 @@ class Call(ModelCall):
                 f"x-request-id: {record.request_id}\r\nx-mcp-model: {served}\r\n"
                 f"x-mcp-attempts: {len(record.attempts)}\r\n"
             )
+        left = limiter.remaining(record.received_s)
         return (
             f"x-request-id: {record.request_id}\r\nx-mcp-model: {served}\r\nx-mcp-attempts: {len(record.attempts)}\r\n"
             f"x-ratelimit-limit-requests: {limit}\r\n"
-            f"x-ratelimit-remaining-requests: {min(limit, limiter.remaining(record.received_s))}\r\n"
+            f"x-ratelimit-remaining-requests: {left if left < limit else limit}\r\n"
         )
 
     def _limit_headers(self) -> str:

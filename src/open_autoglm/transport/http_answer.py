@@ -10,17 +10,23 @@ closed or cut later; not HTTP."""
 
 
 class Headers:
-    """The headers of an answer, as sent; asked for by name. Trailers are added to them as they come."""
+    """The headers of an answer, as sent; asked for by name. Trailers are added to them as they come.
 
-    __slots__ = ("raw",)
+    Attributes:
+        content_type: as `get` returns it, where these headers stand for those of many answers; else empty.
+    """
+
+    __slots__ = ("content_type", "raw")
 
     def __init__(self) -> None:
+        self.content_type = ""
         self.raw: dict[bytes, bytes] = {}
 
     def without(self, lower: bytes) -> Headers:
-        """Return these headers but for one, which is given in lower case."""
+        """Return these headers but for one, which is given in lower case, to be kept."""
         others = Headers()
         others.raw = {name: value for name, value in self.raw.items() if name.lower() != lower}
+        others.content_type = others.get(b"content-type", b"Content-Type")
         return others
 
     def get(self, lower: bytes, title: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import cast
 
 from open_autoglm import clock
 from open_autoglm.transport.http_answer import AnswerSink, Headers, Loss
-from open_autoglm.transport.known_head import KnownAnswer, remember_answer
+from open_autoglm.transport.known_head import KnownHead, remember_answer
 from open_autoglm.transport.settings import PoolLimits
 from open_autoglm.transport.upstream_connection import Transfer, UpstreamConnection
 
@@ -89,7 +89,7 @@ class HttpPool:
         self.connect_timeout_s = connect_timeout_s
         self.open = 0
         self.closed = False
-        self.known_answer: KnownAnswer | None = None
+        self.known_answer: KnownHead[Headers] | None = None
         self._answers_learnt = 0
         self._loop = loop
         self._tls = tls

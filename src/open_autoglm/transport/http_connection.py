@@ -31,7 +31,7 @@ from open_autoglm.transport.status_lines import STATUS_LINES
 
 if TYPE_CHECKING:
     from open_autoglm.transport.http_server import HttpServer
-    from open_autoglm.transport.known_head import KnownHead
+    from open_autoglm.transport.known_head import KnownHead, RequestHead
 
 _JOIN_BYTES_MAX: Final = 32 * 1024
 """Head and body up to this size are joined; beyond it the copy costs more than a second buffer."""
@@ -73,7 +73,7 @@ class HttpConnection:
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._reader: RequestReader | None = None
-        self._known_head: KnownHead | None = None
+        self._known_head: KnownHead[RequestHead] | None = None
         self._queue: deque[ServerRequest] | None = None
         self._ahead: bytearray | None = None
         self._beat: set[HttpConnection] | None = None
@@ -146,10 +146,12 @@ class HttpConnection:
         if reader is None:
             self._since_s = clock.monotonic()
             known = self._known_head
-            if known is not None and known.limits is self._server.limits and (body := known.body_of(data)) is not None:
-                self.current = ServerRequest(self, known.method, known.target, known.headers, body)
-                self._advance()
-                return
+            if known is not None and (said := known.said).limits is self._server.limits:
+                body = known.body_of(data)
+                if body is not None:
+                    self.current = ServerRequest(self, said.method, said.target, said.headers, body)
+                    self._advance()
+                    return
             reader = self._reader = self._server.take_reader(self)
         reader.message_bytes += len(data)
         try:

@@ -20,7 +20,7 @@ from open_autoglm.transport.address_counts import AddressCounts
 from open_autoglm.transport.application import Application
 from open_autoglm.transport.http_connection import HttpConnection
 from open_autoglm.transport.http_request import RequestReader
-from open_autoglm.transport.known_head import KnownHead, remember_head
+from open_autoglm.transport.known_head import KnownHead, RequestHead, remember_head
 from open_autoglm.transport.settings import WireLimits
 from open_autoglm.transport.socket_options import bound_unsent
 
@@ -73,7 +73,7 @@ class HttpServer:
         self._entered = 0
         self._addresses = AddressCounts()
         self._readers: list[RequestReader] = []
-        self._heads: dict[bytes, KnownHead] = {}
+        self._heads: dict[bytes, KnownHead[RequestHead]] = {}
         self._listeners: list[asyncio.Server] = []
         self._patrol_handle: asyncio.TimerHandle | None = None
 
@@ -186,7 +186,7 @@ class HttpServer:
         if len(self._readers) < _READERS_SPARE_MAX and reader.limits is self.limits:
             self._readers.append(reader)
 
-    def know_head(self, reader: RequestReader, data: bytes) -> KnownHead | None:
+    def know_head(self, reader: RequestReader, data: bytes) -> KnownHead[RequestHead] | None:
         """Return the head of a block of bytes that is one message, if such heads can be known again."""
         if len(reader.heads) != 1 or reader.limits is not self.limits:
             return None

@@ -7,7 +7,7 @@ checked of the first head holds for this one. Any other message is left to the p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from open_autoglm.transport.http_answer import Headers
@@ -21,18 +21,27 @@ _DIGITS_MAX: Final = 10
 """Of a length: more than any body may have, so that a head stays within its limits whatever its length is."""
 _UNLIMITED: Final = 1 << 62
 
+Said = TypeVar("Said")
 
-class _Head:
-    """The head of one message with a body.
+
+class KnownHead(Generic[Said]):
+    """The head of one message with a body, for the messages after it.
+
+    One class for requests and answers: the interpreter is quick with attributes only where objects are of one class.
 
     Args:
         before, after: its bytes before and after the digits of its length; the blank line is part of it.
         body_bytes: that a body may have.
+        said: what the head says, the length left out.
+
+    Attributes:
+        said: as above; it stands for what the next heads say, and is not to be changed.
     """
 
-    __slots__ = ("_after", "_after_bytes", "_before", "_begin", "_body_bytes", "_digits")
+    __slots__ = ("_after", "_after_bytes", "_before", "_begin", "_body_bytes", "_digits", "said")
 
-    def __init__(self, before: bytes, after: bytes, body_bytes: int) -> None:
+    def __init__(self, before: bytes, after: bytes, body_bytes: int, said: Said) -> None:
+        self.said = said
         self._before = before
         self._begin = len(before)
         self._after = after
@@ -69,44 +78,24 @@ class _Head:
         return data[start:]
 
 
-class KnownHead(_Head):
-    """The head of a request, for the requests after it.
-
-    Args:
-        request: that the head belongs to.
-        limits: that it was held to.
-        before, after: see `_Head`.
+class RequestHead:
+    """What the head of a request says.
 
     Attributes:
-        limits: as above; under others nothing is known.
-        method, target, headers: stand for those of the next requests.
+        limits: that it was held to; under others nothing is known.
+        method, target, headers: as in `ServerRequest`.
     """
 
     __slots__ = ("headers", "limits", "method", "target")
 
-    def __init__(self, request: ServerRequest, limits: WireLimits, before: bytes, after: bytes) -> None:
-        super().__init__(before, after, limits.body_bytes)
+    def __init__(self, request: ServerRequest, limits: WireLimits) -> None:
         self.limits = limits
         self.method = request.method
         self.target = request.target
         self.headers = {name: value for name, value in request.headers.items() if name != "content-length"}
 
 
-class KnownAnswer(_Head):
-    """The head of an answer with status 200 from a server that keeps its connection, for the answers after it.
-
-    Attributes:
-        headers: stand for those of the next answers, the length left out; not to be changed.
-    """
-
-    __slots__ = ("headers",)
-
-    def __init__(self, headers: Headers, before: bytes, after: bytes) -> None:
-        super().__init__(before, after, _UNLIMITED)
-        self.headers = headers
-
-
-def remember_head(request: ServerRequest, data: bytes, limits: WireLimits) -> KnownHead | None:
+def remember_head(request: ServerRequest, data: bytes, limits: WireLimits) -> KnownHead[RequestHead] | None:
     """Return the head of a message that is whole and alone in its block, or None when it is not worth knowing.
 
     Args:
@@ -123,10 +112,10 @@ def remember_head(request: ServerRequest, data: bytes, limits: WireLimits) -> Kn
     ):
         return None
     parts = _cut_length_out(data, request.body_size, min(_HEAD_BYTES_MAX, limits.header_bytes - _DIGITS_MAX))
-    return None if parts is None else KnownHead(request, limits, *parts)
+    return None if parts is None else KnownHead(*parts, limits.body_bytes, RequestHead(request, limits))
 
 
-def remember_answer(headers: Headers, data: bytes, body_bytes: int) -> KnownAnswer | None:
+def remember_answer(headers: Headers, data: bytes, body_bytes: int) -> KnownHead[Headers] | None:
     """Return the head of an answer that is whole and alone in its block, or None when it is not worth knowing.
 
     Args:
@@ -138,8 +127,7 @@ def remember_answer(headers: Headers, data: bytes, body_bytes: int) -> KnownAnsw
     parts = _cut_length_out(data, body_bytes, _HEAD_BYTES_MAX)
     if parts is None or names.count(b"content-length") != 1 or b"transfer-encoding" in names:
         return None
-    kept = headers.without(b"content-length")
-    return KnownAnswer(kept, *parts)
+    return KnownHead(*parts, _UNLIMITED, headers.without(b"content-length"))
 
 
 def _cut_length_out(data: bytes, body_bytes: int, head_bytes_max: int) -> tuple[bytes, bytes] | None:

@@ -155,7 +155,7 @@ class UpstreamConnection:
                 body = known.body_of(data)
                 if body is not None:
                     self._keep = True
-                    self._tell_whole(transfer, 200, known.headers, body)
+                    self._tell_whole(transfer, 200, known.said, body)
                     return
         self._touched = True
         try:
@@ -232,11 +232,11 @@ class UpstreamConnection:
         transport = self._transport
         assert transport is not None
         self._transfer = transfer
-        self._headers.raw.clear()
-        self._has_head = False
-        self._mute_bytes = 0
-        self._complete = False
-        self._touched = False
+        if self._touched:
+            # The parser was asked about the answer before.
+            self._touched = self._has_head = self._complete = False
+            self._headers.raw.clear()
+            self._mute_bytes = 0
         self._reused = reused
         transfer.connection = self
         if len(transfer.body) <= _JOIN_BYTES_MAX:
