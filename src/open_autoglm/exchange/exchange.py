@@ -6,7 +6,7 @@ the answer back until the first content of an attempt, so that everything before
 | state | the client has | attempts | a failing attempt leads to |
 |---|---|---|---|
 | queued | nothing | none; it stands in a line | – |
-| open | nothing | one; two where the first is slow | the other one, the next endpoint or leg, the line, backoff, an error |
+| open | nothing | one; two where the first is slow | the other, the next endpoint or leg, the line, backoff, an error |
 | waiting | nothing | none, for a moment (backoff) | – |
 | committed | part of an answer | one | one that goes on with the very text, or `sink.cut`: never a second voice |
 | over | all it will get | none | nothing; late events are dropped |
