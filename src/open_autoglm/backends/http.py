@@ -304,16 +304,16 @@ class HttpAnswer(Transfer):
     def _relay_stream(self, data: bytes) -> None:
         relay = self._relay
         attempt = self._attempt
-        if self._size > self._size_max:
-            detail = self._too_long()
-            if detail:
-                self._cut(detail)
-                return
         payload = relay.feed(data)
         if payload or attempt.first_s == 0.0:
             self._call.exchange.content(attempt, payload, relay.stage, clock.monotonic())
-        if relay.failure is not None and not self._over:
+        if self._over:
+            return
+        if relay.failure is not None:
             self._fail_relay(relay.failure)
+        elif self._size > self._size_max and (detail := self._too_long()):
+            # Asked after what came was read: the end of a good answer may be in the same block.
+            self._cut(detail)
 
     def _too_long(self) -> str:
         """Why no more of a stream is taken, or empty; then `_size_max` says when to look again."""
