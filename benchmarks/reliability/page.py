@@ -107,16 +107,30 @@ def soak(result: Any) -> str:
 
 def lifecycle(result: Any) -> str:
     """Stops and starts."""
-    lines = ["| | requests | failed | refused | |", "|---|---|---|---|---|"]
-    for name, row in result.items():
-        told = (row.get(column) for column in ("requests", "failed", "refused"))
-        cells = " | ".join(f"{figure:,}" if isinstance(figure, int) else "–" for figure in told)
-        shown = {key: value for key, value in row.items() if isinstance(value, (int, float, str))}
-        rest = "; ".join(
-            f"{k.replace('_', ' ')} {v}" for k, v in shown.items() if k not in ("requests", "failed", "refused")
-        )
-        lines.append(f"| {name} | {cells} | {rest[:400]} |")
-    return "\n".join(lines)
+    drain, restart, kill = result["drain"], result["restart"], result["kill"]
+    asked = [row for row in restart.values() if isinstance(row, dict) and "failed" in row]
+    moved = restart["handed_over_after_s"]
+    ready = kill["ready_after_s"]
+    rows = (
+        (
+            "SIGTERM with streams of 20 s and 100 requests/s",
+            f"{drain['streams']['failed']} of {drain['streams']['requests']} streams and "
+            f"{drain['unary']['failed']} of {drain['unary']['requests']} requests failed; exit {drain['exit_code']}, "
+            f"{drain['after_last_stream_s']:g} s after the last stream",
+        ),
+        (
+            f"{restart['restarts']} hot restarts under load",
+            f"{sum(row['failed'] for row in asked)} of {sum(row['requests'] for row in asked):,} failed, "
+            f"{sum(row['of_them_connections_refused'] for row in asked)} connections refused; handed over after "
+            f"{moved['median']:g} s, at most {moved['max']:g} s",
+        ),
+        (
+            f"kill -9 {kill['kills']} times",
+            f"ready again after {ready['median']:g} s, at most {ready['max']:g} s; "
+            f"{kill['wrong_answers']} wrong answers",
+        ),
+    )
+    return "\n".join(("| | |", "|---|---|", *(f"| {name} | {figures} |" for name, figures in rows)))
 
 
 PARTS: dict[str, tuple[str, Callable[[Any], str]]] = {
