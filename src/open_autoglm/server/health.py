@@ -75,7 +75,7 @@ class Health:
         Args:
             now_s: monotonic seconds.
             config: the active one.
-            lag_s: how late the event loop has been at worst of late.
+            lag_s: how late the event loop usually is these seconds.
         """
         parts = self._assembly.parts.values()
         for part in parts:

@@ -357,7 +357,7 @@ class Server:
         now_s = clock.monotonic()
         for part in self.assembly.parts.values():
             part.backend.sweep(now_s)
-        self.health.sweep(now_s, self.config, self._lag.max_s())
+        self.health.sweep(now_s, self.config, self._lag.usual_s())
 
     def _find_admin_key(self, config: ServerConfig) -> Secret:
         """The configured key, or the one of an earlier start, or a new one, kept in `data_dir/admin.key`."""

@@ -5,6 +5,7 @@ A loop that is late makes every request late, whatever the cause (a long computa
 """
 
 import asyncio
+from collections import deque
 
 from open_autoglm import clock
 
@@ -13,6 +14,9 @@ INTERVAL_S = 0.25
 
 WINDOW_S = 15.0
 """How long a stall is remembered at least: Prometheus' usual distance between scrapes."""
+
+_RECENT = 16
+"""Samples that tell how late the loop is these seconds."""
 
 
 class LoopLag:
@@ -32,6 +36,7 @@ class LoopLag:
         self._window_ends_s = 0.0
         self._worst_before_s = 0.0
         self._worst_now_s = 0.0
+        self._recent_s: deque[float] = deque(maxlen=_RECENT)
         self.current_s = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -51,6 +56,11 @@ class LoopLag:
         """Return the worst delay of the last one to two windows, seconds: `mcp_loop_lag_seconds`."""
         return max(self._worst_before_s, self._worst_now_s)
 
+    def usual_s(self) -> float:
+        """Return the delay that three of four recent samples did not exceed, seconds: what any request now suffers."""
+        recent = sorted(self._recent_s)
+        return recent[3 * len(recent) // 4] if recent else 0.0
+
     def late_s(self, now_s: float) -> float:
         """Return how long the next call is overdue, seconds: a stall that is not over yet. Any thread may ask."""
         return max(0.0, now_s - self._due_s) if self._timer is not None else 0.0
@@ -58,6 +68,7 @@ class LoopLag:
     def sample(self, now_s: float, due_s: float) -> None:
         """Note that a call due at `due_s` came at `now_s`, both monotonic seconds."""
         self.current_s = max(0.0, now_s - due_s)
+        self._recent_s.append(self.current_s)
         if now_s >= self._window_ends_s:
             fresh = now_s < self._window_ends_s + self._window_s
             self._worst_before_s = self._worst_now_s if fresh else 0.0

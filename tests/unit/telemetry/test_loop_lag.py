@@ -46,3 +46,12 @@ async def test_it_samples_while_it_runs() -> None:
     assert seen > 0.0
     await asyncio.sleep(0)
     assert lag.max_s() == seen
+
+
+def test_the_usual_lag_passes_over_single_stalls_and_follows_lasting_ones() -> None:
+    assert LoopLag().usual_s() == 0.0
+    lag = lag_of([(number / 4, 0.3 if number % 8 == 0 else 0.002) for number in range(100)])
+    assert round(lag.usual_s(), 6) == 0.002
+    for number in range(100, 116):
+        lag.sample(number / 4 + 0.05, number / 4)
+    assert round(lag.usual_s(), 6) == 0.05
