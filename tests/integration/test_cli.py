@@ -469,6 +469,7 @@ def in_terminal(command: list[str], environ: dict[str, str], script: list[tuple[
     """Run a command in a terminal: wait for a text, then type; return what was shown, and the exit code."""
     child, master = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background ignores it
         os.execve(command[0], command, environ)
     shown, position, deadline_s = "", 0, time.monotonic() + START_S
     try:
