@@ -1,7 +1,8 @@
 """Measures how late the event loop is: a timer that notes how long after its time it was called.
 
-Invariant: what is read is the worst delay of the last window or two, so a scrape every 15 s misses no stall.
-A loop that is late makes every request late, whatever the cause (a long computation, a busy core, a slow disk).
+Invariant: `max_s` is the worst delay of the last window or two, so a scrape every 15 s misses no stall; `usual_s` is
+what requests suffer these seconds, and passes over a single stall. A loop that is late makes every request late,
+whatever the cause (a long computation, a busy core, a slow disk).
 """
 
 import asyncio
