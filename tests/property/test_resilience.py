@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from open_autoglm.resilience.backoff import parse_retry_after
 from open_autoglm.resilience.breaker import CircuitBreaker
 from open_autoglm.resilience.call_window import FAILED, FAILED_SLOW, GOOD, SLOW, CallWindow
-from open_autoglm.resilience.deadline import DeadlineWheel
 from open_autoglm.resilience.key_limiter import KeyLimiter
 from open_autoglm.resilience.settings import BreakerProfile, BreakerSettings, KeyLimits
 from open_autoglm.resilience.sliding_window import SlidingWindow
@@ -142,49 +141,6 @@ def test_any_retry_after_is_a_wait_or_nothing(value: str, wall_s: float) -> None
     assert wait_s is None or 0.0 <= wait_s < inf
 
 
-class WheelMachine(RuleBasedStateMachine):
-    """The wheel beside a dictionary of deadlines."""
-
-    @initialize(start_s=STARTS_S, tick_s=st.sampled_from([0.05, 0.1, 1.0]), slots=st.sampled_from([2, 8, 64]))
-    def begin(self, start_s: float, tick_s: float, slots: int) -> None:
-        self.tick_s = tick_s
-        self.now_s = start_s
-        self.wheel: DeadlineWheel[int] = DeadlineWheel(tick_s, slots)
-        self.deadlines: dict[int, float] = {}
-        self.added_s: dict[int, float] = {}
-
-    @rule(item=st.integers(0, 20), ahead_s=st.one_of(st.floats(-1.0, 3.0), st.floats(0.0, 100.0)))
-    def add(self, item: int, ahead_s: float) -> None:
-        self.wheel.add(item, self.now_s + ahead_s)
-        self.deadlines[item] = self.now_s + ahead_s
-        self.added_s[item] = self.now_s
-
-    @rule(item=st.integers(0, 20))
-    def discard(self, item: int) -> None:
-        self.wheel.discard(item)
-        self.deadlines.pop(item, None)
-
-    @rule(step_s=st.one_of(st.floats(0.0, 0.3), st.floats(0.0, 20.0)))
-    def advance(self, step_s: float) -> None:
-        next_s = self.wheel.next_due_s()
-        self.now_s += step_s
-        due = self.wheel.due(self.now_s)
-        assert len(set(due)) == len(due)
-        for item in due:
-            assert self.deadlines.pop(item) <= self.now_s
-        if due:
-            assert next_s is not None
-            assert next_s <= self.now_s + 1e-9
-        late_s = self.now_s - self.tick_s - 1e-6
-        assert [item for item in self.deadlines if max(self.deadlines[item], self.added_s[item]) < late_s] == []
-
-    @invariant()
-    def same_items(self) -> None:
-        if hasattr(self, "wheel"):
-            assert len(self.wheel) == len(self.deadlines)
-            assert all(item in self.wheel for item in self.deadlines)
-
-
 class BreakerMachine(RuleBasedStateMachine):
     """Invariants of the breaker under any order of events."""
 
@@ -266,7 +222,5 @@ class BreakerMachine(RuleBasedStateMachine):
             assert breaker.retry_at_s(self.now_s) <= self.now_s + 36.0
 
 
-TestWheel = WheelMachine.TestCase
-TestWheel.settings = settings(UNTIMED, max_examples=60, stateful_step_count=50)
 TestBreaker = BreakerMachine.TestCase
 TestBreaker.settings = settings(UNTIMED, max_examples=60, stateful_step_count=50)
