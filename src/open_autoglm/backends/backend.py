@@ -1,7 +1,7 @@
 """What the request path asks of a model, whatever runs it.
 
 A backend is given an attempt and a call, and tells the call's exchange what becomes of it. It never raises: a
-request that it cannot express is an attempt that failed as `refused`.
+request that it cannot express is an attempt that failed as `unsupported`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from open_autoglm.dialects.continuation import Delivered
 from open_autoglm.dialects.face import Face, RequestView
+from open_autoglm.errors import AutoGLMError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.record import RequestRecord
@@ -54,6 +55,14 @@ class ModelCall:
     deadline_s: float
     created_s: int
     delivered: Delivered | None
+
+
+def unsent(error: AutoGLMError) -> str:
+    """The outcome of an attempt that ended before anything was sent.
+
+    A request that is wrong in itself is wrong everywhere; what this endpoint cannot express another one may.
+    """
+    return "refused" if error.code == "invalid_request" else "unsupported"
 
 
 class Handle(Protocol):

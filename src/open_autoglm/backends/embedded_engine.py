@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 
 from open_autoglm import clock
-from open_autoglm.backends.backend import ModelCall
+from open_autoglm.backends.backend import ModelCall, unsent
 from open_autoglm.backends.embedded import chat
 from open_autoglm.backends.embedded.catalog import open_model
 from open_autoglm.backends.embedded.chat import GenerateEvent, GenerateRequest
@@ -53,7 +53,7 @@ class EmbeddedBackend:
         self._woken = False
 
     def open(self, attempt: Attempt, call: ModelCall) -> None:
-        """Hand the request to the engine; one that it cannot serve fails as `refused`."""
+        """Hand the request to the engine; one that it cannot serve fails as `unsupported`."""
         answer = EmbeddedAnswer(self, attempt, call)
         attempt.handle = answer
         try:
@@ -62,7 +62,7 @@ class EmbeddedBackend:
             answer.handle = self.engine.submit(_generate_request(request, call.deadline_s), answer.deliver)
         except AutoGLMError as error:
             answer.over = True
-            outcome = "unavailable" if error.retryable else "refused"
+            outcome = "unavailable" if error.retryable else unsent(error)
             call.exchange.failed(attempt, outcome, error.message, clock.monotonic(), error)
 
     def post(self, answer: EmbeddedAnswer, events: list[GenerateEvent]) -> None:

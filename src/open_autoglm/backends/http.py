@@ -10,7 +10,7 @@ import functools
 import math
 
 from open_autoglm import clock
-from open_autoglm.backends.backend import ModelCall
+from open_autoglm.backends.backend import ModelCall, unsent
 from open_autoglm.backends.continuing import open_continuable
 from open_autoglm.dialects.face import passes
 from open_autoglm.dialects.openai_unary import OpenAIUnaryRelay
@@ -84,7 +84,7 @@ class HttpBackend:
         ).encode("latin-1")
 
     def open(self, attempt: Attempt, call: ModelCall) -> None:
-        """Send the request; a request that the dialect cannot express fails as `refused`."""
+        """Send the request; one that the dialect cannot express fails as `unsupported`."""
         target = attempt.target
         assert target is not None
         face, view = call.face, call.view
@@ -106,7 +106,7 @@ class HttpBackend:
                     face, self.dialect, view, call.request_id, call.model, call.created_s, request=request
                 )
         except AutoGLMError as error:
-            call.exchange.failed(attempt, "refused", error.message, clock.monotonic(), error)
+            call.exchange.failed(attempt, unsent(error), error.message, clock.monotonic(), error)
             return
         head = (
             f"{self._heads[face.kind]}content-length: {len(body)}\r\nx-request-id: {call.request_id}\r\n"

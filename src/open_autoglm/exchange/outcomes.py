@@ -12,6 +12,7 @@
 | malformed | an answer that is none, before content |
 | too_long | 400 because the prompt exceeds the endpoint's context |
 | refused | any other 4xx that concerns the request itself |
+| unsupported | not sent: the endpoint's dialect or its model cannot express the request |
 | unknown_model | 404 because the endpoint does not have the model |
 | misconfigured | 401 or 403: our credentials there are wrong |
 | interrupted | broke after content had been passed on: cut, stalled, malformed, in-band error |
@@ -33,6 +34,7 @@ Outcome = Literal[
     "malformed",
     "too_long",
     "refused",
+    "unsupported",
     "unknown_model",
     "misconfigured",
     "interrupted",
@@ -78,6 +80,7 @@ RULES: dict[str, Rule] = {
     "malformed": Rule("yes", True, "failure", "upstream_error"),
     "too_long": Rule("once", False, "none", "context_length_exceeded"),
     "refused": Rule("no", False, "none", "invalid_request"),
+    "unsupported": Rule("yes", False, "none", "unsupported_parameter"),
     "unknown_model": Rule("once", False, "none", "upstream_error"),
     "misconfigured": Rule("yes", False, "none", "upstream_error"),
     "interrupted": Rule("no", False, "failure", "stream_interrupted"),

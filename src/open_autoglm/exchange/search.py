@@ -244,7 +244,9 @@ class Search:
         """
         outcome = attempt.outcome
         rule = RULES[outcome]
-        if not self._window_min and not self._final:
+        # What an endpoint cannot express is told only where nothing else was wrong: another one may have been able to.
+        told = outcome != "unsupported" or self.error is None
+        if told and not self._window_min and not self._final:
             self.error = error or UpstreamError(
                 rule.code, f"the model {self._model!r} could not answer: {attempt.detail or outcome}"
             )

@@ -113,6 +113,21 @@ def test_fallback_chains_are_gone_through_in_order(server: RunningServer, upstre
     assert second.seen[0].json["model"] == second.name
 
 
+def test_a_fallback_of_another_dialect_takes_what_the_first_cannot_express(
+    server: RunningServer, upstream: Upstream
+) -> None:
+    plain, able = upstream.station("plain"), upstream.station("able")
+    server.apply(
+        model(plain.name, plain.generate_url),
+        model(able.name, able.url),
+        routing={"fallbacks": {plain.name: [able.name]}},
+    )
+    answer = server.chat(plain.name, logprobs=True)
+    assert text_of(answer, False) == TEXT
+    assert answer.headers["x-mcp-model"] == able.name
+    assert (len(plain.seen), len(able.seen)) == (0, 1)
+
+
 def test_a_fallback_with_a_larger_context_takes_what_is_too_long(server: RunningServer, upstream: Upstream) -> None:
     small, same, large = (upstream.station(name) for name in ("small", "same", "large"))
     refusal = b'{"error":{"message":"maximum context length is 10","code":"context_length_exceeded"}}'

@@ -97,6 +97,15 @@ def test_a_refusal_is_told_only_when_the_other_does_not_answer() -> None:
     assert rig.sink.error.code == "content_policy"
 
 
+def test_a_fallback_that_cannot_express_the_request_does_not_end_the_retries_of_the_first() -> None:
+    rig = hedged("a | b")
+    rig.fail("unsupported", RequestError("unsupported_parameter", "no"), number=1)
+    rig.fail("connect", number=0)
+    assert rig.exchange.state == "waiting"
+    rig.wait()
+    assert rig.path == "a:connect b:unsupported a:running"
+
+
 def test_there_is_one_hedge_and_no_second() -> None:
     rig = hedged("a,b,c,d")
     rig.fail("connect", number=1)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from open_autoglm.errors import RequestError
 from open_autoglm.exchange.outcomes import RULES
 from tests.unit.exchange.harness import Rig
 
@@ -32,6 +33,7 @@ TABLE = [
     Row("malformed", True, True, 1, "upstream_error"),
     Row("too_long", True, False, 0, "context_length_exceeded"),
     Row("refused", False, False, 0, "invalid_request"),
+    Row("unsupported", True, False, 0, "unsupported_parameter"),
     Row("unknown_model", True, False, 0, "upstream_error"),
     Row("misconfigured", True, False, 0, "upstream_error"),
     Row("interrupted", False, False, 1, "stream_interrupted"),
@@ -178,6 +180,36 @@ def test_no_repeat_where_the_upstream_wants_none(outcome: str) -> None:
     two.fail("connect")
     two.wait()
     assert two.path == f"a:{outcome} b:connect b:running"
+
+
+CANNOT = RequestError("unsupported_parameter", "the endpoint cannot express 'seed'", param="seed")
+
+
+def test_what_one_leg_cannot_express_does_not_end_the_others() -> None:
+    rig = Rig("a | b | c", retries=0)
+    rig.fail("connect")
+    rig.fail("unsupported", CANNOT)
+    assert rig.path == "a:connect b:unsupported c:running"
+
+
+@pytest.mark.parametrize(
+    ("failures", "code"),
+    [
+        (("connect", "unsupported"), "upstream_error"),
+        (("unsupported", "connect"), "upstream_error"),
+        (("too_long", "unsupported"), "context_length_exceeded"),
+        (("unsupported", "unsupported"), "unsupported_parameter"),
+    ],
+)
+def test_what_an_endpoint_cannot_express_is_told_only_where_nothing_else_was_wrong(
+    failures: tuple[str, str], code: str
+) -> None:
+    rig = Rig("a | b", retries=0)
+    for outcome in failures:
+        rig.fail(outcome, CANNOT if outcome == "unsupported" else None)
+    assert rig.sink.ends == ["fail"]
+    assert rig.sink.error is not None
+    assert rig.sink.error.code == code
 
 
 def test_an_endpoint_is_not_taken_away_for_ever() -> None:
