@@ -17,6 +17,7 @@ Invariant: everything else of the request stays as it was, but the most tokens, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final, Literal
 
 import msgspec
@@ -121,6 +122,8 @@ class Delivered:
     def broke(self, request: InferRequest, source: str, prompt_tokens: int, completion_tokens: int) -> bool:
         """The endpoint failed that gave this text. Return whether another one may go on.
 
+        Nobody may where the text has all the tokens that were asked for: one more is the least that can be asked.
+
         Args:
             request: the client's.
             source: the endpoint.
@@ -133,7 +136,7 @@ class Delivered:
         self.source = source
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
-        return True
+        return self.tokens < min(_limit(request.max_tokens), _limit(_max_completion_tokens(request)))
 
     @property
     def chars(self) -> int:
@@ -243,13 +246,25 @@ def _prefilled(request: InferRequest, prefill: str, continuation: str) -> InferR
 
 
 def _with_fewer_tokens(request: InferRequest, used: int) -> InferRequest:
-    """The same request with what is left of its tokens, at least one."""
+    """The same request with what is left of its tokens; `Delivered.broke` saw to it that something is."""
     extra = request.extra
-    if "max_completion_tokens" in extra:
-        asked: int = msgspec.json.decode(extra["max_completion_tokens"], type=int)
-        extra = extra | {"max_completion_tokens": Raw(str(max(1, asked - used)).encode())}
-    most = request.max_tokens
-    return struct_of.replace(request, max_tokens=None if most is None else max(1, most - used), extra=extra)
+    most, asked = request.max_tokens, _max_completion_tokens(request)
+    if asked is not None and _limit(asked) < inf:
+        extra = extra | {"max_completion_tokens": Raw(str(asked - used).encode())}
+    if most is not None and _limit(most) < inf:
+        most -= used
+    return struct_of.replace(request, max_tokens=most, extra=extra)
+
+
+def _limit(most: int | None) -> float:
+    """As a number; some servers take 0 or -1 for none."""
+    return most if most is not None and most > 0 else inf
+
+
+def _max_completion_tokens(request: InferRequest) -> int | None:
+    """The most tokens by their newer name."""
+    raw = request.extra.get("max_completion_tokens")
+    return None if raw is None else msgspec.json.decode(raw, type=int | None)
 
 
 def _single_prompt(request: InferRequest) -> str | None:

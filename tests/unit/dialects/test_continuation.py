@@ -234,7 +234,8 @@ def test_a_message_of_our_own_protocol_is_continued() -> None:
         (100, ["one", " two", " three"], -1, 97),
         (100, ["one", " two", " three"], 30, 70),
         (100, ["a long text in one piece, of forty letters"], -1, 99),
-        (2, ["one", " two", " three"], -1, 1),
+        (4, ["one", " two", " three"], -1, 1),
+        (-1, ["one", " two", " three"], -1, -1),
     ],
 )
 def test_there_are_fewer_tokens_left(asked: int, texts: list[str], counted: int, left: int) -> None:
@@ -242,6 +243,12 @@ def test_there_are_fewer_tokens_left(asked: int, texts: list[str], counted: int,
         sent = continued(broken(chat_request(**{name: asked}), *texts, tokens=counted))
         assert sent[name] == left
     assert "max_tokens" not in continued(broken(chat_request(), *texts))
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(("asked", "counted"), [(2, -1), (3, -1), (30, 30), (30, 31)])
+def test_nothing_is_asked_for_when_no_tokens_are_left(name: str, asked: int, counted: int) -> None:
+    assert broken(chat_request(**{name: asked}), "one", " two", " three", tokens=counted) is None
 
 
 def test_done_is_no_event() -> None:
