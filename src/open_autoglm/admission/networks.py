@@ -36,6 +36,11 @@ class Networks:
     def __bool__(self) -> bool:
         return bool(self._networks) or self._unix
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether one of them has every address, so that whoever connects is trusted."""
+        return any(network.prefixlen == 0 for network in self._networks)
+
     def __contains__(self, address: object) -> bool:
         """Whether an address belongs to one of them; a client on a Unix socket has the address `unix`."""
         if address == "unix":

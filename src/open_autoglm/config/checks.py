@@ -58,6 +58,7 @@ class Checks:
         self._names()
         self._keys()
         self._orders()
+        self._hedges()
         self._planned()
 
     def _addresses(self) -> None:
@@ -198,6 +199,19 @@ class Checks:
                 if higher < lower and first not in self.problems.bad:
                     told = second if self.problems.written(second) else first
                     self._add(told, f"`{second}` ({higher:g}) must not be lower than `{first}` ({lower:g})")
+
+    def _hedges(self) -> None:
+        """Who asks for a second attempt at a time when streams are given up already will wait for it in vain."""
+        places = [("", self.config.timeouts)]
+        places += [(f"{self._path(model)}.", model.timeouts) for model in self.config.models]
+        for place, timeouts in places:
+            path = f"{place}timeouts.first_token_hedge"
+            hedge_s, first_token_s = timeouts.first_token_hedge_s, timeouts.first_token_s
+            if self.problems.written(path) and hedge_s >= first_token_s and not self._refused(f"{place}timeouts"):
+                self.warnings.append(
+                    f"`{path}`: after {hedge_s:g} s no stream is waited for any more, by `timeouts.first_token` "
+                    f"({first_token_s:g} s); only answers in one piece get a second attempt"
+                )
 
     def _planned(self) -> None:
         """Sections of later versions: what they hold must make sense already."""

@@ -149,7 +149,11 @@ class Resolver:
             self._problems.add("server.context_path", f"expected a path like /api or /a/b, got {shorten(path)}")
         for index, text in enumerate(server.trusted_proxies):
             try:
-                Networks([text])
+                if Networks([text]).everywhere:
+                    self.warnings.append(
+                        f"`server.trusted_proxies[{index}]`: {text} is every address, so that any client can say in "
+                        "`x-forwarded-for` who it is; name the addresses of your proxies"
+                    )
             except ValueError:
                 self._problems.add(
                     f"server.trusted_proxies[{index}]",
@@ -321,7 +325,7 @@ class Resolver:
 
 
 def _embedded_names() -> tuple[str, ...]:
-    from open_autoglm.backends.embedded import catalog  # brings numpy, which only its users should wait for
+    from open_autoglm.engines.embedded import catalog  # brings numpy, which only its users should wait for
 
     return catalog.names()
 

@@ -119,6 +119,28 @@ def test_a_public_address(parse: Parse) -> None:
     assert warning.startswith("`server.admin_host`")
 
 
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "0.0.0.0/0.0.0.0"])
+def test_proxies_everywhere(parse: Parse, network: str) -> None:
+    assert parse(MODELS + "server: {trusted_proxies: [10.0.0.0/8, unix, '::1']}").warnings == []
+    [warning] = parse(MODELS + f"server: {{trusted_proxies: [unix, '{network}']}}").warnings
+    assert warning.startswith(f"`server.trusted_proxies[1]`: {network} is every address")
+
+
+@pytest.mark.parametrize("hedge", ["60s", "61s"])
+def test_a_second_attempt_after_the_first_was_given_up(parse: Parse, hedge: str) -> None:
+    [warning] = parse(MODELS + f"timeouts: {{first_token_hedge: {hedge}}}").warnings
+    assert warning.startswith("`timeouts.first_token_hedge`: after 6")
+    assert "(60 s)" in warning
+    entry = f"models: [{{name: chat, endpoint: http://a/v1, timeouts: {{first_token_hedge: {hedge}}}}}]"
+    [warning] = parse(entry).warnings
+    assert warning.startswith("`models[0].timeouts.first_token_hedge`")
+
+
+@pytest.mark.parametrize("timeouts", ["{first_token: 5s}", "{first_token_hedge: 59s}", "{}"])
+def test_a_time_that_nobody_wrote_is_not_warned_of(parse: Parse, timeouts: str) -> None:
+    assert parse(MODELS + f"timeouts: {timeouts}").warnings == []
+
+
 def test_a_port_may_be_shared_between_addresses_and_left_to_the_system(parse: Parse) -> None:
     assert parse(MODELS + "server: {host: 127.0.0.2, port: 8081}").config.server.port == 8081
     assert parse(MODELS + "server: {port: 0, admin_port: 0}").config.server.admin_port == 0
