@@ -16,8 +16,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from open_autoglm.backends.embedded import prompt as prompt_layout
-from open_autoglm.backends.embedded import tokenizer
+from open_autoglm.engines.embedded import prompt as prompt_layout
+from open_autoglm.engines.embedded import tokenizer
 from training import templates as words
 
 RANDOM_WORD_SHARE = 0.6  # slots filled with invented words, so that copying is learnt, not a list of names

@@ -16,8 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from open_autoglm.backends.embedded import catalog, chat
-from open_autoglm.backends.embedded.engine import Engine
+from open_autoglm.engines.embedded import catalog, chat
+from open_autoglm.engines.embedded.engine import Engine
 
 HELD_OUT = Path(__file__).parent / "heldout"
 NANO_SETS = ("arithmetic-4", "intent", "intent-unseen", "intent-hand", "tool", "tool-new", "plan", "plan-new", "result")

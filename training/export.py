@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from open_autoglm.backends.embedded import tokenizer
-from open_autoglm.backends.embedded.abilities import Abilities
-from open_autoglm.backends.embedded.model import GlmConfig, GlmModel, KvCache, pack
-from open_autoglm.backends.embedded.weights import parse_safetensors
+from open_autoglm.engines.embedded import tokenizer
+from open_autoglm.engines.embedded.abilities import Abilities
+from open_autoglm.engines.embedded.model import GlmConfig, GlmModel, KvCache, pack
+from open_autoglm.engines.embedded.weights import parse_safetensors
 from training.data import CALC_MIX, NANO_MIX, Generator
 from training.model import NORM_EPS, SHAPES, Glm, Shape
 

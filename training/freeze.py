@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from open_autoglm.backends.embedded.catalog import MODELS_DIR
+from open_autoglm.engines.embedded.catalog import MODELS_DIR
 
 
 def sums(folder: Path) -> str:

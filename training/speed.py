@@ -20,14 +20,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from open_autoglm.backends.embedded import catalog, chat  # before numpy, because it asks for one BLAS thread
+from open_autoglm.engines.embedded import catalog, chat  # before numpy, because it asks for one BLAS thread
 
 # isort: split
 import numpy as np
 
-from open_autoglm.backends.embedded.engine import Engine
-from open_autoglm.backends.embedded.model import GlmModel, KvCache
-from open_autoglm.backends.embedded.prompt import build
+from open_autoglm.engines.embedded.engine import Engine
+from open_autoglm.engines.embedded.model import GlmModel, KvCache
+from open_autoglm.engines.embedded.prompt import build
 
 SLOTS = (1, 4, 16)
 DECODE_LENGTH = 48  # tokens in the cache while decoding, as in the middle of a sum

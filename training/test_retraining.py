@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from open_autoglm.backends.embedded import catalog
-from open_autoglm.backends.embedded.engine import Engine
-from open_autoglm.backends.embedded.model import KvCache
-from open_autoglm.backends.embedded.weights import read_safetensors
+from open_autoglm.engines.embedded import catalog
+from open_autoglm.engines.embedded.engine import Engine
+from open_autoglm.engines.embedded.model import KvCache
+from open_autoglm.engines.embedded.weights import read_safetensors
 
 # isort: split
 import torch

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from open_autoglm.backends.embedded import tokenizer
+from open_autoglm.engines.embedded import tokenizer
 from training.data import CALC_MIX, NANO_MIX, Generator, Mix
 from training.model import SHAPES, Glm
 from training.optimiser import Optimiser, factor

@@ -11,14 +11,14 @@ from collections import deque
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall, unsent
-from open_autoglm.backends.embedded import chat
-from open_autoglm.backends.embedded.catalog import open_model
-from open_autoglm.backends.embedded.chat import GenerateEvent, GenerateRequest
-from open_autoglm.backends.embedded.engine import Engine
 from open_autoglm.dialects import canonical
 from open_autoglm.dialects.canonical import InferRequest
 from open_autoglm.dialects.embedded import embedded_messages, embedded_supports, embedded_tools
 from open_autoglm.dialects.relay import EventRelay
+from open_autoglm.engines.embedded import chat
+from open_autoglm.engines.embedded.catalog import open_model
+from open_autoglm.engines.embedded.chat import GenerateEvent, GenerateRequest
+from open_autoglm.engines.embedded.engine import Engine
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.exchange.attempt import Attempt
 

@@ -19,7 +19,7 @@ from training.data import (
     operand_key,
 )
 
-from open_autoglm.backends.embedded import tokenizer
+from open_autoglm.engines.embedded import tokenizer
 
 TASKS = ("arithmetic", "tool", "plan", "intent", "chat", "result", "other")
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from training import evaluate
 
-from open_autoglm.backends.embedded import catalog
-from open_autoglm.backends.embedded.engine import Engine
+from open_autoglm.engines.embedded import catalog
+from open_autoglm.engines.embedded.engine import Engine
 
 ITEMS = 150
 

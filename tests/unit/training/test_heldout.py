@@ -10,7 +10,7 @@ import pytest
 from training import heldout
 from training.data import is_held_out, operand_key
 
-from open_autoglm.backends.embedded.calculator import guard
+from open_autoglm.engines.embedded.calculator import guard
 
 FOLDER = Path(heldout.__file__).parent / "heldout"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))

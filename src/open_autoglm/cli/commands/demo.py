@@ -52,7 +52,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, terminal: Terminal) -> int:
     """Show a server at work until Ctrl-C."""
-    from open_autoglm.backends.embedded import catalog
+    from open_autoglm.engines.embedded import catalog
     from open_autoglm.server.options import ServeOptions
     from open_autoglm.server.run import serve
 

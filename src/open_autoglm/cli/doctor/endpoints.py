@@ -134,7 +134,7 @@ def _probe(entry: ModelEntry, topic: str, probe_s: float) -> Probe:
 
 
 def _embedded(entry: ModelEntry, topic: str) -> Finding:
-    from open_autoglm.backends.embedded import catalog  # brings numpy along
+    from open_autoglm.engines.embedded import catalog  # brings numpy along
     from open_autoglm.errors import AutoGLMError
 
     name = entry.endpoint.removeprefix("embedded:")

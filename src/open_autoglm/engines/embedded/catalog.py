@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from open_autoglm.backends.embedded.abilities import TASKS, Abilities
-from open_autoglm.backends.embedded.model import GlmConfig, GlmModel, pack
-from open_autoglm.backends.embedded.weights import read_file, read_safetensors
+from open_autoglm.engines.embedded.abilities import TASKS, Abilities
+from open_autoglm.engines.embedded.model import GlmConfig, GlmModel, pack
+from open_autoglm.engines.embedded.weights import read_file, read_safetensors
 from open_autoglm.errors import RequestError, ServerError
 
 MODELS_DIR: Final = Path(__file__).parent / "models"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_autoglm.backends.embedded import weights
+from open_autoglm.engines.embedded import weights
 from open_autoglm.errors import ServerError
 
 GOOD = {"a": {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8]}}

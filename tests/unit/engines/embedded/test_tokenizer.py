@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_autoglm.backends.embedded import prompt, tokenizer
+from open_autoglm.engines.embedded import prompt, tokenizer
 
 
 def test_has_628_tokens_and_no_text_twice() -> None:

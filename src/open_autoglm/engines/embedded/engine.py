@@ -18,12 +18,12 @@ from typing import Final
 
 import numpy as np
 
-from open_autoglm.backends.embedded import chat, sampling, tokenizer
-from open_autoglm.backends.embedded.chat import Failed, GenerateEvent, GenerateRequest, PreparedPrompt, Usage
-from open_autoglm.backends.embedded.constraint import CopyConstraint, EchoConstraint
-from open_autoglm.backends.embedded.model import GlmModel, KvCache
-from open_autoglm.backends.embedded.weights import Array
 from open_autoglm.clock import monotonic
+from open_autoglm.engines.embedded import chat, sampling, tokenizer
+from open_autoglm.engines.embedded.chat import Failed, GenerateEvent, GenerateRequest, PreparedPrompt, Usage
+from open_autoglm.engines.embedded.constraint import CopyConstraint, EchoConstraint
+from open_autoglm.engines.embedded.model import GlmModel, KvCache
+from open_autoglm.engines.embedded.weights import Array
 from open_autoglm.errors import ServerError
 from open_autoglm.ids import IdSource
 

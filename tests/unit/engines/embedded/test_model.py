@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from open_autoglm.backends.embedded import catalog
-from open_autoglm.backends.embedded.abilities import Abilities
-from open_autoglm.backends.embedded.model import GlmConfig, GlmModel, KvCache, pack
-from open_autoglm.backends.embedded.prompt import build
-from open_autoglm.backends.embedded.tokenizer import EOS
+from open_autoglm.engines.embedded import catalog
+from open_autoglm.engines.embedded.abilities import Abilities
+from open_autoglm.engines.embedded.model import GlmConfig, GlmModel, KvCache, pack
+from open_autoglm.engines.embedded.prompt import build
+from open_autoglm.engines.embedded.tokenizer import EOS
 from open_autoglm.errors import ServerError
 
 CONFIG = GlmConfig(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from open_autoglm.backends.embedded import catalog
-from open_autoglm.backends.embedded.chat import (
+from open_autoglm.clock import monotonic
+from open_autoglm.engines.embedded import catalog
+from open_autoglm.engines.embedded.chat import (
     Failed,
     Finish,
     GenerateEvent,
@@ -20,9 +21,8 @@ from open_autoglm.backends.embedded.chat import (
     ToolCall,
     Usage,
 )
-from open_autoglm.backends.embedded.engine import Engine
-from open_autoglm.backends.embedded.model import GlmModel, KvCache
-from open_autoglm.clock import monotonic
+from open_autoglm.engines.embedded.engine import Engine
+from open_autoglm.engines.embedded.model import GlmModel, KvCache
 from open_autoglm.errors import RequestError, ServerError
 
 WAIT_S = 20.0

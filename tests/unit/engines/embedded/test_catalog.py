@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from open_autoglm.backends.embedded import catalog
+from open_autoglm.engines.embedded import catalog
 from open_autoglm.errors import RequestError, ServerError
 
 SHIPPED = ("glm-calc-c", "glm-calc-d", "glm-calc-m", "glm-calc-s", "glm-nano")

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from open_autoglm.backends.embedded.abilities import Abilities
-from open_autoglm.backends.embedded.weights import Array
+from open_autoglm.engines.embedded.abilities import Abilities
+from open_autoglm.engines.embedded.weights import Array
 from open_autoglm.errors import ServerError
 
 Ids = NDArray[np.int64]

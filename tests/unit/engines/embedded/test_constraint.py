@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_autoglm.backends.embedded.constraint import CopyConstraint, EchoConstraint
-from open_autoglm.backends.embedded.tokenizer import EOS, VOCABULARY_SIZE, decode, encode
+from open_autoglm.engines.embedded.constraint import CopyConstraint, EchoConstraint
+from open_autoglm.engines.embedded.tokenizer import EOS, VOCABULARY_SIZE, decode, encode
 
 CITY = '{"name":"weather","arguments":{"city":"'
 SUM = '{"name":"calculator","arguments":{"expression":"'

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from open_autoglm.backends.embedded.weights import Array
+from open_autoglm.engines.embedded.weights import Array
 
 
 def restrict(logits: Array, allowed: frozenset[int]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_autoglm.backends.embedded.calculator import NUMBER_DIGITS_MAX, guard
+from open_autoglm.engines.embedded.calculator import NUMBER_DIGITS_MAX, guard
 
 
 @pytest.mark.parametrize(

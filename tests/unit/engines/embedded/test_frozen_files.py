@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from open_autoglm.backends.embedded import catalog
+from open_autoglm.engines.embedded import catalog
 
 ROOT = Path(__file__).parents[4]
 TRAINING = ROOT / "training"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from open_autoglm.backends.embedded import chat, tokenizer
-from open_autoglm.backends.embedded.abilities import TASKS, Abilities
-from open_autoglm.backends.embedded.chat import (
+from open_autoglm.engines.embedded import chat, tokenizer
+from open_autoglm.engines.embedded.abilities import TASKS, Abilities
+from open_autoglm.engines.embedded.chat import (
     Finish,
     GenerateRequest,
     PreparedPrompt,
@@ -18,7 +18,7 @@ from open_autoglm.backends.embedded.chat import (
     ToolCall,
     prepare,
 )
-from open_autoglm.backends.embedded.prompt import SystemWord, build
+from open_autoglm.engines.embedded.prompt import SystemWord, build
 from open_autoglm.errors import RequestError
 
 ALL = Abilities("all", "1", frozenset(TASKS), 4)

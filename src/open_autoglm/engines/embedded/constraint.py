@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from open_autoglm.backends.embedded.tokenizer import ASCII_FIRST, EOS, encode, token_id
+from open_autoglm.engines.embedded.tokenizer import ASCII_FIRST, EOS, encode, token_id
 
 _CALL_END: Final = token_id('"}}')
 _PLAN_SLOT_END: Final = token_id('"},"depends_on":[')

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from open_autoglm.backends.embedded import calculator, prompt, tokenizer
-from open_autoglm.backends.embedded.abilities import TOOL_NAMES, Abilities
-from open_autoglm.backends.embedded.constraint import CopyConstraint, EchoConstraint
+from open_autoglm.engines.embedded import calculator, prompt, tokenizer
+from open_autoglm.engines.embedded.abilities import TOOL_NAMES, Abilities
+from open_autoglm.engines.embedded.constraint import CopyConstraint, EchoConstraint
 from open_autoglm.errors import RequestError
 
 FinishReason = Literal["stop", "length", "tool_calls"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from open_autoglm.backends.embedded import tokenizer
+from open_autoglm.engines.embedded import tokenizer
 
 SystemWord = Literal["tools", "intent", "plan", "result"]
 

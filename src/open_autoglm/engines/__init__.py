@@ -1,0 +1,1 @@
+"""Engines run models: continuous batching over what computes one step, off the event loop."""
