@@ -6,7 +6,7 @@ Invariant: at most `capacity` wait; each that joined is let in, expired or disca
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from open_autoglm.admission.settings import AdmissionSettings
@@ -31,6 +31,10 @@ class KeyLine(Generic[T]):
         self.settings = settings
         self._expires: OrderedDict[T, float] = OrderedDict()
         self.waiting = 0
+
+    def __iter__(self) -> Iterator[T]:
+        """Those who wait, the next one first."""
+        return iter(self._expires)
 
     def join(self, item: T, now_s: float, deadline_s: float) -> int:
         """Wait behind the others; return the position, 1 for the next, or 0 when too many wait already."""

@@ -14,9 +14,10 @@ key's line is let in, refused or gone, once, and in the order of its coming.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
-from open_autoglm.admission.classes import CRITICAL, NAMES, NUMBERS
+from open_autoglm.admission.classes import NAMES, NUMBERS
 from open_autoglm.errors import RequestError, ServerError
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.call import Call
@@ -123,9 +124,9 @@ class Door:
         """Whether somebody waits for a key's limits."""
         return bool(self._lines)
 
-    def depths(self) -> dict[str, int]:
-        """How many wait for their key's limits, by class; they count as critical ones."""
-        return {NAMES[CRITICAL]: sum(line.waiting for line in self._lines)}
+    def depths(self) -> Counter[str]:
+        """How many wait for their key's limits, by class."""
+        return Counter(NAMES[call.priority] for line in self._lines for call in line)
 
     def pump(self, now_s: float) -> list[Call]:
         """Return those whose turn it is, and refuse those who have waited too long."""

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -190,7 +189,7 @@ class Gateway:
 
     def queue_depths(self) -> dict[str, float]:
         """How many requests wait, by class."""
-        counts = Counter(self.door.depths())
+        counts = self.door.depths()
         for line in self.lines:
             counts.update(dict(zip(NAMES, line.queue.depths(), strict=True)))
         return {name: counts[name] for name in NAMES}

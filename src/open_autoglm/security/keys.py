@@ -7,7 +7,7 @@ lookup gives one away. A ring is immutable; a reload builds another.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,9 @@ class Line(Protocol):
     """Where requests of a key wait for its rate; see `admission.key_line`."""
 
     waiting: int
+
+    def __iter__(self) -> Iterator[Any]:
+        """Those who wait, the next one first."""
 
     def join(self, item: Any, now_s: float, deadline_s: float) -> int:
         """Wait; return the position, 0 when there is no place."""

@@ -139,6 +139,22 @@ class TestKeys:
         station.let_go()
         assert [each.result().status_code for each in running] == [200] * 3
 
+    def test_those_who_wait_are_counted_by_their_class(
+        self, server: RunningServer, station: Station, pool: ThreadPoolExecutor
+    ) -> None:
+        station.always(station.held(station.usual))
+        limits = {"concurrency": 1, "when_exceeded": "wait"}
+        server.apply(model("chat", station.url), auth=keys(one={"limits": limits, "priority": "sheddable_plus"}))
+        running = [pool.submit(ask, server, "one")]
+        station.wait_seen(1)
+        for count, headers in ((1, {}), (2, {"x-mcp-priority": "sheddable"})):
+            running.append(pool.submit(ask, server, "one", **headers))
+            wait_until(lambda count=count: waiting(server) == count, "it waits")  # type: ignore[misc]
+        depths = server.admin_get("/admin/v1/status")["waiting"]
+        assert depths == {"sheddable": 1, "sheddable_plus": 1, "critical": 0, "critical_plus": 0}
+        station.let_go()
+        assert [each.result().status_code for each in running] == [200] * 3
+
     def test_one_waits_no_longer_than_its_age(
         self, server: RunningServer, station: Station, pool: ThreadPoolExecutor
     ) -> None:

@@ -17,7 +17,7 @@ def test_requests_are_let_in_in_the_order_of_their_coming() -> None:
     line: KeyLine[str] = KeyLine(AdmissionSettings())
     assert [line.join(name, 0.0, 100.0) for name in "xyz"] == [1, 2, 3]
     assert line.pump(0.1, Gate(2)) == (["x", "y"], [])
-    assert line.waiting == 1
+    assert (line.waiting, list(line)) == (1, ["z"])
     assert line.pump(0.2, Gate(0)) == ([], [])
     assert line.pump(0.3, Gate(5)) == (["z"], [])
     assert line.waiting == 0
