@@ -4,32 +4,52 @@ Request and trace ids need to be unique, not secret, and are made on the request
 per process and a counter. Anything that grants access comes from the operating system's generator.
 """
 
-import itertools
 import secrets
+from typing import Final
 
 _CHECK_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
+_BLOCK: Final = 4096
+_LOW: Final = tuple([f"{low:03x}" for low in range(_BLOCK)])
+"""The last three digits of an id: joining two texts costs a tenth of formatting a number."""
+
+
 class IdSource:
-    """Makes request and trace ids that are unique across processes.
+    """Makes request and trace ids that are unique across processes. One thread only.
 
     Args:
         prefix: 16 lower-case hex digits; random when left out. Tests pass a fixed one.
     """
 
-    __slots__ = ("_count", "_prefix")
+    __slots__ = ("_block", "_low", "_prefix", "_request", "_trace")
 
     def __init__(self, prefix: str | None = None) -> None:
         self._prefix = prefix if prefix is not None else secrets.token_hex(8)
-        self._count = itertools.count(1)
+        self._low = 0
+        self._begin_block(0)
 
     def request_id(self) -> str:
         """Return a new request id, `req-` and 24 hex digits."""
-        return f"req-{self._prefix}{next(self._count):08x}"
+        low = self._low = self._low + 1
+        if low == _BLOCK:
+            low = self._begin_block(self._block + 1)
+        return self._request + _LOW[low]
 
     def trace_id(self) -> str:
         """Return a new W3C trace id, 32 hex digits, never all zero."""
-        return f"{self._prefix}{next(self._count):016x}"
+        low = self._low = self._low + 1
+        if low == _BLOCK:
+            low = self._begin_block(self._block + 1)
+        return self._trace + _LOW[low]
+
+    def _begin_block(self, block: int) -> int:
+        """Prepare what the next ids begin with; return the number of the first one in the block."""
+        self._block = block
+        self._low = 0
+        self._request = f"req-{self._prefix}{block:05x}"
+        self._trace = f"{self._prefix}{block:013x}"
+        return 0
 
 
 def new_key() -> str:
