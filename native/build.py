@@ -47,7 +47,6 @@ MODULES: Final = {
         "breaker",
         "call_window",
         "concurrency_limit",
-        "deadline",
         "hedge_budget",
         "key_limiter",
         "retry_budget",
