@@ -71,7 +71,7 @@ class RequestLog:
         self._everything = settings.requests >= 1.0 and self._rank <= _RANK["INFO"]
         self._wake = threading.Event()
         self._stop = False
-        self._thread: threading.Thread | None = None
+        self._worker: threading.Thread | None = None
         self._writing = threading.Lock()
 
     def put(self, record: RequestRecord) -> None:
@@ -113,11 +113,11 @@ class RequestLog:
         Raises:
             RuntimeError: it is running.
         """
-        if self._thread is not None:
+        if self._worker is not None:
             raise RuntimeError("the request log was started twice")
         self._stop = False
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._worker.start()
 
     def reopen(self) -> None:
         """Open the file anew before the next line, as log rotation asks for with a signal."""
@@ -127,7 +127,7 @@ class RequestLog:
     def close(self, deadline_s: float = 2.0) -> None:
         """Write what waits and stop; what is not written within `deadline_s` is lost and counted."""
         self.catch_up()
-        thread, self._thread = self._thread, None
+        thread, self._worker = self._worker, None
         self._stop = True
         self._wake.set()
         if thread is not None:
