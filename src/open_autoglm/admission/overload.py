@@ -4,13 +4,14 @@
 |---|---|---|---|
 | 0 | below 80 % | below 50 ms | nothing |
 | 1 | 80 % | 50 ms | half of the caches; for memory and descriptors also connections that are kept alive |
-| 2 | 90 % | 250 ms | requests below class critical |
+| 2 | 90 % | 250 ms, twice in a row | requests below class critical |
 | 3 | 95 % | 1 s, twice in a row | new connections |
 
 A resource's stage rises with one look and falls one at a time, after four looks in a row below nine tenths of what
-raised it, so that it does not flutter. Connections are not given up for lag: opening them anew would cost the loop
-more than keeping them, and one long stall is over when it is seen, so only a second one stops new connections.
-The server's stage is the highest of its resources'.
+raised it, so that it does not flutter. Lag tells of what was and not of what is: one long stall is over when it is
+seen, so it turns nobody away, and only what two looks in a row have seen counts beyond stage 1. Nor are connections
+given up for lag: opening them anew would cost the loop more than keeping them. The server's stage is the highest of
+its resources'.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from open_autoglm.admission.settings import OverloadSettings
 
 DESCRIPTORS_RESERVED: Final = 32
 """Of the process's limit: for the admin listener, for logs, and for upstream connections of what runs."""
-STAGE_MAX: Final = 3
 _FALL_LOOKS: Final = 4
 _FALL_SHARE: Final = 0.9
 
@@ -29,24 +29,20 @@ _FALL_SHARE: Final = 0.9
 class _Resource:
     """The stage of one resource."""
 
-    __slots__ = ("_calm", "_full_looks", "_full_twice", "stage", "thresholds")
+    __slots__ = ("_before", "_calm", "_twice", "stage", "thresholds")
 
-    def __init__(self, thresholds: tuple[float, float, float], *, full_twice: bool = False) -> None:
+    def __init__(self, thresholds: tuple[float, float, float], *, twice: bool = False) -> None:
         self.thresholds = thresholds
-        self._full_twice = full_twice
-        self._full_looks = 0
+        self._twice = twice
+        self._before = 0
         self._calm = 0
         self.stage = 0
 
     def look(self, value: float) -> None:
         thresholds = self.thresholds
         reached = sum(value >= threshold for threshold in thresholds)
-        if reached == STAGE_MAX and self._full_twice:
-            self._full_looks += 1
-            if self._full_looks < 2:
-                reached = STAGE_MAX - 1
-        else:
-            self._full_looks = 0
+        if self._twice:
+            reached, self._before = min(reached, max(self._before, 1)), reached
         if reached > self.stage:
             self.stage = reached
             self._calm = 0
@@ -77,7 +73,7 @@ class Overload:
         shares = (settings.soft, settings.hard, settings.full)
         self._memory = _Resource(shares)
         self._descriptors = _Resource(shares)
-        self._lag = _Resource((settings.lag_soft_s, settings.lag_hard_s, settings.lag_full_s), full_twice=True)
+        self._lag = _Resource((settings.lag_soft_s, settings.lag_hard_s, settings.lag_full_s), twice=True)
         self.stage = 0
         self.keep_alive = True
         self.cause = ""
