@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 
 from open_autoglm.clock import monotonic
-from open_autoglm.engines.embedded import chat, sampling, tokenizer
+from open_autoglm.engines import sampling
+from open_autoglm.engines.embedded import chat, tokenizer
 from open_autoglm.engines.embedded.chat import Failed, GenerateEvent, GenerateRequest, PreparedPrompt, Usage
 from open_autoglm.engines.embedded.constraint import CopyConstraint, EchoConstraint
 from open_autoglm.engines.embedded.model import GlmModel, KvCache

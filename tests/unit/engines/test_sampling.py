@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from open_autoglm.engines.embedded.sampling import restrict, sample
+from open_autoglm.engines.sampling import restrict, sample
 
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
