@@ -77,13 +77,9 @@ class HttpConnection:
         self._queue: deque[ServerRequest] | None = None
         self._ahead: bytearray | None = None
         self._beat: set[HttpConnection] | None = None
-        self._advancing = False
-        self._deaf = False
-        self._lingering = False
-        self._paused = False
+        self._advancing = self._deaf = self._lingering = self._paused = False
         self._unsent = 0
-        self._stalled_s = 0.0
-        self._since_s = 0.0
+        self._stalled_s = self._since_s = 0.0
         self.current: ServerRequest | None = None
         self.peer = self.client = ""
         self.memo: tuple[object, bytes, Any] | None = None
@@ -152,6 +148,9 @@ class HttpConnection:
                     self.current = ServerRequest(self, said.method, said.target, said.headers, body)
                     self._advance()
                     return
+            if not data[0] and known is None and self._server.framed is not None:
+                self._server.framed(self, data)
+                return
             reader = self._reader = self._server.take_reader(self)
         reader.message_bytes += len(data)
         try:
@@ -179,15 +178,7 @@ class HttpConnection:
     def respond(
         self, request: ServerRequest, status: int, extra: str, body: bytes, content_type: str = "application/json"
     ) -> None:
-        """Write a whole answer.
-
-        Args:
-            request: the one that is being served.
-            status: HTTP status.
-            extra: more header lines, each ended by CRLF, ASCII.
-            body: as it goes out.
-            content_type: of the body.
-        """
+        """Write a whole answer to the request that is served; `extra`: header lines, each ended by CRLF, ASCII."""
         transport = self._transport
         if transport is None or request.answered:
             return
@@ -250,10 +241,7 @@ class HttpConnection:
         self._finish(request)
 
     def cut(self, request: ServerRequest, payload: bytes = b"") -> None:
-        """Give up a streamed answer: write a last piece, then close without the last chunk.
-
-        By its framing nobody can take the answer for whole; only HTTP/1.0 cannot tell.
-        """
+        """Give up a streamed answer after a last piece, without the last chunk: only HTTP/1.0 takes it for whole."""
         request.keep_alive = False
         self.write(request, payload)
         self._finish(request)
@@ -278,6 +266,16 @@ class HttpConnection:
         if self._transport is not None:
             self._deaf, self._queue, self._ahead = True, None, None
             reset(self._transport)
+
+    def give_up(self) -> asyncio.Transport:
+        """Leave the transport to another protocol. Its place stays taken until that calls `HttpServer.vacate`."""
+        transport, beat = self._transport, self._beat
+        assert transport is not None
+        if beat is not None:
+            beat.discard(self)
+        self._transport = self._beat = self._reader = self.current = None
+        self._deaf = True
+        return transport
 
     def address(self) -> str:
         """Return the client's address, without the port; looked up once."""
@@ -437,12 +435,14 @@ class HttpConnection:
     def _pass_over(self, reader: RequestReader, data: bytes, offset: int) -> bool:
         """Go on after a head that offers another protocol (h2c, say), which a server may ignore (RFC 9110, 7.8).
 
-        CONNECT is refused: its client sends something else from here on. Returns whether what follows `offset` in
-        the block could be read.
+        CONNECT is refused: its client sends something else from here on. Returns whether to go on with this connection.
         """
+        upgrade = self._server.upgrade
         while True:
             request = reader.request
             assert request is not None
+            if upgrade is not None and reader.heads == [request] and upgrade(self, request, data[offset:]):
+                return False
             if request.method == b"CONNECT":
                 request.problem = RequestError("method_not_allowed", "CONNECT is not served here")
                 self._deaf = True

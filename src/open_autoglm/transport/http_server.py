@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from open_autoglm.errors import ServerError
 from open_autoglm.transport.address_counts import AddressCounts
 from open_autoglm.transport.application import Application
 from open_autoglm.transport.http_connection import HttpConnection
-from open_autoglm.transport.http_request import RequestReader
+from open_autoglm.transport.http_request import RequestReader, ServerRequest
 from open_autoglm.transport.known_head import KnownHead, RequestHead, remember_head
 from open_autoglm.transport.settings import WireLimits
 from open_autoglm.transport.socket_options import bound_unsent
@@ -51,6 +51,8 @@ class HttpServer:
         idle_timeout_s: of connections without a request; shortened while descriptors or memory are short.
         accept_max: connections beyond this are closed without a word; lowered while descriptors are short.
         proxies: addresses whose connections are not those of one client.
+        framed: takes connections whose first byte is NUL, with the bytes that have come; without it they are HTTP.
+        upgrade: asked whether it takes a connection whose head offers another protocol, with what follows the head.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class HttpServer:
         self.accept_max = limits.connections + REFUSED_MAX
         self.idle_timeout_s = limits.idle_timeout_s
         self.proxies: Container[str] = ()
+        self.framed: Callable[[HttpConnection, bytes], None] | None = None
+        self.upgrade: Callable[[HttpConnection, ServerRequest, bytes], bool] | None = None
         self._leaving = False
         self._beats: list[set[HttpConnection]] = [set() for _ in range(_PATROL_BEATS)]
         self._beat_s = beat_s
@@ -169,9 +173,13 @@ class HttpServer:
 
     def leave(self, connection: HttpConnection, beat: set[HttpConnection]) -> None:
         """Forget a connection."""
-        self._addresses.leave(connection.client)
-        self.connections -= 1
+        self.vacate(connection.client)
         beat.discard(connection)
+
+    def vacate(self, client: str) -> None:
+        """Free the place of a connection that is over; `client` is what it was counted as."""
+        self._addresses.leave(client)
+        self.connections -= 1
 
     def take_reader(self, connection: HttpConnection) -> RequestReader:
         """Return a clean reader for a connection whose first byte has come."""
