@@ -84,7 +84,7 @@ def test_rate_limit(server: RunningServer, upstream: Upstream, make_sdk: MakeSdk
         ask(client)
     assert caught.value.code == "rate_limit_exceeded"
     headers = caught.value.response.headers
-    assert 90 <= int(headers["retry-after"]) <= 201  # up to twice the time, so that not all come back at once
+    assert 90 <= int(headers["retry-after"]) <= 200  # up to twice the time, so that not all come back at once
     assert headers["x-ratelimit-remaining-requests"] == "0"
     assert ask(make_sdk()).choices, "another key is not concerned"
 
@@ -197,7 +197,9 @@ def _code(make_sdk: MakeSdk) -> str | None:
         ask(make_sdk())
     if caught.value.code == "no_healthy_endpoint":
         assert caught.value.status_code == 503
-        assert 1 <= int(caught.value.response.headers["retry-after"]) <= 21
+        assert (
+            1 <= int(caught.value.response.headers["retry-after"]) <= 20
+        )  # up to twice the 10 s for which the breaker is open
     return caught.value.code
 
 

@@ -17,7 +17,7 @@ from open_autoglm.errors import AutoGLMError, ServerError, UpstreamError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.outcomes import RULES
 from open_autoglm.exchange.plan import Leg, Plan
-from open_autoglm.resilience.backoff import backoff_s, pushback_s
+from open_autoglm.resilience.backoff import backoff_s
 from open_autoglm.resilience.retry_budget import RetryBudget
 from open_autoglm.routing.endpoint import Endpoint
 
@@ -34,7 +34,7 @@ _RETRY_AFTER_OBEYED_MAX_S: Final = 86_400.0
 _HEARSAY_S: Final = 60.0
 """What an endpoint's first tokens mostly took so long ago turns nobody away: it may be another endpoint by now."""
 _OVERLOADED_S: Final = 1.0
-"""What clients are told when there is no room: up to twice that."""
+"""What clients are told when there is no room."""
 _MISCONFIGURED_S: Final = 30.0
 _THROTTLED_S: Final = 1.0
 """How long an endpoint that said 429 without a time is left alone."""
@@ -301,7 +301,7 @@ class Search:
         return ServerError(
             "no_healthy_endpoint",
             f"no endpoint of {self._model!r} can take a request now; try again later",
-            retry_after_s=min(pushback_s(self._rng, min(wait_s, _RETRY_AFTER_TOLD_MAX_S)), _RETRY_AFTER_TOLD_MAX_S),
+            retry_after_s=min(wait_s, _RETRY_AFTER_TOLD_MAX_S),
         )
 
     def no_room(self) -> AutoGLMError:
@@ -309,7 +309,7 @@ class Search:
         return ServerError(
             "overloaded",
             f"the model {self._model!r} has more requests than it can serve; try again later",
-            retry_after_s=pushback_s(self._rng, _OVERLOADED_S),
+            retry_after_s=_OVERLOADED_S,
         )
 
     # Inside.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import msgspec
 
@@ -10,38 +11,40 @@ from open_autoglm.clock import iso_utc
 from open_autoglm.errors import AutoGLMError, UpstreamError
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.snapshot import Listing
+from open_autoglm.resilience.backoff import pushback_s
 
 _RETRY_AFTER_MAX_S = 86_400.0
 _RETRY_AFTER_S = 1.0
 """Where nobody knows better."""
+_PUSHBACK = (429, 503)
 
 
-def error_headers(
-    error: AutoGLMError, record: RequestRecord, allow: str = "", *, jitter: float = 0.0, overloaded: bool = False
-) -> str:
-    """Header lines that go with an error.
+def spread(error: AutoGLMError, rng: random.Random) -> None:
+    """Have those who are refused together not come back together: `base + uniform(0, base)` seconds for each.
 
-    Clients that are sent away are told to come back after `base + uniform(0, base)` seconds, so that those who were
-    refused together do not come back together; what an upstream has said itself is told as it is. While everybody is
-    refused they are told not to try again by themselves.
+    To be done once, before the error is put into words. What an upstream has said itself is told as it is.
+    """
+    if error.http_status in _PUSHBACK and not isinstance(error, UpstreamError):
+        error.retry_after_s = pushback_s(rng, _RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s)
+
+
+def error_headers(error: AutoGLMError, record: RequestRecord, allow: str = "", *, overloaded: bool = False) -> str:
+    """Header lines that go with an error. While everybody is refused clients are told not to try again by themselves.
 
     Args:
         error: what is answered.
         record: of the request.
         allow: methods that the route takes, where that is what was wrong.
-        jitter: a random number from 0 to 1.
         overloaded: whether the whole server has too much to do.
     """
-    pushback = error.http_status in (429, 503)
+    pushback = error.http_status in _PUSHBACK
     lines = f"x-request-id: {record.request_id}\r\n"
     if record.attempts:
         lines += f"x-mcp-attempts: {len(record.attempts)}\r\n"
     if record.queue_position:
         lines += f"x-mcp-queue-position: {record.queue_position}\r\n"
-    base_s = error.retry_after_s if error.retry_after_s is not None or not pushback else _RETRY_AFTER_S
-    if base_s is not None:
-        ours = pushback and not isinstance(error, UpstreamError)
-        wait_s = base_s * (1.0 + jitter) if ours else base_s
+    wait_s = error.retry_after_s if error.retry_after_s is not None or not pushback else _RETRY_AFTER_S
+    if wait_s is not None:
         lines += f"retry-after: {max(1, math.ceil(min(wait_s, _RETRY_AFTER_MAX_S)))}\r\n"
     if error.http_status == 401:
         lines += "www-authenticate: Bearer\r\n"

@@ -155,6 +155,7 @@ class Call(ModelCall):
 
     def refuse(self, error: AutoGLMError) -> None:
         """Answer with an error in the route's own form."""
+        self._gateway.spread(error)
         request = self.request
         face = self.route.face or self._gateway.plain_face
         body = face.error_body(error, self.record.request_id, request.body or self.body)

@@ -24,7 +24,7 @@ from open_autoglm.exchange.line import Line
 from open_autoglm.exchange.plan import Leg
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.affinity import affinity_of
-from open_autoglm.gateway.answers import error_headers, model_card, models_list
+from open_autoglm.gateway.answers import error_headers, model_card, models_list, spread
 from open_autoglm.gateway.call import Call, timeout_s
 from open_autoglm.gateway.door import NOT_FOUND, Door
 from open_autoglm.gateway.snapshot import Route, Snapshot
@@ -156,6 +156,7 @@ class Gateway:
             request.call.resume()
 
     def error_answer(self, request: ServerRequest | None, error: AutoGLMError) -> tuple[str, bytes]:
+        self.spread(error)
         call = request.call if request is not None else None
         if isinstance(call, Call):
             # Settled here, so that its end is counted once and not again when the connection goes.
@@ -174,7 +175,11 @@ class Gateway:
 
     def error_headers(self, error: AutoGLMError, record: RequestRecord, allow: str = "") -> str:
         """Header lines that go with an error; see `answers.error_headers`."""
-        return error_headers(error, record, allow, jitter=self._rng.random(), overloaded=self.door.floor > 0)
+        return error_headers(error, record, allow, overloaded=self.door.floor > 0)
+
+    def spread(self, error: AutoGLMError) -> None:
+        """Draw when the client may come back; see `answers.spread`."""
+        spread(error, self._rng)
 
     def unwatch(self, call: Call) -> None:
         """A call is over."""
