@@ -197,9 +197,8 @@ def _code(make_sdk: MakeSdk) -> str | None:
         ask(make_sdk())
     if caught.value.code == "no_healthy_endpoint":
         assert caught.value.status_code == 503
-        assert (
-            1 <= int(caught.value.response.headers["retry-after"]) <= 20
-        )  # up to twice the 10 s for which the breaker is open
+        # Up to twice the 10 s for which the breaker is open.
+        assert 1 <= int(caught.value.response.headers["retry-after"]) <= 20
     return caught.value.code
 
 
