@@ -145,10 +145,14 @@ class ToolCallDelta(Struct, frozen=True, gc=False):
 
 
 class Finish(Struct, frozen=True, gc=False):
-    """A choice is complete: `stop`, `length`, `tool_calls`, `content_filter`, or what the upstream wrote."""
+    """A choice is complete: `stop`, `length`, `tool_calls`, `content_filter`, or what the upstream wrote.
+
+    `version` is that of the model which computed it, where the upstream says so.
+    """
 
     reason: str
     index: int = 0
+    version: str = ""
 
 
 class Usage(Struct, frozen=True, gc=False):

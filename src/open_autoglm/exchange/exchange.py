@@ -133,6 +133,14 @@ class Exchange:
         else:
             self._fail(now_s)
 
+    def take_over(self, attempt: Attempt, due_s: float) -> None:
+        """Go on with a first attempt that was begun without us; its limit is set, and the client has its content."""
+        self._record.attempts.append(attempt)
+        self._attempt = attempt
+        self.due_s = due_s
+        if attempt.first_s:
+            self.state = "committed"
+
     def client_gone(self, now_s: float) -> None:
         """The client has left: stop the work for it."""
         if self.state != "over":
@@ -190,13 +198,7 @@ class Exchange:
     # The attempts' side.
 
     def content(self, attempt: Attempt, payload: bytes, stage: int, now_s: float) -> None:
-        """A piece of a streamed answer, as the client is to see it.
-
-        Args:
-            attempt, payload: whose; may be empty.
-            stage: of the answer: below 2 there was no content yet.
-            now_s: monotonic seconds.
-        """
+        """A piece of a streamed answer, as the client is to see it; below `stage` 2 there was no content yet."""
         if attempt is not self._attempt and attempt is not self._rival:
             return
         if not attempt.first_s:
