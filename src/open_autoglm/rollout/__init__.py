@@ -1,0 +1,1 @@
+"""Versions of models: what they are, how they travel, and how traffic moves from one to the next."""
