@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
+from open_autoglm.admission.fair_ring import SAVED_MAX
 from open_autoglm.admission.settings import AdmissionSettings
 from open_autoglm.admission.wait_queue import WaitQueue
 
@@ -138,6 +139,42 @@ def test_nobody_is_served_later_than_its_position_says(arrivals: list[tuple[str,
             position = queue.offer(number, tenant, priority, 0.0, FAR_S, cost=cost)
         order = [queue.take(0.0) for _ in range(last + 1)]
         assert order.index(last) + 1 <= position
+
+
+@given(
+    history=st.lists(st.tuples(tenants, st.integers(1, 8), st.integers(0, 3)), min_size=1, max_size=60),
+)
+def test_positions_hold_whatever_tenants_have_saved(history: list[tuple[str, int, int]]) -> None:
+    """Each step offers one and then takes some, so that tenants come back with turns that they left unused."""
+    for last in range(len(history)):
+        queue: WaitQueue[int] = WaitQueue(AdmissionSettings(), 1000)
+        for number, (tenant, cost, taken) in enumerate(history[: last + 1]):
+            position = queue.offer(number, tenant, 2, 0.0, FAR_S, cost=cost)
+            for _ in range(taken if number < last else 0):
+                queue.take(0.0)
+        order = [queue.take(0.0) for _ in range(queue.waiting)]
+        assert order.index(last) + 1 <= position
+
+
+@given(
+    history=st.lists(st.tuples(tenants, st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=60),
+)
+def test_savings_give_nobody_more_than_its_share_and_what_may_be_saved(history: list[tuple[str, int, int]]) -> None:
+    """Beside one that always waits, no other has had more turns than that one and its savings."""
+    queue: WaitQueue[tuple[str, int]] = WaitQueue(AdmissionSettings(), 10_000)
+    serial = 0
+    for serial in range(2000):
+        queue.offer(("hog", serial), "hog", 2, 0.0, FAR_S)
+    served = dict.fromkeys([*"abcd", "hog"], 0)
+    for tenant, offered, taken in history:
+        for _ in range(offered):
+            serial += 1
+            queue.offer((tenant, serial), tenant, 2, 0.0, FAR_S)
+        for _ in range(taken):
+            item = queue.take(0.0)
+            assert item is not None
+            served[item[0]] += 1
+            assert all(served[name] <= served["hog"] + SAVED_MAX + 1 for name in "abcd"), served
 
 
 def overload(

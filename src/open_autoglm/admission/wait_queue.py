@@ -190,7 +190,7 @@ class WaitQueue(Generic[T]):
     def _position(self, waiter: Waiter[T], line: _Line[T], now_s: float) -> int:
         ahead = sum(above.ring.waiting for above in self._lines[waiter.priority + 1 :])
         rounds = waiter.cost if self._newest_first(line, now_s) else waiter.lane.cost
-        return ahead + min(line.ring.waiting, line.ring.served_within(rounds))
+        return ahead + min(line.ring.waiting, line.ring.served_within(waiter.lane, rounds))
 
     def _newest_first(self, line: _Line[T], now_s: float) -> bool:
         """Whether those who came first are lost: a line served in order would age before its end."""

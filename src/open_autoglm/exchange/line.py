@@ -1,6 +1,7 @@
 """The line before a group: requests that wait because its endpoints have no room.
 
 Invariant: whoever is taken from the queue is granted, or put back where it was; whoever aged out in it is told.
+While it stands, those in it go one by one instead of in bunches (`admission.pacing`).
 A line belongs to the name of a group and outlives the groups of one configuration.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from open_autoglm.admission.pacing import Pacing
 from open_autoglm.admission.settings import AdmissionSettings
 from open_autoglm.admission.wait_queue import WaitQueue
 
@@ -38,11 +40,12 @@ class Line:
         queue: of this line alone; an unsettled one when left out.
     """
 
-    __slots__ = ("queue", "wake")
+    __slots__ = ("_pacing", "queue", "wake")
 
     def __init__(self, queue: WaitQueue[Waiter] | None = None) -> None:
         self.queue: WaitQueue[Waiter] = WaitQueue(AdmissionSettings()) if queue is None else queue
         self.wake: Callable[[], None] = _nobody
+        self._pacing = Pacing()
 
     def join(self, waiter: Waiter, tenant: str, priority: int, now_s: float, deadline_s: float) -> int:
         """Let one wait; see `WaitQueue.offer`."""
@@ -52,12 +55,22 @@ class Line:
             self.wake()
         return position
 
-    def pump(self, now_s: float) -> None:
-        """Send away those who waited too long, then let in as many as there is room for."""
-        queue = self.queue
+    def pump(self, now_s: float) -> float:
+        """Send away those who waited too long, then let in as many as there is room for and the pace allows.
+
+        Returns:
+            Seconds after which it is the next one's time; 0.0 when no time has to pass.
+        """
+        queue, pacing = self.queue, self._pacing
         for waiter in queue.expire(now_s):
             waiter.shed(now_s)
-        while (first := queue.take(now_s)) is not None:
+        while (hold_s := pacing.hold_s(now_s)) == 0.0:
+            first = queue.take(now_s)
+            if first is None:
+                pacing.emptied()
+                break
             if not first.granted(now_s):
                 queue.put_back(first)
-                return
+                break
+            pacing.granted(now_s)
+        return hold_s

@@ -39,6 +39,8 @@ _SWEEP_S = 0.025
 """How often deadlines are looked at: one coarse sweep instead of a timer per request."""
 _PUMP_S = 0.01
 """How often lines are looked at while somebody waits in them."""
+_HOLD_MIN_S = 0.001
+"""The loop's timers are no finer."""
 _PLACES_PER_ROOM = 2
 """In a line, for each request that its group has room for."""
 _PLACES_MAX = 10_000
@@ -95,6 +97,7 @@ class Gateway:
         self.lines: dict[Line, Leg] = {}
         self.active: set[Call] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
+        self._held_handle: asyncio.TimerHandle | None = None
         self.adopt(snapshot)
 
     # The transport calls these.
@@ -225,6 +228,9 @@ class Gateway:
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
             self._sweep_handle = None
+        if self._held_handle is not None:
+            self._held_handle.cancel()
+            self._held_handle = None
         for call in list(self.active):
             call.request.connection.abort()
 
@@ -330,6 +336,11 @@ class Gateway:
             self._pump_soon = True
             self._loop.call_soon(self._pump)
 
+    def _pump_held(self) -> None:
+        """It is the time of one that was held back."""
+        self._held_handle = None
+        self._pump()
+
     def _pump(self) -> None:
         """Let in who waits, as far as there is room."""
         self._pump_soon = False
@@ -337,7 +348,9 @@ class Gateway:
         for line, leg in self.lines.items():
             if line.queue.waiting:
                 line.queue.capacity = _places(leg)
-                line.pump(now_s)
+                hold_s = line.pump(now_s)
+                if hold_s and self._held_handle is None:
+                    self._held_handle = self._loop.call_later(max(hold_s, _HOLD_MIN_S), self._pump_held)
         for call in self.door.pump(now_s):
             if call.request.dispatched:
                 self.on_body(call.request)
