@@ -40,7 +40,7 @@ MODULES: Final = {
         "splice",
         "sse",
     ),
-    "exchange": ("attempt", "attempt_record", "exchange", "line", "plan", "search"),
+    "exchange": ("attempt", "attempt_record", "exchange", "line", "plan", "record", "search"),
     "gateway": ("affinity", "call", "door", "gateway"),
     "resilience": (
         "backoff",
@@ -57,7 +57,7 @@ MODULES: Final = {
     ),
     "routing": ("balancers", "endpoint", "group", "hash_ring", "hashing", "panic"),
     "server": ("accounts",),
-    "telemetry": ("series",),
+    "telemetry": ("request_line", "series"),
     "transport": (
         "http_answer",
         "http_client",

@@ -20,7 +20,8 @@ def asked(id_: str, at_s: float, host: str = "up-1", model: str = "chat", took_s
 
 
 def written(id_: str, status: int = 200, outcomes: tuple[str, ...] = ("ok",)) -> RequestRecord:
-    record = RequestRecord("/v1/chat/completions", 0.0, 1, request_id=id_, status=status, model="chat")
+    record = RequestRecord("/v1/chat/completions", 0.0, 1, id_)
+    record.status, record.model = status, "chat"
     record.attempts = [AttemptRecord("up-1", "chat", n, "", 0.0) for n in range(len(outcomes))]
     for attempt, outcome in zip(record.attempts, outcomes, strict=True):
         attempt.outcome = outcome

@@ -4,18 +4,19 @@ The request path fills these in as it goes; whoever reads them does so after `en
 monotonic seconds, 0.0 until the thing has happened.
 """
 
-from msgspec import Struct
+from __future__ import annotations
 
 from open_autoglm.exchange.attempt_record import AttemptRecord
 
 __all__ = ["AttemptRecord", "RequestRecord"]
 
 
-class RequestRecord(Struct, gc=False):
+class RequestRecord:
     """One client request.
 
     Attributes:
-        request_id, trace_id: sent back and sent on.
+        request_id, trace_id: sent back and sent on. A trace id is 32 hexadecimal digits, or empty so far.
+        own_id: the request id was made here, so it holds no text of anybody's.
         route: the route's pattern, as in metrics.
         model: the name asked for (empty when the request named none); `served_by` the name that answered.
         key: name of the API key, empty before authentication.
@@ -39,32 +40,58 @@ class RequestRecord(Struct, gc=False):
         attempts: in order.
     """
 
-    route: str
-    received_s: float
-    revision: int
-    request_id: str = ""
-    received_wall_s: float = 0.0
-    client: str = ""
-    trace_id: str = ""
-    model: str = ""
-    served_by: str = ""
-    key: str = ""
-    stream: bool = False
-    admitted_s: float = 0.0
-    read_s: float = 0.0
-    first_s: float = 0.0
-    ended_s: float = 0.0
-    status: int = 0
-    code: str = ""
-    message: str = ""
-    finish_reason: str = ""
-    prompt_tokens: int = -1
-    completion_tokens: int = -1
-    usage_estimated: bool = False
-    delivered_chars: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    queue_position: int = 0
-    queued_s: float = 0.0
-    rejected: str = ""
-    attempts: list[AttemptRecord] = []
+    __slots__ = (
+        "admitted_s",
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "code",
+        "completion_tokens",
+        "delivered_chars",
+        "ended_s",
+        "finish_reason",
+        "first_s",
+        "key",
+        "message",
+        "model",
+        "own_id",
+        "prompt_tokens",
+        "queue_position",
+        "queued_s",
+        "read_s",
+        "received_s",
+        "received_wall_s",
+        "rejected",
+        "request_id",
+        "revision",
+        "route",
+        "served_by",
+        "status",
+        "stream",
+        "trace_id",
+        "usage_estimated",
+    )
+
+    def __init__(
+        self,
+        route: str,
+        received_s: float,
+        revision: int,
+        request_id: str = "",
+        received_wall_s: float = 0.0,
+        client: str = "",
+    ) -> None:
+        self.route = route
+        self.received_s = received_s
+        self.revision = revision
+        self.request_id = request_id
+        self.received_wall_s = received_wall_s
+        self.client = client
+        self.trace_id = self.model = self.served_by = self.key = self.finish_reason = ""
+        self.code = self.message = self.rejected = ""
+        self.own_id = self.stream = self.usage_estimated = False
+        self.admitted_s = self.read_s = self.first_s = self.ended_s = self.queued_s = 0.0
+        self.status = self.delivered_chars = self.bytes_in = self.bytes_out = self.queue_position = 0
+        self.prompt_tokens = self.completion_tokens = -1
+        self.attempts: list[AttemptRecord] = []

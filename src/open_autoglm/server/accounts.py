@@ -1,23 +1,19 @@
 """Where finished requests are accounted for: metrics, log line, explain record.
 
 On the request path a record is only put aside. A batch of records is counted together, when it is full or soon after
-its first one: what each of them costs then is a place in a few lists. Invariant: every record is counted once and in
+its first one, while the counters are at hand. Invariant: every record is counted once and in
 order; who reads figures or explanations makes the accountant catch up first.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from itertools import chain, groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.telemetry.explain import ExplainStore
 from open_autoglm.telemetry.metrics import Metrics
 from open_autoglm.telemetry.request_log import CHUNK, RequestLog
-from open_autoglm.telemetry.series import ModelSeries, RequestSeries
+from open_autoglm.telemetry.series import EndpointSeries, ModelSeries, RequestSeries
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,12 +23,6 @@ _CACHED_MAX: Final = 4096
 _BATCH: Final = CHUNK
 _DELAY_S: Final = 0.05
 """How long a record waits for others at most."""
-
-_ending: Final = attrgetter("route", "model", "status", "code")
-_outcome: Final = attrgetter("group", "endpoint", "outcome")
-_attempts: Final = attrgetter("attempts")
-_prompt_tokens: Final = attrgetter("prompt_tokens")
-_completion_tokens: Final = attrgetter("completion_tokens")
 
 
 class Accountant:
@@ -48,6 +38,7 @@ class Accountant:
         self._ended: list[RequestRecord] = []
         self._timer: asyncio.TimerHandle | None = None
         self._series: dict[tuple[str, str], tuple[RequestSeries, ModelSeries]] = {}
+        self._endpoints: dict[tuple[str, str], EndpointSeries] = {}
         metrics.catch_up = explain.catch_up = log.catch_up = self.catch_up
 
     def settle(self, record: RequestRecord) -> None:
@@ -63,6 +54,7 @@ class Accountant:
         """Drop the cached series; after a reload other names are known."""
         self.catch_up()
         self._series.clear()
+        self._endpoints.clear()
 
     def catch_up(self) -> None:
         """Count what has been put aside, and hand it on."""
@@ -70,28 +62,36 @@ class Accountant:
             self._timer.cancel()
             self._timer = None
         ended, self._ended = self._ended, []
-        for (route, model, status, code), records in groupby(ended, _ending):
-            self._count(route, model, status, code, list(records))
-        if not all(map(_attempts, ended)):
+        told: list[RequestRecord] = []
+        for record in ended:
+            self._count(record)
             # Nobody wants to read of a probe of health, or to have it push a request out of memory.
-            ended = [record for record in ended if record.key or record.attempts or record.code]
-        self._log.put_all(ended)
-        self._explain.extend(ended)
+            if record.attempts or record.key or record.code:
+                told.append(record)
+        self._log.put_all(told)
+        self._explain.extend(told)
 
-    def _count(self, route: str, model: str, status: int, code: str, records: list[RequestRecord]) -> None:
-        """Count requests that ended alike. What is done for each of them is left to C as far as it goes."""
-        requests, answers = self._series.get((route, model)) or self._open(route, model)
-        requests.done(status, code, *[record.ended_s - record.received_s for record in records])
-        tried = [record for record in records if record.attempts]
-        if code and len(tried) < len(records):
-            reasons = Counter(record.rejected or code for record in records if not record.attempts)
-            for reason, count in reasons.items():
-                self._metrics.rejected(reason, count)
-        answers.first_token(*[record.first_s - record.received_s for record in tried if record.first_s])
-        answers.tokens(_sum_told(map(_prompt_tokens, tried)), _sum_told(map(_completion_tokens, tried)))
-        attempts = Counter(map(_outcome, chain.from_iterable(map(_attempts, tried))))
-        for (group, endpoint, outcome), count in attempts.items():
-            self._metrics.endpoint(group, endpoint).ended(outcome, count)
+    def _count(self, record: RequestRecord) -> None:
+        code = record.code
+        series = self._series.get((record.route, record.model))
+        if series is None:
+            series = self._open(record.route, record.model)
+        requests, answers = series
+        received_s = record.received_s
+        requests.done(record.status, code, record.ended_s - received_s)
+        attempts = record.attempts
+        if not attempts:
+            if code:
+                self._metrics.rejected(record.rejected or code)
+            return
+        if record.first_s:
+            answers.first_token(record.first_s - received_s)
+        answers.tokens(record.prompt_tokens, record.completion_tokens)
+        for attempt in attempts:
+            endpoint = self._endpoints.get((attempt.group, attempt.endpoint))
+            if endpoint is None:
+                endpoint = self._open_endpoint(attempt.group, attempt.endpoint)
+            endpoint.ended(attempt.outcome)
 
     def _open(self, route: str, model: str) -> tuple[RequestSeries, ModelSeries]:
         if len(self._series) >= _CACHED_MAX:
@@ -99,8 +99,8 @@ class Accountant:
         series = self._series[route, model] = self._metrics.requests(route, model), self._metrics.model(model)
         return series
 
-
-def _sum_told(counts: Iterable[int]) -> int:
-    """The sum of those counts that were told; others are -1."""
-    told = list(counts)
-    return sum(told) + told.count(-1)
+    def _open_endpoint(self, group: str, endpoint: str) -> EndpointSeries:
+        if len(self._endpoints) >= _CACHED_MAX:
+            self._endpoints.clear()
+        series = self._endpoints[group, endpoint] = self._metrics.endpoint(group, endpoint)
+        return series

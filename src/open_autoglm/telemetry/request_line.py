@@ -1,78 +1,45 @@
-"""One line per request, for the log: built by the writer's thread from the request's record.
+"""One line per request, for the log: built from the request's record.
 
 Invariant: a line is one line, holds no secret of a known form and no raw control character, and no field of it
-is longer than `redact.FIELD_BYTES_MAX`. Lines are encoded as they are, many at a time; only where the result
-could break the invariant (a quick search says so) are the lines built again with every text cleaned.
-Cost: below 2 µs of CPU a line.
+is longer than `redact.FIELD_BYTES_MAX`. Most requests are plain successes whose lines differ in times, ids and sizes
+alone: the rest of such a line is encoded and searched once and remembered, so that only these are filled in. Every
+other line is encoded as it is; only where the result could break the invariant (a quick search says so) is it built
+again with every text cleaned.
 """
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from open_autoglm import clock
+from open_autoglm.exchange.attempt_record import AttemptRecord
 from open_autoglm.exchange.record import RequestRecord
-from open_autoglm.telemetry.redact import clean
+from open_autoglm.telemetry.line_fields import RequestLine
+from open_autoglm.telemetry.redact import MARKERS, clean
 
-_LINE_BYTES_MAX = 2000
+_LINE_BYTES_MAX: Final = 2000
 """A line shorter than this holds no field above the cap, so nothing needs to be cut."""
 
-_MARKERS = (b"sk-", b"mcp_", b"earer", b"\x7f")
+_MARKERS: Final = (b"sk-", b"mcp_", b"earer", b"\x7f")
 """What no line without a secret or a control character holds (the encoder escapes the other ASCII ones)."""
-_TOKEN_MARKER = b"eyJ"
-_RARE = b"J"
+_TOKEN_MARKER: Final = b"eyJ"
+_RARE: Final = b"J"
 """A letter of that marker which most lines do not have: a single one is found at memory speed."""
 
-_MILLISECONDS = tuple(f".{ms:03d}Z" for ms in range(1000))
+_FRAMES_MAX: Final = 1024
+"""Lines whose unchanging part is remembered; clients' addresses are among what it holds."""
+_FRAME_CHARS_MAX: Final = 1000
+"""Of that part; ids, times and numbers take less than the other half of a line."""
+_ID_CHARS_MAX: Final = 200
 
+_THOUSANDTHS: Final = tuple([f".{number:03d}" for number in range(1000)])
 
-class RequestLine(msgspec.Struct, gc=False, omit_defaults=True):
-    """The fields of a line, in their order. Empty ones are left out.
+_encode = msgspec.json.Encoder().encode
 
-    Attributes:
-        time: arrival, UTC, milliseconds.
-        level: INFO; WARNING for 4xx, a client that left or a stream that broke; ERROR for 5xx.
-        event: always `request`.
-        served_by: the name that answered, when it is not the one asked for.
-        request_id, trace_id, route, model, key, client, stream, status, code, message, finish_reason,
-        prompt_tokens, completion_tokens, bytes_in, bytes_out, revision: as in `RequestRecord`.
-        ms: from the request's head to the answer's end, milliseconds.
-        first_ms: from the request's head to the answer's first byte.
-        attempts: how many; `endpoint` and `outcome` are those of the one that answered, or else of the last one,
-            `tried` the others, as `name:outcome`, and `detail` the last one's words when it failed.
-        queued_ms: how long it stood in a line.
-        rejected: why it was turned away before any attempt, where `code` does not say all.
-    """
-
-    time: str
-    level: str
-    event: str
-    request_id: str
-    trace_id: str = ""
-    route: str = ""
-    model: str = ""
-    served_by: str = ""
-    key: str = ""
-    client: str = ""
-    stream: bool = False
-    status: int = 0
-    code: str = ""
-    message: str = ""
-    ms: float = -1.0
-    first_ms: float = 0.0
-    finish_reason: str = ""
-    prompt_tokens: int = -1
-    completion_tokens: int = -1
-    bytes_in: int = 0
-    bytes_out: int = 0
-    attempts: int = 0
-    endpoint: str = ""
-    outcome: str = ""
-    tried: str = ""
-    detail: str = ""
-    queued_ms: float = 0.0
-    rejected: str = ""
-    revision: int = -1
+_FrameKey = tuple[str, str, str, str, str, bool, int, str, str, int]
 
 
 def level_of(record: RequestRecord) -> str:
@@ -83,35 +50,119 @@ def level_of(record: RequestRecord) -> str:
 
 
 class LineBuilder:
-    """Turns records into lines. One thread only: it remembers the current second's text."""
+    """Turns records into lines. One thread at a time: it remembers the current second's text, and frames."""
 
     def __init__(self, *, as_json: bool) -> None:
-        self._encode: Callable[[list[RequestLine]], bytes] = msgspec.json.Encoder().encode_lines if as_json else _text
+        self._as_json = as_json
         self._second = -1
         self._second_text = ""
+        self._frames: dict[_FrameKey, str] = {}
 
     def build(self, records: Sequence[RequestRecord]) -> bytes:
         """Return one line for each record, each with its line feed; empty for no record."""
-        if not records:
-            return b""
-        line = self._line
-        try:
-            data = self._encode([line(record) for record in records])
-        except (UnicodeError, ValueError):  # a lone surrogate in somebody's text
-            return self._careful(records)
-        if not (_harmless(data) and _is_short(data)):
-            return self._careful(records)
-        return data
+        if not self._as_json:
+            return "".join([_one_text(_cleaned(self._line(record))) for record in records]).encode()
+        lines: list[str] = []
+        for record in records:
+            attempts = record.attempts
+            lines.append((len(attempts) == 1 and self._plain(record, attempts[0])) or self._any(record))
+        return "".join(lines).encode()
 
-    def _careful(self, records: Sequence[RequestRecord]) -> bytes:
-        return self._encode([_cleaned(self._line(record)) for record in records])
+    def _plain(self, record: RequestRecord, attempt: AttemptRecord) -> str:
+        """The line of a success at the first attempt; empty when it is not just that."""
+        prompt, completion = record.prompt_tokens, record.completion_tokens
+        if (
+            record.code
+            or not record.first_s
+            or record.status >= 400
+            or attempt.outcome != "ok"
+            or record.queue_position
+            or record.rejected
+            or prompt < 0
+            or completion < 0
+            or not (record.own_id or _is_harmless_id(record.request_id + record.trace_id))
+        ):
+            return ""
+        key = (
+            record.route,
+            record.model,
+            record.served_by,
+            record.key,
+            record.client,
+            record.stream,
+            record.status,
+            record.finish_reason,
+            attempt.endpoint,
+            record.revision,
+        )
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = self._remember(key, record)
+        if not frame:
+            return ""
+        received_s = record.received_s
+        total_us = int((record.ended_s - received_s) * 1e6)
+        first_us = int((record.first_s - received_s) * 1e6)
+        wall_s = record.received_wall_s
+        second = int(wall_s)
+        if second != self._second:
+            self._begin_second(second)
+        return (
+            f'{{"time":"{self._second_text}{_THOUSANDTHS[int((wall_s - second) * 1000)]}Z","level":"INFO",'
+            f'"event":"request","request_id":"{record.request_id}","trace_id":"{record.trace_id}",'
+            f'"ms":{total_us // 1000}{_THOUSANDTHS[total_us % 1000]},'
+            f'"first_ms":{first_us // 1000}{_THOUSANDTHS[first_us % 1000]},'
+            f'"prompt_tokens":{prompt},"completion_tokens":{completion},'
+            f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},{frame}'
+        )
+
+    def _remember(self, key: _FrameKey, record: RequestRecord) -> str:
+        """The part of a plain line that does not change; empty when it might break the invariant."""
+        if len(self._frames) >= _FRAMES_MAX:
+            self._frames.clear()
+        whole = self._line(record)
+        line = RequestLine(
+            route=whole.route,
+            model=whole.model,
+            served_by=whole.served_by,
+            key=whole.key,
+            client=whole.client,
+            stream=whole.stream,
+            status=whole.status,
+            finish_reason=whole.finish_reason,
+            attempts=whole.attempts,
+            endpoint=whole.endpoint,
+            outcome=whole.outcome,
+            revision=whole.revision,
+        )
+        try:
+            data = _encode(line)
+        except UnicodeError:  # as in `_any`
+            data = b""
+        frame = f"{data[1:].decode()}\n" if 0 < len(data) <= _FRAME_CHARS_MAX and _is_harmless(data) else ""
+        self._frames[key] = frame
+        return frame
+
+    def _any(self, record: RequestRecord) -> str:
+        """The line of any request."""
+        line = self._line(record)
+        try:
+            data = _encode(line)
+        except UnicodeError:  # a lone surrogate in somebody's text
+            data = b""
+        if not data or len(data) > _LINE_BYTES_MAX or not _is_harmless(data):
+            data = _encode(_cleaned(line))
+        return f"{data.decode()}\n"
+
+    def _begin_second(self, second: int) -> None:
+        self._second = second
+        self._second_text = clock.iso_utc(second)[:-5]
 
     def _line(self, record: RequestRecord) -> RequestLine:
         wall_s = record.received_wall_s
         second = int(wall_s)
         if second != self._second:
-            self._second = second
-            self._second_text = clock.iso_utc(second)[:-5]
+            self._begin_second(second)
         received_s = record.received_s
         first_s = record.first_s
         status = record.status
@@ -131,11 +182,17 @@ class LineBuilder:
             if outcome != "ok":
                 detail = last.detail
         line = RequestLine(
-            self._second_text + _MILLISECONDS[int((wall_s - second) * 1000)],
+            f"{self._second_text}{_THOUSANDTHS[int((wall_s - second) * 1000)]}Z",
             "INFO" if status < 400 and not code else level_of(record),
             "request",
             record.request_id,
             record.trace_id,
+            int((record.ended_s - received_s) * 1e6) / 1e3,
+            int((first_s - received_s) * 1e6) / 1e3 if first_s else 0.0,
+            record.prompt_tokens,
+            record.completion_tokens,
+            record.bytes_in,
+            record.bytes_out,
             record.route,
             model,
             served_by if served_by != model else "",
@@ -145,13 +202,7 @@ class LineBuilder:
             status,
             code,
             record.message,
-            int((record.ended_s - received_s) * 1e6) / 1e3,
-            int((first_s - received_s) * 1e6) / 1e3 if first_s else 0.0,
             record.finish_reason,
-            record.prompt_tokens,
-            record.completion_tokens,
-            record.bytes_in,
-            record.bytes_out,
             len(attempts),
             endpoint,
             outcome,
@@ -165,21 +216,17 @@ class LineBuilder:
         return line
 
 
-def _harmless(data: bytes) -> bool:
+def _is_harmless(data: bytes) -> bool:
     if not data.isascii() or (_RARE in data and _TOKEN_MARKER in data):
         return False
     return not any(marker in data for marker in _MARKERS)
 
 
-def _is_short(data: bytes) -> bool:
-    """Whether no line is longer than `_LINE_BYTES_MAX`."""
-    end = 0
-    while end < len(data):
-        # The last line feed in reach passes over several lines at memory speed.
-        end = data.rfind(b"\n", end, end + _LINE_BYTES_MAX + 1) + 1
-        if not end:
-            return False
-    return True
+def _is_harmless_id(text: str) -> bool:
+    """Whether an id that somebody else made may stand in a line as it is."""
+    if len(text) > _ID_CHARS_MAX or not text.isascii() or not text.isprintable() or '"' in text or "\\" in text:
+        return False
+    return not any(marker in text for marker in MARKERS)
 
 
 _TEXT_FIELDS = tuple(
@@ -191,11 +238,6 @@ def _cleaned(line: RequestLine) -> RequestLine:
     for name in _TEXT_FIELDS:
         setattr(line, name, clean(getattr(line, name)))
     return line
-
-
-def _text(lines: list[RequestLine]) -> bytes:
-    """Write lines for people; `_harmless` does not see control characters below 0x20 here, so clean them first."""
-    return "".join([_one_text(_cleaned(line)) for line in lines]).encode()
 
 
 def _one_text(line: RequestLine) -> str:

@@ -1,16 +1,16 @@
-"""The counters of what has ended: plain ints in slots, told of many events in one call.
+"""The counters of what has ended: plain ints in slots.
 
 Invariant: counting never fails, whatever words it is given: what is not a status, code or outcome of ours is counted
 as `other`. One thread only.
 """
 
-from bisect import bisect_left
-from collections.abc import Collection
-from itertools import repeat
+from typing import Final
 
 from open_autoglm.errors import CODES
 from open_autoglm.exchange.outcomes import RULES
 from open_autoglm.telemetry.metric_families import BOUNDS_S
+
+_BOUNDS_S: Final[list[float]] = list(BOUNDS_S)
 
 OTHER = "other"
 """The label that everything shares that may not have one of its own."""
@@ -25,12 +25,15 @@ class Histogram:
         self.buckets = [0] * (len(BOUNDS_S) + 1)
         self.sum_s = 0.0
 
-    def observe(self, seconds: Collection[float]) -> None:
-        """Count some times."""
-        buckets = self.buckets
-        for bucket in map(bisect_left, repeat(BOUNDS_S), seconds):
-            buckets[bucket] += 1
-        self.sum_s += sum(seconds)
+    def observe(self, seconds: float) -> None:
+        """Count a time."""
+        bucket = 0
+        for bound_s in _BOUNDS_S:
+            if seconds <= bound_s:
+                break
+            bucket += 1
+        self.buckets[bucket] += 1
+        self.sum_s += seconds
 
     def add(self, other: "Histogram") -> None:
         """Add the figures of `other`."""
@@ -41,29 +44,33 @@ class Histogram:
 class RequestSeries:
     """Requests of one route for one model. Keep it, and tell it of every request that ended."""
 
-    __slots__ = ("_counts", "_histogram", "model", "route")
+    __slots__ = ("_counts", "_good", "_histogram", "model", "route")
 
     def __init__(self, route: str, model: str) -> None:
         self.route = route
         self.model = model
         self._histogram = Histogram()
+        self._good = 0
         self._counts: dict[tuple[int, str], int] = {}
 
-    def done(self, status: int, code: str, *seconds: float) -> None:
-        """Count requests that ended alike.
+    def done(self, status: int, code: str, seconds: float) -> None:
+        """Count a request.
 
         Args:
             status: HTTP status sent, 499 when the client left.
             code: a word of `errors.CODES`, empty for success.
-            seconds: of each, from the request's head to the answer's end.
+            seconds: from the request's head to the answer's end.
         """
-        key = (status if 100 <= status <= 599 else 0, code if code in CODES or not code else OTHER)
-        self._counts[key] = self._counts.get(key, 0) + len(seconds)
         self._histogram.observe(seconds)
+        if status == 200 and not code:
+            self._good += 1
+            return
+        key = (status if 100 <= status <= 599 else 0, code if code in CODES or not code else OTHER)
+        self._counts[key] = self._counts.get(key, 0) + 1
 
     def counts(self) -> dict[tuple[int, str], int]:
         """Return the requests by status and code."""
-        return dict(self._counts)
+        return {(200, ""): self._good, **self._counts} if self._good else dict(self._counts)
 
     @property
     def seconds(self) -> Histogram:
@@ -81,10 +88,13 @@ class EndpointSeries:
         self.endpoint = endpoint
         self.counts: dict[str, int] = {"ok": 0}
 
-    def ended(self, outcome: str, count: int = 1) -> None:
-        """Count attempts; `outcome` is a word of `exchange.outcomes`."""
+    def ended(self, outcome: str) -> None:
+        """Count an attempt; `outcome` is a word of `exchange.outcomes`."""
+        if outcome == "ok":
+            self.counts["ok"] += 1
+            return
         known = outcome if outcome in RULES else OTHER
-        self.counts[known] = self.counts.get(known, 0) + count
+        self.counts[known] = self.counts.get(known, 0) + 1
 
 
 class ModelSeries:
@@ -98,8 +108,8 @@ class ModelSeries:
         self.completion_tokens = 0
         self._first_token = Histogram()
 
-    def first_token(self, *seconds: float) -> None:
-        """Count answers whose first content was sent so many `seconds` after the request's head, each."""
+    def first_token(self, seconds: float) -> None:
+        """Count an answer whose first content was sent so many `seconds` after the request's head."""
         self._first_token.observe(seconds)
 
     def tokens(self, prompt: int, completion: int) -> None:

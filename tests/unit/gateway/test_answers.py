@@ -6,7 +6,8 @@ from open_autoglm.gateway.answers import error_headers, spread
 
 
 def headers(error: AutoGLMError, *, overloaded: bool = False, position: int = 0) -> dict[str, str]:
-    record = RequestRecord("/v1/chat/completions", 0.0, 1, request_id="r", queue_position=position)
+    record = RequestRecord("/v1/chat/completions", 0.0, 1, "r")
+    record.queue_position = position
     lines = error_headers(error, record, overloaded=overloaded)
     return dict(line.split(": ", 1) for line in lines.splitlines())
 

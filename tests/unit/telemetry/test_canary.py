@@ -17,7 +17,8 @@ CANARIES = [
     "Bearer quiet-little-canary",
 ]
 
-TEXTS = [name for name in RequestRecord.__slots__ if isinstance(getattr(RequestRecord("", 0.0, 0), name), str)]
+_record = RequestRecord("", 0.0, 0)
+TEXTS = [name for name in dir(_record) if name[0] != "_" and isinstance(getattr(_record, name), str)]
 _attempt = AttemptRecord("", "", 0, "", 0.0)
 ATTEMPT_TEXTS = [name for name in dir(_attempt) if name[0] != "_" and isinstance(getattr(_attempt, name), str)]
 

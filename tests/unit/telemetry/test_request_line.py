@@ -143,6 +143,48 @@ def test_any_text_gives_one_line_per_record(
         assert not as_json or json.loads(line)["event"] == "request"
 
 
+@pytest.mark.parametrize("field", FOREIGN)
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        '"}\n{',
+        "\\",
+        "\x1b[2J\x7f",
+        "line\u2028separator",
+        "\ud800",
+        "y" * 5000,
+        "sk-0123456789abcdef",
+        "Bearer quiet-canary",
+    ],
+)
+def test_a_success_is_no_safer_than_its_texts(make_record: MakeRecord, field: str, hostile: str) -> None:
+    changes = {} if field == "code" else {field: hostile}
+    builder = LineBuilder(as_json=True)
+    for _ in range(2):  # the second line is made from what was remembered of the first
+        line = builder.build([make_record(**changes)]).decode()
+        assert line.count("\n") == 1
+        assert len(line) < 4000
+        assert line[:-1].isprintable()
+        assert json.loads(line)["status"] == 200
+        assert "0123456789abcdef" not in line.replace(make_record().request_id, "").replace(make_record().trace_id, "")
+        assert "canary" not in line
+
+
+def test_lines_of_like_requests_differ_in_what_they_should(make_record: MakeRecord) -> None:
+    builder = LineBuilder(as_json=True)
+    changes = [{"request_id": "req-2", "own_id": True, "ended_s": 100.0124, "first_s": 100.012}, {"prompt_tokens": 7}]
+    changes += [{"model": "other"}, {"bytes_in": 3, "bytes_out": 5}, {"stream": True}, {"first_s": 0.0}]
+    plain = built(make_record())
+    assert json.loads(builder.build([make_record()])) == plain
+    for change in changes:
+        line = json.loads(builder.build([make_record(**change)]))
+        assert line == built(make_record(**change))
+        shown = {"ms" if name == "ended_s" else "first_ms" if name == "first_s" else name for name in change} - {
+            "own_id"
+        }
+        assert {name for name in plain | line if line.get(name) != plain.get(name)} - {"served_by"} == shown
+
+
 def test_text_for_people(make_record: MakeRecord) -> None:
     line = LineBuilder(as_json=False).build([make_record(ended_s=100.0124)]).decode()
     assert line == (
