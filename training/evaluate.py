@@ -16,8 +16,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from open_autoglm.engines.embedded import catalog, chat
-from open_autoglm.engines.embedded.engine import Engine
+from open_autoglm.engines.embedded import catalog
+from open_autoglm.engines.engine import Engine
+from open_autoglm.engines.events import (
+    Failed,
+    GenerateEvent,
+    GenerateRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 
 HELD_OUT = Path(__file__).parent / "heldout"
 NANO_SETS = ("arithmetic-4", "intent", "intent-unseen", "intent-hand", "tool", "tool-new", "plan", "plan-new", "result")
@@ -32,23 +41,23 @@ class Answer:
         self.done = threading.Event()
         self.text = ""
         self.reasoning = ""
-        self.call: chat.ToolCall | None = None
+        self.call: ToolCall | None = None
         self.tokens = 0
 
-    def deliver(self, events: list[chat.GenerateEvent]) -> None:
+    def deliver(self, events: list[GenerateEvent]) -> None:
         """Takes events in the engine's thread."""
         for event in events:
             match event:
-                case chat.TextDelta(text):
+                case TextDelta(text):
                     self.text += text
-                case chat.ReasoningDelta(text):
+                case ReasoningDelta(text):
                     self.reasoning += text
-                case chat.ToolCall():
+                case ToolCall():
                     self.call = event
-                case chat.Usage(_, written):
+                case Usage(_, written):
                     self.tokens = written
                     self.done.set()
-                case chat.Failed(code, message):
+                case Failed(code, message):
                     self.text = f"{code}: {message}"
                     self.done.set()
 
@@ -66,7 +75,7 @@ class Answer:
         )
 
 
-def request_of(item: dict[str, Any]) -> chat.GenerateRequest:
+def request_of(item: dict[str, Any]) -> GenerateRequest:
     """The request that asks a held-out item."""
     messages = [{"role": "user", "content": item["prompt"]}]
     if item["system"] in ("intent", "plan"):
@@ -75,7 +84,7 @@ def request_of(item: dict[str, Any]) -> chat.GenerateRequest:
         question = "算" if item["prompt"].startswith("结果：") else "ask"
         shown = item["prompt"].removeprefix("结果：")
         messages = [{"role": "user", "content": question}, {"role": "tool", "content": shown}]
-    return chat.GenerateRequest(messages, tools=TOOLS if item["system"] == "tools" else None)
+    return GenerateRequest(messages, tools=TOOLS if item["system"] == "tools" else None)
 
 
 def read_set(name: str) -> list[dict[str, Any]]:

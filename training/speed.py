@@ -20,14 +20,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from open_autoglm.engines.embedded import catalog, chat  # before numpy, because it asks for one BLAS thread
+from open_autoglm.engines.embedded import catalog  # before numpy, because it asks for one BLAS thread
+from open_autoglm.engines.events import Failed, GenerateEvent, GenerateRequest, Usage
 
 # isort: split
 import numpy as np
 
-from open_autoglm.engines.embedded.engine import Engine
 from open_autoglm.engines.embedded.model import GlmModel, KvCache
 from open_autoglm.engines.embedded.prompt import build
+from open_autoglm.engines.engine import Engine
 
 SLOTS = (1, 4, 16)
 DECODE_LENGTH = 48  # tokens in the cache while decoding, as in the middle of a sum
@@ -46,12 +47,12 @@ class Finished:
         """Delivery of one request; all are called in the engine's thread."""
         started_s, seen = time.perf_counter(), False
 
-        def deliver(events: list[chat.GenerateEvent]) -> None:
+        def deliver(events: list[GenerateEvent]) -> None:
             nonlocal seen
             if not seen:
                 seen = True
                 self.first_s.append(time.perf_counter() - started_s)
-            if isinstance(events[-1], chat.Usage | chat.Failed):
+            if isinstance(events[-1], Usage | Failed):
                 self.left -= 1
                 if not self.left:
                     self.done.set()
@@ -120,7 +121,7 @@ def ask(engine: Engine, count: int) -> Finished:
     for index in range(count):
         low = 10 ** (engine.model.abilities.digits_max - 1)
         text = f"What is {low + index * 37 % (9 * low)} + {low + index * 91 % (9 * low)}?"
-        engine.submit(chat.GenerateRequest([{"role": "user", "content": text}]), finished.callback())
+        engine.submit(GenerateRequest([{"role": "user", "content": text}]), finished.callback())
     if not finished.done.wait(WAIT_S):
         raise RuntimeError(f"{count} sums were not answered within {WAIT_S} s")
     return finished

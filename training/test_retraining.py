@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from open_autoglm.engines.embedded import catalog
-from open_autoglm.engines.embedded.engine import Engine
 from open_autoglm.engines.embedded.model import KvCache
 from open_autoglm.engines.embedded.weights import read_safetensors
+from open_autoglm.engines.engine import Engine
 
 # isort: split
 import torch

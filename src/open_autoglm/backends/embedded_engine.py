@@ -15,10 +15,18 @@ from open_autoglm.dialects import canonical
 from open_autoglm.dialects.canonical import InferRequest
 from open_autoglm.dialects.embedded import embedded_messages, embedded_supports, embedded_tools
 from open_autoglm.dialects.relay import EventRelay
-from open_autoglm.engines.embedded import chat
 from open_autoglm.engines.embedded.catalog import open_model
-from open_autoglm.engines.embedded.chat import GenerateEvent, GenerateRequest
-from open_autoglm.engines.embedded.engine import Engine
+from open_autoglm.engines.engine import Engine
+from open_autoglm.engines.events import (
+    Failed,
+    Finish,
+    GenerateEvent,
+    GenerateRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.exchange.attempt import Attempt
 
@@ -148,11 +156,11 @@ class EmbeddedAnswer:
         events: list[canonical.Event] = []
         done = False
         for event in generated:
-            if isinstance(event, chat.Failed):
+            if isinstance(event, Failed):
                 self._fail(event, now_s)
                 return
             events.append(self._translated(event))
-            done = done or isinstance(event, chat.Usage)
+            done = done or isinstance(event, Usage)
         relay = self._relay
         if not call.view.stream:
             self._events += events
@@ -177,7 +185,7 @@ class EmbeddedAnswer:
         record.completion_tokens = relay.completion_tokens
         record.delivered_chars = relay.delivered_chars
 
-    def _fail(self, event: chat.Failed, now_s: float) -> None:
+    def _fail(self, event: Failed, now_s: float) -> None:
         self.over = True
         self._note_usage()
         error = ServerError(event.code, event.message)
@@ -186,16 +194,16 @@ class EmbeddedAnswer:
 
     def _translated(self, event: GenerateEvent) -> canonical.Event:
         match event:
-            case chat.ReasoningDelta(text):
+            case ReasoningDelta(text):
                 return canonical.ReasoningDelta(text)
-            case chat.TextDelta(text):
+            case TextDelta(text):
                 return canonical.TextDelta(text)
-            case chat.ToolCall(id=call_id, name=name, arguments=arguments):
+            case ToolCall(id=call_id, name=name, arguments=arguments):
                 self._calls += 1
                 return canonical.ToolCallDelta(self._calls - 1, call_id, name, arguments)
-            case chat.Finish(reason):
+            case Finish(reason):
                 return canonical.Finish(reason)
-            case chat.Usage(prompt_tokens, completion_tokens):
+            case Usage(prompt_tokens, completion_tokens):
                 return canonical.Usage(prompt_tokens, completion_tokens)
             case _:
                 raise TypeError(f"an engine does not make {type(event).__name__}")

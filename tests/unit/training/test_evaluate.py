@@ -11,7 +11,7 @@ import pytest
 from training import evaluate
 
 from open_autoglm.engines.embedded import catalog
-from open_autoglm.engines.embedded.engine import Engine
+from open_autoglm.engines.engine import Engine
 
 ITEMS = 150
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from open_autoglm.engines.embedded import tokenizer
 from open_autoglm.engines.embedded.abilities import TASKS, Abilities
 from open_autoglm.engines.embedded.model import GlmConfig, GlmModel, pack
 from open_autoglm.engines.embedded.weights import read_file, read_safetensors
@@ -24,7 +25,6 @@ MODELS_DIR: Final = Path(__file__).parent / "models"
 ENDPOINT_PREFIX: Final = "embedded:"
 DEFAULT_MODEL: Final = "glm-nano"
 _JSON_BYTES_MAX: Final = 64 << 10
-_TOKENIZER: Final = "open-autoglm-628"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def read_manifest(name: str, version: str | None = None, *, models_dir: Path = M
     directory = _directory(models_dir, name, version)
     fields = _read_json(directory / "manifest.json")
     try:
-        if fields["format"] != 1 or fields["tokenizer"] != _TOKENIZER or fields["name"] != name:
+        if fields["format"] != 1 or fields["tokenizer"] != tokenizer.NAME or fields["name"] != name:
             raise ValueError("it is of another format, tokenizer or model")
         return Manifest(
             name=name,

@@ -2,10 +2,7 @@
 
 A request becomes one prompt: the last message of the user (or the result of a tool) and one system word that
 says which task it is. The models were trained on single questions, so earlier messages are not shown to
-them. On the way back, tokens become typed events.
-
-Events of a request, in order: `ReasoningDelta` and `TextDelta` as they come, at most one `ToolCall`, then
-`Finish` and `Usage`; or, at any point, one `Failed`, after which nothing follows.
+them. On the way back, tokens become the events of `engines.events`, with one `ToolCall` at most.
 """
 
 from __future__ import annotations
@@ -14,14 +11,21 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from open_autoglm.engines.embedded import calculator, prompt, tokenizer
 from open_autoglm.engines.embedded.abilities import TOOL_NAMES, Abilities
 from open_autoglm.engines.embedded.constraint import CopyConstraint, EchoConstraint
+from open_autoglm.engines.events import (
+    Finish,
+    FinishReason,
+    GenerateEvent,
+    GenerateRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+)
 from open_autoglm.errors import RequestError
-
-FinishReason = Literal["stop", "length", "tool_calls"]
 
 STOP_STRINGS_MAX: Final = 16
 RESULT_CHARACTERS_MAX: Final = 120  # of a tool's result that is shown to the model
@@ -33,80 +37,6 @@ _SYSTEM: Final[tuple[tuple[prompt.SystemWord, re.Pattern[str]], ...]] = (
     ("intent", re.compile(r"\s*(intent\b|意图)", re.IGNORECASE)),
     ("plan", re.compile(r"\s*(plan\b|计划)", re.IGNORECASE)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class GenerateRequest:
-    """One request to an embedded model.
-
-    Attributes:
-        messages: OpenAI chat messages, text only.
-        tools: OpenAI tool definitions, or None.
-        max_tokens: most tokens of the answer, reasoning included; None for as many as the context holds.
-        temperature: 0 for the most likely token, up to 2.
-        top_p: share of probability that is sampled from, above 0, at most 1.
-        seed: makes sampling repeatable; None for a seed of the engine's choice.
-        stop: texts that end the answer and are not part of it.
-        deadline_s: monotonic seconds at which the request fails with `deadline_exceeded`.
-    """
-
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] | None = None
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    deadline_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
-    """More of the model's thinking."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call of one of the request's tools; `arguments` is a JSON object as text."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The answer is complete."""
-
-    reason: FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that the model read and wrote."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The request failed; `code` is one of `errors.CODES`. Nothing follows."""
-
-    code: str
-    message: str
-
-
-GenerateEvent = ReasoningDelta | TextDelta | ToolCall | Finish | Usage | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,15 +275,14 @@ class ReplyReader:
         return ToolCall(self._new_id(), name, json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
 
 
-def guarded_events(answer: calculator.GuardedAnswer, prompt_tokens: int) -> list[GenerateEvent]:
+def guarded_events(answer: calculator.GuardedAnswer) -> list[GenerateEvent]:
     """The whole reply when the calculator answered in the model's place."""
-    written = len(tokenizer.encode(answer.reasoning)) + len(tokenizer.encode(answer.text))
-    return [
-        ReasoningDelta(answer.reasoning),
-        TextDelta(answer.text),
-        Finish("stop"),
-        Usage(prompt_tokens, written),
-    ]
+    return [ReasoningDelta(answer.reasoning), TextDelta(answer.text), Finish("stop")]
+
+
+def guarded_tokens(answer: calculator.GuardedAnswer) -> int:
+    """How long that reply is."""
+    return len(tokenizer.encode(answer.reasoning)) + len(tokenizer.encode(answer.text))
 
 
 def _overlap(text: str, stop: str) -> int:

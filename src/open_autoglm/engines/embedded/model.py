@@ -1,7 +1,6 @@
 """The GLM forward pass in numpy, for several requests of different length at once.
 
-Invariant: `GlmModel.weights` is one immutable tuple and is read once per forward pass, so replacing it swaps
-the whole model between two passes and never within one. What can be computed when weights are loaded is:
+Invariant: the weights of a `GlmModel` never change. What can be computed when weights are loaded is:
 norms are folded into the next matrix, 1/sqrt(head_dim) into q, q, k, v and the rotated copies of q and k are
 one matrix. Source of the maths: the GLM family as published in `transformers.GlmForCausalLM`.
 """
@@ -9,19 +8,27 @@ one matrix. Source of the maths: the GLM family as published in `transformers.Gl
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from open_autoglm.engines.embedded import chat
 from open_autoglm.engines.embedded.abilities import Abilities
+from open_autoglm.engines.embedded.tokenizer import EOS
+from open_autoglm.engines.embedded.tokenizer import NAME as TOKENIZER
 from open_autoglm.engines.embedded.weights import Array
+from open_autoglm.engines.events import GenerateRequest
+from open_autoglm.engines.step_model import Prompt
 from open_autoglm.errors import ServerError
+from open_autoglm.ids import IdSource
 
 Ids = NDArray[np.int64]
 _MASKED: Final = np.float32(-1e9)  # finite, so that a fully masked padding row gives no NaN
 _PARAMETERS_MAX: Final = 16_000_000
+_CALL_IDS: Final = IdSource()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +200,22 @@ class KvCache:
         self.k[:, target, ..., :tokens] = self.k[:, source, ..., :tokens]
         self.v[:, target, :, :tokens] = self.v[:, source, :, :tokens]
 
+    def save(self, row: int, tokens: int) -> tuple[Array, Array]:
+        """Copies of the first `tokens` keys and values of a row."""
+        return self.k[:, row, ..., :tokens].copy(), self.v[:, row, :, :tokens].copy()
+
+    def restore(self, row: int, saved: tuple[Array, Array], tokens: int) -> None:
+        """Puts the first `tokens` of what `save` returned into a row."""
+        self.k[:, row, ..., :tokens] = saved[0][..., :tokens]
+        self.v[:, row, :, :tokens] = saved[1][:, :, :tokens]
+
 
 class GlmModel:
-    """A model that is ready to run. Not thread safe but for `weights`, which may be replaced at any time."""
+    """One version of a model, ready to run: a `StepModel`. Only `prepare` is thread safe."""
+
+    tokenizer = TOKENIZER
+    end_tokens = frozenset((EOS,))
+    reuses_prefix = True
 
     def __init__(self, config: GlmConfig, weights: Weights, abilities: Abilities) -> None:
         self.config = config
@@ -208,24 +228,59 @@ class GlmModel:
         self._cosine[:, 0, : config.rotated] = np.cos(angle)
         self._sine[:, 0, : config.rotated] = np.sin(angle)
 
-    def prefill(self, cache: KvCache, first_row: int, prompts: list[list[int]]) -> Array:
-        """Reads whole prompts into rows `first_row…` of the cache.
+    @property
+    def name(self) -> str:
+        """What clients call it."""
+        return self.abilities.name
+
+    @property
+    def version(self) -> str:
+        """Which weights these are."""
+        return self.abilities.version
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self.config.context
+
+    def prepare(self, request: GenerateRequest) -> Prompt:
+        """The prompt of a request; see `chat.prepare` for what is refused."""
+        prepared = chat.prepare(request, self.abilities, self.config.context)
+        reader = chat.ReplyReader(prepared, request.stop, _new_call_id)
+        prompt = Prompt(prepared.tokens, reader, chat.constraint_of(prepared))
+        if prepared.guarded is not None:
+            prompt.answer = chat.guarded_events(prepared.guarded)
+            prompt.answer_tokens = chat.guarded_tokens(prepared.guarded)
+        return prompt
+
+    def memory_bytes(self, tokens: int) -> int:
+        """Bytes of the keys and values of so many tokens."""
+        config = self.config
+        return 2 * config.layers * config.kv_heads * config.head_dim * tokens * np.dtype(np.float32).itemsize
+
+    def new_cache(self, rows: int) -> KvCache:
+        """A cache for up to `rows` requests."""
+        return KvCache(self.config, rows)
+
+    def prefill(self, cache: KvCache, first_row: int, prompts: Sequence[list[int]], start: int = 0) -> Array:
+        """Reads whole prompts into rows `first_row…` of the cache, after `start` tokens that are there already.
 
         Args:
-            cache: of this model's sizes; rows `first_row` to `first_row + len(prompts)` are overwritten.
+            cache: of this model's sizes; the rest of the rows `first_row` to `first_row + len(prompts)` is overwritten.
             first_row: row of the first prompt.
-            prompts: token ids, each 1 to `context` long.
+            prompts: token ids, each longer than `start` and up to `context` long.
+            start: how many tokens of every prompt the cache holds.
 
         Returns:
             Logits `(len(prompts), vocabulary)` of the token after each prompt.
         """
-        length = max(len(prompt) for prompt in prompts)
+        length = max(len(prompt) for prompt in prompts) - start
         ids = np.zeros((len(prompts), length), np.int64)
         for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = prompt
-        last = np.array([len(prompt) - 1 for prompt in prompts])
-        places = np.arange(length)[None, :]
-        mask = np.where(places > places.T, _MASKED, np.float32(0.0)).astype(np.float32)
+            ids[row, : len(prompt) - start] = prompt[start:]
+        last = np.array([len(prompt) - 1 - start for prompt in prompts])
+        places = np.arange(start, start + length)[None, :]
+        mask = np.where(np.arange(start + length) > places.T, _MASKED, np.float32(0.0)).astype(np.float32)
         return self._forward(cache, first_row, ids, places, mask, last)
 
     def decode(self, cache: KvCache, tokens: Ids, lengths: Ids) -> Array:
@@ -250,7 +305,7 @@ class GlmModel:
         self, cache: KvCache, first_row: int, ids: Ids, places: Ids, mask: Array | None, last: Ids | None
     ) -> Array:
         """One pass over `ids (rows, length)` at `places`; logits of place `last` of each row."""
-        weights = self.weights  # the one read: a swap takes effect with the next pass
+        weights = self.weights
         config = self.config
         rows, length = ids.shape
         turn = (self._cosine[places], self._sine[places])
@@ -285,9 +340,9 @@ class GlmModel:
         turned += qkv[:, :width].reshape(rows, length, -1, dim) * turn[0]
         k, v = turned[:, :, config.heads :], qkv[:, 2 * width :].reshape(rows, length, kv_heads, dim)
         if length > 1:
-            tokens = length
-            keys[..., :tokens] = k.transpose(0, 2, 3, 1)
-            values[:, :, :tokens] = v.transpose(0, 2, 1, 3)
+            start, tokens = int(places[0, 0]), int(places[0, 0]) + length
+            keys[..., start:tokens] = k.transpose(0, 2, 3, 1)
+            values[:, :, start:tokens] = v.transpose(0, 2, 1, 3)
         elif rows == 1:
             tokens = int(places[0, 0]) + 1
             keys[0, :, :, tokens - 1] = k[0, 0]
@@ -329,3 +384,7 @@ def _mlp(layer: LayerWeights, x: Array, width: int) -> Array:
     product /= divisor
     result: Array = product @ layer.down
     return result
+
+
+def _new_call_id() -> str:
+    return f"call_{_CALL_IDS.trace_id()[-24:]}"

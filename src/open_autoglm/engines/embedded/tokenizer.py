@@ -14,6 +14,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+NAME: Final = "open-autoglm-628"
+"""As in a model's manifest."""
+
 SPECIALS: Final = (
     "[gMASK]",
     "<sop>",

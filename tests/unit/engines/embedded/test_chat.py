@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 
-from open_autoglm.engines.embedded import chat, tokenizer
+from open_autoglm.engines.embedded import tokenizer
 from open_autoglm.engines.embedded.abilities import TASKS, Abilities
 from open_autoglm.engines.embedded.chat import (
-    Finish,
-    GenerateRequest,
     PreparedPrompt,
-    ReasoningDelta,
     ReplyReader,
-    TextDelta,
-    ToolCall,
     prepare,
 )
 from open_autoglm.engines.embedded.prompt import SystemWord, build
+from open_autoglm.engines.events import Finish, GenerateEvent, GenerateRequest, ReasoningDelta, TextDelta, ToolCall
 from open_autoglm.errors import RequestError
 
 ALL = Abilities("all", "1", frozenset(TASKS), 4)
@@ -119,11 +115,11 @@ def test_refuses(request_: GenerateRequest, code: str, param: str) -> None:
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
-def read(text: str, *, system: SystemWord | None = None, stop: tuple[str, ...] = ()) -> list[chat.GenerateEvent]:
+def read(text: str, *, system: SystemWord | None = None, stop: tuple[str, ...] = ()) -> list[GenerateEvent]:
     """Events of an answer of this text that ends by itself."""
     prepared = PreparedPrompt([], [], system, frozenset(["weather"]), None)
     reader = ReplyReader(prepared, stop, lambda: "call_1")
-    events: list[chat.GenerateEvent] = []
+    events: list[GenerateEvent] = []
     for token in tokenizer.encode(text):
         events += reader.push(token)
         if reader.stopped:
@@ -131,7 +127,7 @@ def read(text: str, *, system: SystemWord | None = None, stop: tuple[str, ...] =
     return events + reader.finish("stop")
 
 
-def text_of(events: list[chat.GenerateEvent]) -> str:
+def text_of(events: list[GenerateEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 

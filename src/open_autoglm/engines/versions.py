@@ -1,0 +1,126 @@
+"""The versions of one engine: the current one, and the one before it while it is kept.
+
+Invariant: at most two versions live. A publication is refused while requests still run on the one before the current,
+so that it breaks none of them; rolling back exchanges the two references and needs no memory and no time.
+
+| state of a version | requests begin on it | requests run on it |
+|---|---|---|
+| current | yes | any number |
+| draining | no | some, to their end or to the drain deadline |
+| kept | no | none |
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from threading import Condition
+from typing import Final
+
+from open_autoglm.clock import monotonic
+from open_autoglm.engines.lane import Lane
+from open_autoglm.engines.model_engine import LiveVersion, Policy, SwapFigures
+from open_autoglm.engines.step_model import StepModel
+from open_autoglm.errors import RequestError
+
+PAUSES_KEPT: Final = 1024
+RETRY_AFTER_S: Final = 1.0
+
+
+class Versions:
+    """Replaces one version by another.
+
+    Args:
+        lane: the version to begin with.
+        lock: of the engine; every method takes it but `note_pause`, which the engine's thread calls.
+    """
+
+    def __init__(self, lane: Lane, lock: Condition) -> None:
+        self.current = lane
+        self.kept: Lane | None = None
+        self._name = lane.model.name
+        self._lock = lock
+        self._swaps_total = 0
+        self._seen = lane
+        self._pauses_s: deque[float] = deque(maxlen=PAUSES_KEPT)
+
+    def both(self) -> tuple[Lane | None, Lane]:
+        """The version before and the current one, as of one moment."""
+        with self._lock:
+            return self.kept, self.current
+
+    def check(self, model: StepModel) -> None:
+        """Raise unless a model can be published now.
+
+        Raises:
+            RequestError: `conflict`.
+        """
+        if model.name != self._name:
+            raise RequestError("conflict", f"{model.name!r} is no version of {self._name!r}")
+        with self._lock:
+            if model.version == self.current.model.version:
+                raise RequestError("conflict", f"version {model.version!r} of {self._name!r} is current already")
+            if self.kept is not None and self.kept.bound:
+                raise RequestError(
+                    "conflict",
+                    f"{self.kept.bound} requests still run on version {self.kept.model.version!r} of {self._name!r}, "
+                    "and two versions live at most; publish again when they have ended",
+                    retry_after_s=RETRY_AFTER_S,
+                )
+
+    def publish(self, lane: Lane, policy: Policy, drain_s: float) -> None:
+        """Make another version current; see `ModelEngine.publish`."""
+        with self._lock:
+            self.check(lane.model)
+            self._swap(lane, policy, drain_s)
+
+    def rollback(self, policy: Policy, drain_s: float) -> str:
+        """Make the version before current again; see `ModelEngine.rollback`."""
+        with self._lock:
+            if self.kept is None:
+                raise RequestError("conflict", f"no version of {self._name!r} but the current one is kept")
+            self._swap(self.kept, policy, drain_s)
+            return self.current.model.version
+
+    def forget(self) -> None:
+        """Free the version before, when nothing runs on it."""
+        with self._lock:
+            if self.kept is not None and not self.kept.bound:
+                self.kept = None
+
+    def live(self) -> tuple[LiveVersion, ...]:
+        """The current version, then the one before it while it is kept."""
+        with self._lock:
+            current = LiveVersion(self.current.model.version, "current", self.current.bound)
+            if self.kept is None:
+                return (current,)
+            bound = self.kept.bound
+            return current, LiveVersion(self.kept.model.version, "draining" if bound else "kept", bound)
+
+    def note_pause(self, pass_ended_s: float, *, ran: bool) -> None:
+        """Before a forward pass: if a swap happened since the last one, remember how long nothing was computed.
+
+        Args:
+            pass_ended_s: when the pass before ended.
+            ran: whether a request waited for the next pass since then.
+        """
+        if self.current is self._seen:
+            return
+        self._seen = self.current
+        if ran:
+            self._pauses_s.append(monotonic() - pass_ended_s)
+
+    def figures(self) -> SwapFigures:
+        """How long swaps took."""
+        with self._lock:
+            pauses, swaps = sorted(self._pauses_s), self._swaps_total
+        if not pauses:
+            return SwapFigures(swaps, 0, 0.0, 0.0)
+        return SwapFigures(swaps, len(pauses), pauses[-1], pauses[math.ceil(0.99 * len(pauses)) - 1])
+
+    def _swap(self, lane: Lane, policy: Policy, drain_s: float) -> None:
+        before = self.current
+        before.policy = policy
+        before.drain_by_s = monotonic() + drain_s
+        self.current, self.kept = lane, before
+        self._swaps_total += 1
