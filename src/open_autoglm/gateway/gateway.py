@@ -137,7 +137,7 @@ class Gateway:
             if call.route.face is None:
                 self._answer_plain(call)
             else:
-                self._start(call, call.route.face)
+                self.prepare(call, call.route.face).start(call.record.read_s)
         except AutoGLMError as error:
             call.refuse(error)
         except Exception as error:  # the outermost loop of the role: one request's defect must not end the others
@@ -234,8 +234,8 @@ class Gateway:
 
     # Inside.
 
-    def _start(self, call: Call, face: Face) -> None:
-        """Where: from the body's few fields to the first attempt."""
+    def prepare(self, call: Call, face: Face) -> Exchange:
+        """Where: from the body's few fields to the exchange, which is yet to start."""
         request, record, snapshot = call.request, call.record, call.snapshot
         headers = request.headers
         record.bytes_in = request.body_size
@@ -255,7 +255,7 @@ class Gateway:
         if stream:
             record.stream = True
             call.delivered = Delivered.of(view) if plan.stream_failure == "continue" else None
-        now_s = record.read_s = clock.monotonic()
+        record.read_s = clock.monotonic()
         call.created_s = int(record.received_wall_s)
         call.request_id = record.request_id
         record.trace_id = call.trace_id = (
@@ -274,7 +274,7 @@ class Gateway:
             exchange.affinity = affinity_of(snapshot.affinity, call, headers)
         if has_terms:
             exchange.may_retry = not view.no_retry
-        exchange.start(now_s)
+        return exchange
 
     def _trace_id(self, parent: bytes) -> str:
         """The caller's trace, or one of our own."""
