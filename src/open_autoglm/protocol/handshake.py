@@ -1,0 +1,164 @@
+"""HELLO and WELCOME: what is offered, what is chosen, and the limits that hold from then on.
+
+Both are JSON, because nothing has been agreed on yet. Fields that are not known are passed over, so that a later minor
+version may add some. The client chooses the order, the server the first of it that it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from open_autoglm.protocol.errors import ProtocolError
+
+VERSIONS: Final = ("1.0",)
+HELLO_BYTES_MAX: Final = 64 * 1024
+"""Nothing longer is read from somebody who has not said who they are."""
+FRAME_BYTES_MAX: Final = 1 << 20
+FRAME_BYTES_LEAST: Final = 64 * 1024
+MESSAGE_BYTES_MAX: Final = 32 << 20
+REQUESTS_MAX: Final = 1024
+HEARTBEAT_MS: Final = 15_000
+WINDOW_BYTES: Final = 256 * 1024
+WINDOW_BYTES_LEAST: Final = 64 * 1024
+WINDOW_BYTES_MOST: Final = 2**31 - 1
+"""No stream's credit is ever larger."""
+
+_Text = Annotated[str, Meta(max_length=256)]
+_Texts = Annotated[list[_Text], Meta(min_length=1, max_length=16)]
+_Token = Annotated[str, Meta(max_length=16 * 1024)]
+_Window = Annotated[int, Meta(ge=WINDOW_BYTES_LEAST, le=WINDOW_BYTES_MOST)]
+
+
+class Credentials(Struct, frozen=True, omit_defaults=True, repr_omit_defaults=True):
+    """Who the client says that it is: one of the three, or none where the transport has said it or nobody asks.
+
+    Attributes:
+        key: an API key.
+        ticket: see `docs/protocol.md`, "Tickets".
+        signature: see `docs/protocol.md`, "Signatures".
+    """
+
+    key: _Token | None = None
+    ticket: _Token | None = None
+    signature: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.kind or 'none'})"
+
+    @property
+    def kind(self) -> str:
+        """`key`, `ticket`, `signature` or empty."""
+        return next((name for name in self.__struct_fields__ if getattr(self, name) is not None), "")
+
+
+class Hello(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a client offers.
+
+    Attributes:
+        versions: of the protocol, the best first.
+        codecs: the best first.
+        auth: who it is.
+        window: bytes of chunks that it takes on a stream before it has given more credit.
+        agent: name and version of the program, for logs.
+        resume: the resume token of the connection that this one replaces; None for a first one.
+    """
+
+    versions: _Texts
+    codecs: _Texts
+    auth: Credentials = Credentials()
+    window: _Window = WINDOW_BYTES
+    agent: _Text = ""
+    resume: _Text | None = None
+
+
+class Welcome(Struct, frozen=True, kw_only=True):
+    """What the server has chosen, and what holds on this connection in both directions.
+
+    Attributes:
+        version, codec: one of those that were offered.
+        connection: id of this connection, for logs and support.
+        resume: token by which streams of this connection can be gone on with; empty where nothing is kept.
+        frame_bytes_max: longest payload of a frame.
+        message_bytes_max: longest message, all its fragments together.
+        requests_max: streams that may be open at once.
+        heartbeat_ms: silence after which a side asks whether the other is there.
+        window: bytes of chunks that the server takes on a stream before it has given more credit.
+    """
+
+    version: _Text
+    codec: _Text
+    connection: _Text = ""
+    resume: _Text = ""
+    frame_bytes_max: Annotated[int, Meta(ge=FRAME_BYTES_LEAST, le=16 << 20)] = FRAME_BYTES_MAX
+    message_bytes_max: Annotated[int, Meta(ge=FRAME_BYTES_LEAST, le=1 << 30)] = MESSAGE_BYTES_MAX
+    requests_max: Annotated[int, Meta(ge=1, le=1_000_000)] = REQUESTS_MAX
+    heartbeat_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = HEARTBEAT_MS
+    window: _Window = WINDOW_BYTES
+
+
+_hellos = msgspec.json.Decoder(Hello)
+_welcomes = msgspec.json.Decoder(Welcome)
+_encode = msgspec.json.Encoder().encode
+
+
+def write_hello(hello: Hello) -> bytes:
+    """Payload of HELLO."""
+    return _encode(hello)
+
+
+def read_hello(payload: bytes) -> Hello:
+    """Read the payload of HELLO.
+
+    Raises:
+        ProtocolError: `invalid_request`, with the field; never with a secret.
+    """
+    try:
+        hello = _hellos.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError("invalid_request", f"HELLO cannot be read: {error}") from error
+    given = [name for name in Credentials.__struct_fields__ if getattr(hello.auth, name) is not None]
+    if len(given) > 1:
+        raise ProtocolError("invalid_request", f"HELLO has {' and '.join(given)} as auth; send one of them")
+    return hello
+
+
+def write_welcome(welcome: Welcome) -> bytes:
+    """Payload of WELCOME."""
+    return _encode(welcome)
+
+
+def read_welcome(payload: bytes, hello: Hello) -> Welcome:
+    """Read the payload of WELCOME, and hold it to what was offered.
+
+    Raises:
+        ProtocolError: `invalid_request`: it cannot be read, or chooses what nobody offered.
+    """
+    try:
+        welcome = _welcomes.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError("invalid_request", f"WELCOME cannot be read: {error}") from error
+    if welcome.version not in hello.versions or welcome.codec not in hello.codecs:
+        chosen = f"version {welcome.version!r} and codec {welcome.codec!r}"
+        raise ProtocolError("invalid_request", f"WELCOME chooses {chosen}; they were not offered")
+    return welcome
+
+
+def choose(offered: Sequence[str], known: Sequence[str], what: str) -> str:
+    """The first of what was offered that is known here.
+
+    Args:
+        offered: the best first.
+        known: in any order.
+        what: `versions` or `codecs`, for the error.
+
+    Raises:
+        ProtocolError: `not_implemented`: there is none.
+    """
+    for name in offered:
+        if name in known:
+            return name
+    raise ProtocolError("not_implemented", f"none of the {what} {list(offered)} is spoken here: {', '.join(known)} are")
