@@ -35,6 +35,9 @@ _WHOLE: Final = 65535
 _COUNT_MAX: Final = 2**32 - 1
 _BYTES_MAX: Final = 2**64 - 1
 _RATE_MAX: Final = 1e30
+_SHARE_STEP: Final = 0.05
+_RATE_STEP: Final = 0.2
+"""Less than this is noise."""
 
 
 class LoadReport(Struct, frozen=True):
@@ -61,6 +64,17 @@ class LoadReport(Struct, frozen=True):
     queue: int = 0
     tokens_per_s: float = 0.0
     number: int = 0
+
+
+def is_news(former: LoadReport, load: LoadReport) -> bool:
+    """Whether a report differs so much from the one before that others should hear of it."""
+    return (
+        (former.slots, former.running, former.queue) != (load.slots, load.running, load.queue)
+        or abs(former.cpu - load.cpu) >= _SHARE_STEP
+        or abs(former.memory_free - load.memory_free) >= _SHARE_STEP
+        or abs(former.batch_fill - load.batch_fill) >= _SHARE_STEP
+        or abs(former.tokens_per_s - load.tokens_per_s) > _RATE_STEP * former.tokens_per_s
+    )
 
 
 def write_load(load: LoadReport) -> bytes:

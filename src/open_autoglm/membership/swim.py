@@ -30,7 +30,7 @@ from msgspec import structs as struct_of
 
 from open_autoglm.membership import wire
 from open_autoglm.membership.effects import Changed, Effect, Send, Sync
-from open_autoglm.membership.load import LoadReport
+from open_autoglm.membership.load import LoadReport, is_news
 from open_autoglm.membership.member import Member, Record
 from open_autoglm.membership.roster import URGENT_MAX, Roster
 from open_autoglm.membership.settings import SwimSettings
@@ -145,10 +145,10 @@ class Swim:
     def set_load(self, load: LoadReport, now_s: float) -> list[Effect]:
         """Say how busy this member is; servers hear of a change at once, at most twice an interval."""
         roster = self.roster
-        number = 1 if roster.load is None else roster.load.number + 1
-        numbered = struct_of.replace(load, number=number)
-        if roster.load is not None and struct_of.replace(load, number=roster.load.number) == roster.load:
+        former = roster.load
+        if former is not None and not is_news(former, load):
             return []
+        numbered = struct_of.replace(load, number=1 if former is None else former.number + 1)
         roster.load = numbered
         self._tell_load(_LOAD_REPEATS, now_s)
         return self._take(now_s)

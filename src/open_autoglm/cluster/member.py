@@ -1,0 +1,347 @@
+"""A member of the cluster on real sockets: drives `membership.Swim` by UDP, TCP and the event loop's clock.
+
+Invariant: the machine is only ever touched on the event loop, in whole steps: what came in, then its effects. A
+datagram is opened, found new and read, in this order, before the machine sees it; whatever fails on the way is counted
+and dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import re
+import socket
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Final, Self
+
+from open_autoglm import clock
+from open_autoglm.cluster.push_pull import PushPull
+from open_autoglm.cluster.settings import ClusterSettings
+from open_autoglm.errors import ServerError
+from open_autoglm.membership.effects import Changed, Displaced, Effect, Forgotten, Loaded, Send, Sync
+from open_autoglm.membership.errors import GossipError
+from open_autoglm.membership.load import LoadReport
+from open_autoglm.membership.member import (
+    ID_BYTES_MAX,
+    Member,
+    Record,
+    Role,
+    join_address,
+    split_address,
+)
+from open_autoglm.membership.seal import (
+    DATAGRAM_BYTES_MAX,
+    ReplayGuard,
+    derive_key,
+    open_datagram,
+    seal_datagram,
+)
+from open_autoglm.membership.settings import SwimSettings
+from open_autoglm.membership.swim import Swim
+from open_autoglm.membership.wire import read_message, read_state, write_state
+from open_autoglm.transport.udp import UdpSocket, open_udp
+
+_log = logging.getLogger(__name__)
+
+_SYNCS_MAX: Final = 4
+"""Exchanges of state that this member began and that run at once."""
+_PORT_TRIES: Final = 8
+"""A free UDP port may be taken as a TCP port."""
+_LEAVE_INTERVALS: Final = 2
+_TICK_S: Final = 0.001
+_STRANGE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+MemberCallback = Callable[[Member], None]
+
+
+class ClusterMember:
+    """See the module; made by `start`.
+
+    Attributes:
+        swim: the machine; read it, but change it only through this class.
+        on_change: called with each member that came, went, changed its state or what it says of itself.
+        on_load: called with each member whose load changed.
+        dropped: datagrams that were not authentic, not new or not understood; it only grows.
+    """
+
+    def __init__(self, settings: ClusterSettings, secret: bytes) -> None:
+        """Use `start`."""
+        self.on_change: list[MemberCallback] = []
+        self.on_load: list[MemberCallback] = []
+        self.dropped = 0
+        self.swim: Swim
+        self._settings = settings
+        self._figures = SwimSettings(interval_s=settings.interval_s, forget_s=settings.forget_s)
+        self._key = derive_key(secret, "gossip")
+        self._guard = ReplayGuard(2 * self._figures.members_max)
+        self._sequence = 0
+        self._push_pull = PushPull(secret, self._give_state, self._take_state)
+        self._loop = asyncio.get_running_loop()
+        self._udp: UdpSocket
+        self._timer: asyncio.TimerHandle | None = None
+        self._syncs: set[asyncio.Task[None]] = set()
+        self._read_load: Callable[[], LoadReport] | None = None
+        self._load_timer: asyncio.TimerHandle | None = None
+        self._joined = False
+        self._closed = False
+
+    @classmethod
+    async def start(
+        cls,
+        settings: ClusterSettings,
+        *,
+        role: Role,
+        node_class: str = "",
+        address: str = "",
+        models: Iterable[tuple[str, str]] = (),
+        rng: random.Random | None = None,
+    ) -> Self:
+        """Open the sockets and begin to join; members come in by and by.
+
+        Args:
+            settings: with a secret.
+            role: of this process.
+            node_class: `cpu`, `gpu`, `tpu` or `edge` for a node.
+            address: `HOST:PORT` where this process serves, framed; may follow by `set_address`.
+            models: name and version of each model that it serves; may follow by `set_models`.
+            rng: the only source of chance.
+
+        Raises:
+            ServerError: no secret, or the port cannot be had.
+            ValueError: too many models, or a name that is none.
+        """
+        if settings.secret is None:
+            raise ServerError("internal_error", "there is no cluster without a secret; set cluster.secret")
+        member = cls(settings, settings.secret.reveal().encode())
+        port = await member._open()
+        record = Record(
+            id=settings.name or default_name(port),
+            role=role,
+            node_class=node_class,
+            start=int(clock.wall() * 1e6),
+            gossip=join_address(settings.advertise or split_address(settings.bind)[0], port),
+            address=address,
+            models=tuple(models),
+        )
+        try:
+            member.swim = Swim(record, member._figures, rng or random.Random(), clock.monotonic(), settings.join)
+        except ValueError:
+            member.close()
+            raise
+        member._tick()
+        _log.info("member %s of the cluster, at %s", record.id, record.gossip)
+        return member
+
+    async def _open(self) -> int:
+        host, port = split_address(self._settings.bind)
+        for attempt in range(_PORT_TRIES):
+            try:
+                self._udp = await open_udp(host, port, self._on_datagram, DATAGRAM_BYTES_MAX)
+                try:
+                    await self._push_pull.listen(host, self._udp.address[1])
+                except OSError:
+                    self._udp.close()
+                    raise
+            except OSError as error:
+                if port or attempt + 1 == _PORT_TRIES:
+                    message = f"cluster.bind {self._settings.bind} cannot be had: {error.strerror}"
+                    raise ServerError("internal_error", message) from error
+            else:
+                break
+        return self._udp.address[1]
+
+    # Who is there.
+
+    @property
+    def me(self) -> Record:
+        """What this member says of itself."""
+        return self.swim.roster.me
+
+    @property
+    def load(self) -> LoadReport | None:
+        """This member's newest report."""
+        return self.swim.roster.load
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """All other members, by name."""
+        return self.swim.members
+
+    @property
+    def refused(self) -> int:
+        """Exchanges of state with somebody who did not know the secret, or spoke nonsense."""
+        return self._push_pull.refused
+
+    # What this member says of itself.
+
+    def set_models(self, models: Iterable[tuple[str, str]]) -> None:
+        """Say which models, with which versions, this member serves.
+
+        Raises:
+            ValueError: too many, or too long names; nothing has changed.
+        """
+        self._do(self.swim.set_models(tuple(models), clock.monotonic()))
+
+    def set_address(self, address: str) -> None:
+        """Say where this member serves, `HOST:PORT`."""
+        self._do(self.swim.set_address(address, clock.monotonic()))
+
+    def set_load(self, load: LoadReport) -> None:
+        """Say how busy this member is; its number is given here."""
+        self._do(self.swim.set_load(load, clock.monotonic()))
+
+    def watch_load(self, read: Callable[[], LoadReport]) -> None:
+        """Ask for this member's load every half interval, and say it when it changed."""
+        self._read_load = read
+        self._look_at_load()
+
+    def drain(self) -> None:
+        """Say that this member wants no new requests."""
+        self._do(self.swim.drain(clock.monotonic()))
+
+    async def leave(self) -> None:
+        """Say that this member leaves, give that time to be heard, and close."""
+        if self._closed:
+            return
+        for _ in range(_LEAVE_INTERVALS):
+            self._do(self.swim.leave(clock.monotonic()))
+            await asyncio.sleep(self._settings.interval_s / 2)
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets without a word; idempotent."""
+        self._closed = True
+        for timer in (self._timer, self._load_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in self._syncs:
+            task.cancel()
+        self._push_pull.close()
+        self._udp.close()
+
+    # What is heard elsewhere.
+
+    def hear_load(self, member_id: str, load: LoadReport) -> None:
+        """Take a member's load in that came as a frame."""
+        self._do(self.swim.hear_load(member_id, load, clock.monotonic()))
+
+    def doubt(self, member_id: str) -> None:
+        """Ask a member next: something else spoke against it."""
+        self.swim.doubt(member_id)
+
+    # The machine.
+
+    def _on_datagram(self, data: bytes, source: tuple[str, int]) -> None:
+        try:
+            sequence, body = open_datagram(self._key, data)
+            message = read_message(body)
+        except GossipError:
+            self.dropped += 1
+            return
+        if message.sender == self.me.id and message.start == self.me.start:
+            return
+        if not self._guard.is_new(message.sender, message.start, sequence):
+            self.dropped += 1
+            return
+        self._do(self.swim.handle(message, join_address(*source), clock.monotonic()))
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._do(self.swim.handle_timeout(clock.monotonic()))
+
+    def _do(self, effects: list[Effect]) -> None:
+        """Carry effects out, and wake up again when the machine says."""
+        if self._closed:
+            return
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._send(effect)
+                case Sync():
+                    self._begin_sync(effect.to)
+                case Loaded():
+                    _call(self.on_load, effect.member)
+                case Changed():
+                    self._note(effect)
+                    _call(self.on_change, effect.member)
+                case Forgotten():
+                    _call(self.on_change, effect.member)
+                case Displaced():
+                    message = "another process, at %s, is the member %s too, and started later: this one says no more"
+                    _log.error(message + "; give each its cluster.name", effect.record.gossip, effect.record.id)
+        due_s = self.swim.next_deadline()
+        timer = self._timer
+        now_s = clock.monotonic()
+        if timer is not None:
+            if timer.when() - self._loop.time() <= due_s - now_s:
+                return
+            timer.cancel()
+        # A loop that counts in milliseconds would fire too early, again and again.
+        self._timer = self._loop.call_later(max(due_s - now_s, 0.0) + _TICK_S, self._tick)
+
+    def _send(self, effect: Send) -> None:
+        try:
+            to = _parted(effect.to)
+        except ValueError:
+            return
+        self._sequence += 1
+        self._udp.send(seal_datagram(self._key, self._sequence, effect.message), to)
+
+    def _note(self, changed: Changed) -> None:
+        member, former = changed
+        if member.state != former:
+            _log.info("member %s at %s is %s", member.id, member.record.gossip, member.state)
+
+    def _look_at_load(self) -> None:
+        if self._read_load is not None and not self._closed:
+            self._load_timer = self._loop.call_later(self._settings.interval_s / 2, self._look_at_load)
+            self.set_load(self._read_load())
+
+    # Exchanges of state.
+
+    def _begin_sync(self, address: str) -> None:
+        if len(self._syncs) >= _SYNCS_MAX:
+            return
+        task = self._loop.create_task(self._sync(address))
+        self._syncs.add(task)
+        task.add_done_callback(self._syncs.discard)
+
+    async def _sync(self, address: str) -> None:
+        try:
+            host, port = split_address(address)
+            await self._push_pull.call(host, port)
+        except (OSError, ValueError) as error:
+            level = logging.DEBUG if self._joined else logging.WARNING
+            _log.log(level, "cannot exchange states with %s: %s", address, str(error) or "no answer in time")
+
+    def _give_state(self) -> bytes:
+        return write_state(self.swim.roster.entries())
+
+    def _take_state(self, state: bytes) -> None:
+        entries = read_state(state, self._figures.members_max + 1)
+        if not entries:
+            raise GossipError("a state has no members, not even the one that sent it")
+        peer = entries[0].record.id
+        self._joined = self._joined or peer != self.me.id
+        self._do(self.swim.merge(entries, peer, clock.monotonic()))
+
+
+def default_name(port: int) -> str:
+    """Return the name of a member that was given none: host name and port."""
+    host = ""
+    with contextlib.suppress(OSError):
+        host = socket.gethostname()
+    return f"{_STRANGE.sub('-', host).strip('.-_')[: ID_BYTES_MAX - 6] or 'member'}-{port}"
+
+
+@lru_cache(maxsize=2048)
+def _parted(address: str) -> tuple[str, int]:
+    return split_address(address)
+
+
+def _call(callbacks: list[MemberCallback], member: Member) -> None:
+    for callback in callbacks:
+        callback(member)

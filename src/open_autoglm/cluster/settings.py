@@ -1,0 +1,35 @@
+"""Settings of a member of a cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from open_autoglm.quantities import Seconds
+from open_autoglm.secret import Secret
+
+Interval = Annotated[float, Meta(ge=0.05, le=10, extra={"quantity": "duration"})]
+
+
+class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Servers and nodes that find each other. There is a cluster as soon as there is a secret.
+
+    Attributes:
+        secret: shared by all members: the value, `${ENV}` or `file:PATH`, of 16 characters at least. Who has it can
+            join.
+        join: `HOST:PORT` of members that are there already; one that answers is enough, its own address does no harm.
+        bind: `IP:PORT` for datagrams and exchanges of state, UDP and TCP; port 0 asks the system for a free one.
+        advertise: the IP address under which others reach this member; that of `bind` when left out.
+        name: of this member, unique in the cluster; host name and port of `bind` when left out.
+        interval_s: the heartbeat: each member asks one other for a sign of life so often.
+        forget_s: a member that died or left is shown for so long.
+    """
+
+    secret: Secret | None = None
+    join: list[str] = []
+    bind: str = "127.0.0.1:8082"
+    advertise: str | None = None
+    name: str | None = None
+    interval_s: Interval = field(default=0.25, name="interval")
+    forget_s: Seconds = field(default=600.0, name="forget")
