@@ -67,6 +67,8 @@ def random_scenario(seed: int) -> Scenario:
         network=_network(rng),
         loads=_loads(rng, lasts_s),
         events=tuple(sorted(events, key=lambda event: event.at_s)),
+        # The draw may break every endpoint at once for most of a run: of 3,000 seeds the worst answered 58 %, the next
+        # 73 %. This says that it serves at all; the promises say the rest.
         expects=(Expectation(True, 0.4, "answered"),),
         calm_s=60.0,
     )

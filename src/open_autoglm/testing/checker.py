@@ -70,7 +70,8 @@ class Bounds:
         limit_s: of a request without a limit of its own.
         slack_s: how late something may be because of the network and the gateway's sweeps.
         cancel_s: within which a call must end once nobody waits for it.
-        retries: retries beyond those of a share of `retry_ratio` of the good answers.
+        retries: of each group, beyond those of a share of `retry_ratio` of the good answers: its bucket has ten tokens
+            at first, and keeps five.
         retry_ratio: see there.
         trials_per_s: calls that an upstream may get each second while all that it does is fail.
         refusal_s: how long a request may wait before it is told that it is not served.
@@ -81,7 +82,7 @@ class Bounds:
     limit_s: float = 600.0
     slack_s: float = 0.05
     cancel_s: float = 0.1
-    retries: int = 12
+    retries: int = 5
     retry_ratio: float = 0.1
     trials_per_s: float = 0.65
     refusal_s: float = 1.5
