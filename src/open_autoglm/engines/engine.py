@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from open_autoglm.clock import monotonic
+from open_autoglm import clock
 from open_autoglm.engines import sampling
 from open_autoglm.engines.cache_memory import CacheMemory
 from open_autoglm.engines.events import Failed, FinishReason, GenerateEvent, GenerateRequest, Usage
@@ -199,38 +199,46 @@ class Engine:
     # ---- the thread
 
     def _run(self) -> None:
-        """Pass after pass until closed; the outermost loop, which turns any failure into events."""
-        while True:
-            try:
-                if not self._wait():
-                    break
-                self._leave_old()
-                self._pass(self._admit())
-            except Exception as error:  # whatever it is, nobody may be left without an ending
-                self._failures_total += 1
-                self._end_all("internal_error", f"the engine failed ({type(error).__name__}); send the request again")
-            self._flush()
+        """Turn after turn until closed."""
+        while self._wait():
+            self.turn()
         self._end_all("server_draining", _STOPPED)
-        self._flush()
 
     def _wait(self) -> bool:
-        """Wait for work, and drop what is cancelled or too late; False when closed."""
-        late: list[Job] = []
+        """Wait for work; False when closed."""
         with self._changed:
             while not (self._jobs or self._closed):
                 self._changed.wait()
-            if self._closed:
-                return False
+            return not self._closed
+
+    def turn(self) -> None:
+        """What happens between two forward passes, and one pass of each live version that has requests.
+
+        The engine's thread calls it; who has not started the engine may call it instead.
+        """
+        try:
+            self._drop()
+            self._leave_old()
+            self._pass(self._admit())
+        except Exception as error:  # whatever it is, nobody may be left without an ending
+            self._failures_total += 1
+            self._end_all("internal_error", f"the engine failed ({type(error).__name__}); send the request again")
+        self._flush()
+
+    def _drop(self) -> None:
+        """Take out what was cancelled, and fail what is too late."""
+        late: list[Job] = []
+        with self._changed:
             gone = [self._jobs[handle] for handle in self._cancelled if handle in self._jobs]
             self._cancelled.clear()
             for job in gone:
                 self._forget_job(job)
-            now_s = monotonic()
+            now_s = clock.monotonic()
             if now_s >= self._next_late_s:
                 late = [job for job in self._jobs.values() if job.is_late(now_s)]
             if any(job.lane is None for job in (*gone, *late)):
-                out = {id(job) for job in (*gone, *late)}
-                self._queue = deque(job for job in self._queue if id(job) not in out)
+                out = {job.handle for job in (*gone, *late)}
+                self._queue = deque(job for job in self._queue if job.handle not in out)
         for job in gone:
             if job.lane is not None:
                 job.lane.release(job)
@@ -240,7 +248,6 @@ class Engine:
             with self._changed:
                 ends = (job.request.deadline_s for job in self._jobs.values())
                 self._next_late_s = min((end_s for end_s in ends if end_s is not None), default=math.inf)
-        return True
 
     def _leave_old(self) -> None:
         """Deal with what runs on the version before: let it run, take it along, start it anew, or end it."""
@@ -248,7 +255,7 @@ class Engine:
         if kept is None or not kept.rows:
             return
         if kept.policy == "pin":
-            if monotonic() >= kept.drain_by_s:
+            if clock.monotonic() >= kept.drain_by_s:
                 for job in list(kept.rows):
                     self._abort(job)
             return
@@ -335,7 +342,7 @@ class Engine:
         for lane in self._versions.both():
             if lane is not None and lane.bound:
                 self._guarded(lane, [job for job in admitted if job.lane is lane], decode=True)
-        self._pass_ended_s = monotonic()
+        self._pass_ended_s = clock.monotonic()
 
     def _guarded(self, lane: Lane, asked: list[Job], *, decode: bool = False) -> None:
         """Compute for one version; what fails ends the requests of that version and no others."""

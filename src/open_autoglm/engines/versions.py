@@ -17,7 +17,7 @@ from collections import deque
 from threading import Condition
 from typing import Final
 
-from open_autoglm.clock import monotonic
+from open_autoglm import clock
 from open_autoglm.engines.lane import Lane
 from open_autoglm.engines.model_engine import LiveVersion, Policy, SwapFigures
 from open_autoglm.engines.step_model import StepModel
@@ -108,7 +108,7 @@ class Versions:
             return
         self._seen = self.current
         if ran:
-            self._pauses_s.append(monotonic() - pass_ended_s)
+            self._pauses_s.append(clock.monotonic() - pass_ended_s)
 
     def figures(self) -> SwapFigures:
         """How long swaps took."""
@@ -121,6 +121,6 @@ class Versions:
     def _swap(self, lane: Lane, policy: Policy, drain_s: float) -> None:
         before = self.current
         before.policy = policy
-        before.drain_by_s = monotonic() + drain_s
+        before.drain_by_s = clock.monotonic() + drain_s
         self.current, self.kept = lane, before
         self._swaps_total += 1
