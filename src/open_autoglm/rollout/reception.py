@@ -32,14 +32,14 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What UPDATE_BEGIN carries.
 
     Attributes:
-        manifest: the version, as the bytes of its file.
-        config: bytes of its `config.json`.
+        manifest: the version, as the text of its file.
+        config: the text of its `config.json`.
         plan: how the body is cut.
         parent: the version that differences are taken from, or None.
     """
 
-    manifest: bytes
-    config: bytes
+    manifest: str
+    config: str
     plan: ChunkPlan
     parent: str | None = None
 
