@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from open_autoglm.config.cluster_checks import cluster_problems
 from open_autoglm.config.keys import NAME_RULE, is_name, nearest
 from open_autoglm.config.problems import Problems
 from open_autoglm.config.schema import WILDCARD, ModelEntry, ServerConfig
@@ -59,6 +60,7 @@ class Checks:
         self._keys()
         self._orders()
         self._hedges()
+        self._cluster()
         self._planned()
 
     def _addresses(self) -> None:
@@ -121,7 +123,7 @@ class Checks:
         for model in models:
             if weights.pop(model.name, 1.0) == 0:
                 self._add(f"{self._path(model)}.weight", f"every entry of {model.name!r} has weight 0; raise one")
-        if not models and not self._refused("model"):
+        if not (models or self.config.cluster.secret or self._refused("model")):
             self.warnings.append("`models`: there is none; the server starts, but is not ready")
         self._continuations(models)
 
@@ -142,8 +144,8 @@ class Checks:
     def _names(self) -> None:
         """Models that are named elsewhere must exist. A refused entry might have been the one that is meant."""
         known = dict.fromkeys(model.name for model in self.config.models + self.config.models_unavailable)
-        if WILDCARD in known or self._refused("model"):
-            return
+        if WILDCARD in known or self.config.cluster.secret is not None or self._refused("model"):
+            return  # a name may also be that of a model of a node that joins later
         for path, name in self._named():
             if name not in known and path not in self.problems.bad:
                 hint = f"; the nearest is {nearest(name, known)!r}" if known and not self.problems.full else ""
@@ -212,6 +214,11 @@ class Checks:
                     f"`{path}`: after {hedge_s:g} s no stream is waited for any more, by `timeouts.first_token` "
                     f"({first_token_s:g} s); only answers in one piece get a second attempt"
                 )
+
+    def _cluster(self) -> None:
+        if not self._refused("cluster"):
+            for path, message in cluster_problems(self.config.cluster):
+                self._add(path, message)
 
     def _planned(self) -> None:
         """Sections of later versions: what they hold must make sense already."""

@@ -21,6 +21,7 @@ RESTART_PATHS = (
     "tls",
     "logging.file",
     "logging.format",
+    "cluster",
 )
 """What a running server cannot change: sockets that are open, folders and files that are in use."""
 

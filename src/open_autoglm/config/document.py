@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from open_autoglm.admission.classes import Priority
 from open_autoglm.admission.settings import AdmissionSettings, OverloadSettings, SourceSettings, WhenExceeded
+from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.config.planned import (
     BudgetSettings,
     CooperationEntry,
@@ -213,6 +214,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         database: a shared database.
         service: this server among other services.
         mcp: the Model Control Protocol.
+        cluster: servers and nodes that find each other.
         sync_mode: how several servers agree.
         heartbeat_interval_s: between two signs of life of the leader.
         election_timeout_s: without one, a new leader is elected.
@@ -250,6 +252,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseSettings | None = None
     service: ServiceSettings = ServiceSettings()
     mcp: McpSettings = McpSettings()
+    cluster: ClusterSettings = ClusterSettings()
     sync_mode: Literal["raft"] | None = None
     heartbeat_interval_s: Seconds = field(default=0.5, name="heartbeat_interval")
     election_timeout_s: Seconds = field(default=2.0, name="election_timeout")

@@ -123,7 +123,8 @@ def _parse(
             f"`{source}`: holds secrets, and others can read it; run `chmod 600` on it, or write ${{ENV}} or file:PATH"
         )
     served = {model.name for model in config.models}
-    config = struct_of.replace(config, routing=served_routing(config.routing, served))
+    if config.cluster.secret is None:  # else nodes may serve what nothing here does
+        config = struct_of.replace(config, routing=served_routing(config.routing, served))
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return Loaded(config, resolver.warnings, text, digest, source)
 

@@ -99,6 +99,7 @@ class Resolver:
             logging=document.logging,
             explain=document.explain,
             mcp=document.mcp,
+            cluster=document.cluster,
             service=document.service,
             sync=SyncSettings(
                 document.sync_mode,

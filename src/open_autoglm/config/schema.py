@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field
 
 from open_autoglm.admission.classes import Priority
 from open_autoglm.admission.settings import AdmissionSettings, OverloadSettings, SourceSettings, WhenExceeded
+from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.config.planned import (
     BudgetSettings,
     CooperationEntry,
@@ -193,6 +194,7 @@ class ServerConfig(Struct, frozen=True):
         tls: files of the data listener, absolute.
         drain: how it stops.
         logging, explain: what is written down.
+        cluster: how members find each other; there is none without a secret.
         mcp, service, sync, budgets, sessions, cooperation, database: mostly for later versions; see `planned.py`.
     """
 
@@ -223,6 +225,7 @@ class ServerConfig(Struct, frozen=True):
     logging: LoggingSettings = LoggingSettings()
     explain: ExplainSettings = ExplainSettings()
     mcp: McpSettings = McpSettings()
+    cluster: ClusterSettings = ClusterSettings()
     service: ServiceSettings = ServiceSettings()
     sync: SyncSettings = SyncSettings()
     budgets: BudgetSettings = BudgetSettings()

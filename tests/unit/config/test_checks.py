@@ -47,6 +47,14 @@ models:
             "`server.max_connections` says 5; keep one",
         ),
         ("server: {port: 1}\nservice: {port: 2}", 5, "service.port", "`server.port` says 1; keep one"),
+        ("cluster: {join: ['h:1']}", 4, "cluster.join", "no cluster without `cluster.secret`"),
+        ("cluster: {secret: short}", 4, "cluster.secret", "is too short; 16 characters are the least"),
+        ("cluster: {secret: 0123456789abcdef, join: [h]}", 4, "cluster.join[0]", "is no address; write HOST:PORT"),
+        ("cluster: {bind: 'localhost:1'}", 4, "cluster.bind", "no IP address of this machine"),
+        ("cluster: {bind: '127.0.0.1:70000'}", 4, "cluster.bind", "no IP address of this machine"),
+        ("cluster: {bind: '0.0.0.0:1'}", 4, "cluster.bind", "set `cluster.advertise`"),
+        ("cluster: {advertise: host}", 4, "cluster.advertise", "is no IP address"),
+        ("cluster: {name: 'a b'}", 4, "cluster.name", "is no name"),
         ("sessions: {store: mongodb://u:canary@h}", 4, "sessions.store", "memory, sqlite or redis://HOST:PORT"),
         (
             "concurrency: {max: 2}",
@@ -188,3 +196,16 @@ def test_streams_that_are_to_go_on_need_an_endpoint_that_can(parse: Parse, entri
     assert parse(models).warnings == []
     warnings = parse(models + "stream_failure: continue\n").warnings
     assert [f"no entry of '{names}' says by `continuation`" in warning for warning in warnings] == [True] * bool(names)
+
+
+def test_names_may_be_those_of_models_that_nodes_bring_later(parse: Parse) -> None:
+    text = "cluster: {secret: 0123456789abcdef}\nrouting: {default: later, fallbacks: {later: [other]}}\n"
+    loaded = parse(text)
+    assert loaded.config.routing.default == "later"
+    assert loaded.config.routing.fallbacks == {"later": ["other"]}
+    assert loaded.warnings == []
+
+
+def test_every_problem_of_a_cluster_is_told(problems: Problems) -> None:
+    found = problems("cluster: {secret: short, bind: x, name: '-'}\n")
+    assert {problem.path for problem in found} == {"cluster.secret", "cluster.bind", "cluster.name"}
