@@ -20,12 +20,12 @@ from open_autoglm.dialects.mcp import McpFace, McpView
 from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.protocol.codecs import Codec
 from open_autoglm.protocol.frames import encode_frame
-from open_autoglm.protocol.opcodes import INFER_CHUNK, INFER_RESPONSE, NO_RETRY, REASONING
+from open_autoglm.protocol.opcodes import ERROR, INFER_CHUNK, INFER_RESPONSE, NO_RETRY, REASONING
 from open_autoglm.protocol.preambles import read_request, write_response
+from open_autoglm.protocol.wire_error import write_error
 
 _STEERING: Final = ("model", "model_hint", "stream", "timeout_ms")
 """Fields that the frame says; in the body they could say something else."""
-
 _json = McpFace()
 
 
@@ -74,12 +74,16 @@ class FramedFace:
         return FramedEncoder(self._codec, view.prompt_bytes, model)
 
     def error_body(self, error: AutoGLMError, request_id: str, request: bytes = b"") -> bytes:
-        """Payload of the ERROR frame."""
-        return self._codec.encode(error_fields(error, request_id))
+        """The ERROR frame."""
+        return self._error(error, {"request_id": request_id})
 
     def error_event(self, error: AutoGLMError, request_id: str, delivered_chars: int, request: bytes = b"") -> bytes:
-        """Payload of the ERROR frame that ends a stream."""
-        return self._codec.encode(error_fields(error, request_id) | {"delivered_chars": delivered_chars})
+        """The ERROR frame that ends a stream."""
+        return self._error(error, {"request_id": request_id, "delivered_chars": delivered_chars})
+
+    def _error(self, error: AutoGLMError, details: dict[str, Any]) -> bytes:
+        flags, aux, arg, payload = write_error(self._codec, error, details)
+        return encode_frame(ERROR, 0, payload, flags, aux, arg)
 
 
 class FramedEncoder:
@@ -123,9 +127,9 @@ class FramedEncoder:
         return encode_frame(INFER_RESPONSE, 0, self._response(streamed=True), arg=self._seq)
 
     def whole(self, events: Sequence[Event]) -> bytes:
-        """Payload of the response that is the whole answer."""
+        """The response that is the whole answer."""
         self._noted(events)
-        return self._response(streamed=False)
+        return encode_frame(INFER_RESPONSE, 0, self._response(streamed=False))
 
     def failed_over(self, failover: Failover) -> None:
         """See `AnswerEncoder.failed_over`; the response says so."""
@@ -158,18 +162,3 @@ class FramedEncoder:
             usage.prompt_tokens, usage.completion_tokens, finish, version=self._version, model=self._model
         )
         return preamble + self._codec.encode(body)
-
-
-def error_fields(error: AutoGLMError, request_id: str) -> dict[str, Any]:
-    """What an ERROR frame says, before it is encoded."""
-    retry_after_s = error.retry_after_s
-    fields: dict[str, Any] = {
-        "code": error.code,
-        "message": error.message,
-        "retryable": error.retryable,
-        "retry_after_ms": None if retry_after_s is None else round(retry_after_s * 1000),
-        "request_id": request_id,
-    }
-    if error.param is not None:
-        fields["param"] = error.param
-    return fields

@@ -1,0 +1,196 @@
+"""Inference nodes: the dialect `mcp`, spoken in frames over a few links that stay open.
+
+Invariant: `session` returns links that are open and speak the codec that was asked for, in turn, and none else; a link
+that was lost comes back by itself. A request whose node has no link open fails as `connect`, so others take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from open_autoglm import clock
+from open_autoglm.backends.backend import ModelCall, unsent
+from open_autoglm.backends.node_answer import NodeAnswer
+from open_autoglm.dialects.canonical import InferRequest
+from open_autoglm.dialects.openai import OpenAIDialect
+from open_autoglm.dialects.support import unsupported
+from open_autoglm.errors import AutoGLMError, RequestError
+from open_autoglm.exchange.attempt import Attempt
+from open_autoglm.protocol.codecs import CODECS
+from open_autoglm.protocol.handshake import VERSIONS, Credentials, Hello
+from open_autoglm.protocol.opcodes import LOAD, STREAM
+from open_autoglm.protocol.preambles import write_request
+from open_autoglm.secret import Secret
+from open_autoglm.transport.framed_client import FramedLink
+from open_autoglm.transport.framed_session import FramedSession
+from open_autoglm.transport.framed_shell import Flusher
+
+_LINKS: Final = 2
+"""For each codec. One is enough for the bytes; of two, one is there while the other comes back."""
+_CODEC: Final = "msgpack"
+"""For requests that did not come in frames."""
+_LOOK_S: Final = 0.02
+_ours = OpenAIDialect()
+
+
+class NodeBackend:
+    """One node; see `backends.backend.Backend`.
+
+    Args:
+        host, port: where it listens; `unix_path` instead for a Unix socket.
+        token: what we say who we are.
+        flusher: of the loop.
+        loop: for connections.
+        rng: for backoff.
+        connect_timeout_s: to open a link.
+
+    Attributes:
+        on_load: takes the payload of each LOAD that the node sends.
+    """
+
+    dialect_name = "mcp"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        token: Secret | None,
+        flusher: Flusher,
+        loop: asyncio.AbstractEventLoop,
+        rng: random.Random,
+        connect_timeout_s: float,
+        unix_path: str | None = None,
+    ) -> None:
+        self._place = (host, port, unix_path)
+        self._token = token
+        self._flusher = flusher
+        self._loop = loop
+        self._rng = rng
+        self._connect_timeout_s = connect_timeout_s
+        self._links: dict[str, list[FramedLink]] = {}
+        self._open: dict[str, list[FramedSession]] = {}
+        self._turn = 0
+        self._closed = False
+        self.on_load: Callable[[bytes], None] = _nothing
+
+    def session(self, codec: str) -> FramedSession | None:
+        """An open link whose bodies are in a codec; None while there is none."""
+        sessions = self._open.get(codec)
+        if sessions:
+            self._turn += 1
+            return sessions[self._turn % len(sessions)]
+        if codec not in self._links and not self._closed:
+            self._connect(codec)
+        return None
+
+    def open(self, attempt: Attempt, call: ModelCall) -> None:
+        """Send the request; one that the node cannot be asked fails as `unsupported`."""
+        if attempt.handle is not None:
+            return  # it was sent before there was a call; see `gateway.framed_relay`
+        target = attempt.target
+        assert target is not None
+        session = self.session(_CODEC)
+        if session is None:
+            call.exchange.failed(attempt, "connect", "no link to the node is open", clock.monotonic())
+            return
+        try:
+            payload = _request(call.face.infer(call.body, call.view), target.upstream_model or call.model, call)
+        except AutoGLMError as error:
+            call.exchange.failed(attempt, unsent(error), error.message, clock.monotonic(), error)
+            return
+        answer = NodeAnswer(attempt, call, CODECS[_CODEC])
+        remaining_ms = max(1, int((call.deadline_s - attempt.started_s) * 1000))
+        stream = session.request(answer, payload, STREAM if call.view.stream else 0, remaining_ms)
+        if not stream:
+            call.exchange.failed(attempt, "unavailable", "the link to the node has no room", clock.monotonic())
+            return
+        answer.link, answer.stream = session, stream
+        attempt.handle = answer
+        attempt.reused = True
+        attempt.sent_s = attempt.started_s
+
+    @property
+    def connections(self) -> int:
+        """See `Backend`."""
+        return sum(link.connections for links in self._links.values() for link in links)
+
+    async def reachable(self, timeout_s: float) -> bool:
+        """See `Backend`: a link is open, so its heartbeat is answered, or can be opened in time."""
+        until_s = clock.monotonic() + timeout_s
+        while not any(self._open.values()):
+            self.session(_CODEC)
+            if self._closed or clock.monotonic() >= until_s:
+                return False
+            await asyncio.sleep(_LOOK_S)
+        return True
+
+    def sweep(self, now_s: float) -> None:
+        """See `Backend`: links are opened before somebody needs them."""
+        if not self._links and not self._closed:
+            self._connect(_CODEC)
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._closed = True
+        for links in self._links.values():
+            for link in links:
+                link.close()
+
+    def _connect(self, codec: str) -> None:
+        host, port, unix_path = self._place
+        key = self._token.reveal() if self._token is not None else None
+        hello = Hello(versions=list(VERSIONS), codecs=[codec], auth=Credentials(key=key), agent="open-autoglm")
+        links = self._links[codec] = [
+            FramedLink(
+                hello,
+                host,
+                port,
+                flusher=self._flusher,
+                loop=self._loop,
+                rng=self._rng,
+                connect_timeout_s=self._connect_timeout_s,
+                unix_path=unix_path,
+            )
+            for _ in range(_LINKS)
+        ]
+        for link in links:
+            link.on_change = self._changed
+            link.other = self._other
+            link.start()
+
+    def _changed(self, link: FramedLink) -> None:
+        """A link has opened, or takes nothing more."""
+        self._open = {
+            codec: [link.session for link in links if link.session is not None] for codec, links in self._links.items()
+        }
+
+    def _other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+        if opcode == LOAD:
+            self.on_load(payload)
+
+
+def _request(request: InferRequest, model: str, call: ModelCall) -> bytes:
+    """Payload of INFER_REQUEST for what came in another dialect."""
+    if request.kind == "embedding":
+        raise unsupported(request, "input", "an inference node")
+    stream, request.stream = request.stream, False
+    fields = msgspec.json.decode(_ours.encode(request, model))
+    request.stream = stream
+    del fields["model"]
+    for name in ("stream", "stream_options"):
+        fields.pop(name, None)
+    try:
+        preamble = write_request(model, call.view.session[:255], trace_id=bytes.fromhex(call.trace_id))
+    except AutoGLMError as error:
+        raise RequestError("invalid_request", error.message) from error
+    return preamble + CODECS[_CODEC].encode(fields)
+
+
+def _nothing(payload: bytes) -> None:
+    """Nobody wants to know how busy it is."""

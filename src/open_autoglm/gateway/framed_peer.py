@@ -1,0 +1,355 @@
+"""One client of the framed protocol: who it is, and what it has asked for.
+
+| a request | goes |
+|---|---|
+| for a model on nodes, with an open link, room and within its key's limits | the short cut (`framed_relay`) |
+| any other | the request path, as if it had come over HTTP |
+| a message in JSON | the request path, by the route of messages |
+
+Invariant: a stream that the connection has open is in `_calls` until its answer has ended or nobody wants it. The key
+that was shown in HELLO is looked up again when another configuration serves.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import msgspec
+
+from open_autoglm import clock
+from open_autoglm.admission.classes import NAMES
+from open_autoglm.backends.node_answer import NodeAnswer
+from open_autoglm.errors import AutoGLMError
+from open_autoglm.exchange.attempt import Attempt
+from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.gateway.call import Call
+from open_autoglm.gateway.framed_relay import Lane, RelayedRequest
+from open_autoglm.gateway.framed_reply import FrameReply, Reply
+from open_autoglm.gateway.snapshot import Route
+from open_autoglm.protocol.handshake import Hello
+from open_autoglm.protocol.opcodes import STREAM
+from open_autoglm.protocol.preambles import NO_TRACE, PRIORITY_MAX, PRIORITY_OF_KEY, REQUEST_BYTES, TRACE_AT
+from open_autoglm.protocol.server_connection import ServerConnection
+from open_autoglm.transport.framed_shell import FramedShell
+from open_autoglm.transport.http_request import ServerRequest
+
+if TYPE_CHECKING:
+    from open_autoglm.gateway.framed import FramedGateway
+    from open_autoglm.transport.framed_session import FramedSession, StreamHandler
+    from open_autoglm.transport.http_connection import HttpConnection
+
+_PRIORITY_AT: Final = 2
+_EVENT_STREAM: Final = b"text/event-stream"
+
+
+class _Running(Protocol):
+    """What stands for an open stream."""
+
+    def credit(self, released: int) -> None:
+        """So much of what had to wait has gone out."""
+
+    def pause(self) -> None:
+        """The client does not read."""
+
+    def resume(self) -> None:
+        """The client reads again."""
+
+    def gone(self) -> None:
+        """Nobody wants the answer any more."""
+
+    def abort(self) -> None:
+        """The server stops."""
+
+
+class _Asks(msgspec.Struct):
+    stream: bool = False
+
+
+class _Message(msgspec.Struct):
+    payload: _Asks = msgspec.field(default_factory=_Asks)
+
+
+_messages = msgspec.json.Decoder(_Message)
+
+
+class FramedPeer:
+    """See the module; implements `protocol.sinks.ServerSink` and `transport.framed_shell.ShellOwner`.
+
+    Args:
+        hub: what all clients share.
+        shell: the socket's side.
+        address: of the client.
+        now_s: monotonic seconds.
+
+    Attributes:
+        hub, shell, address: as above.
+        connection: the protocol's side.
+    """
+
+    __slots__ = ("_calls", "_key", "_lanes", "_principal", "_snapshot", "address", "connection", "hub", "shell")
+
+    def __init__(self, hub: FramedGateway, shell: FramedShell, address: str, now_s: float) -> None:
+        self.hub = hub
+        self.shell = shell
+        self.address = sys.intern(address)
+        self._snapshot = hub.gateway.snapshot
+        self._principal = self._snapshot.anonymous
+        self._key: str | None = None
+        self._lanes: dict[bytes, Lane | None] = hub.no_lanes
+        self._calls: dict[int, _Running] = {}
+        self.connection = ServerConnection(self, shell.wake, hub.settings, now_s, hub.store)
+
+    @property
+    def key(self) -> str:
+        """Name of the client's key."""
+        return self._principal.name
+
+    # The protocol calls these; see `protocol.sinks.ServerSink`.
+
+    def on_hello(self, hello: Hello) -> None:
+        hub = self.hub
+        self._key = hello.auth.key
+        try:
+            self._principal = hub.identify(hello.auth, self.address)
+        except AutoGLMError as error:
+            self.connection.refuse(error)
+            return
+        self._snapshot = hub.gateway.snapshot
+        self._lanes = hub.lanes_of(self._principal)
+        identity, token = hub.new_connection()
+        self.connection.accept(identity, token, self._principal.name)
+
+    def on_request(self, stream: int, flags: int, remaining_ms: int, payload: bytes) -> None:
+        hub = self.hub
+        gateway = hub.gateway
+        if self._snapshot is not gateway.snapshot and not self._renew():
+            return
+        admitted = False
+        now_s = clock.monotonic()
+        # A request that says more of itself than its model is one for the request path.
+        if len(payload) > REQUEST_BYTES and not flags & ~STREAM and payload[_PRIORITY_AT] == PRIORITY_OF_KEY:
+            name = payload[REQUEST_BYTES : REQUEST_BYTES + payload[0]]
+            lanes = self._lanes
+            lane = lanes[name] if name in lanes else hub.lane(self._principal, name)
+            principal = self._principal
+            if (
+                lane is not None
+                and not lane.queue.waiting
+                and principal.priority >= gateway.door.floor
+                and (not remaining_ms or remaining_ms >= lane.ample_ms)
+                and principal.line is None
+            ):
+                limiter = principal.limiter
+                if limiter is None or not limiter.admit(now_s):
+                    if self._relay(lane, stream, flags, remaining_ms, payload, now_s):
+                        return
+                    admitted = True
+        call = self._call(stream, flags, remaining_ms, payload, now_s)
+        if admitted:
+            call.priority, call.record.key = self._principal.priority, self._principal.name
+            call.record.admitted_s = now_s
+        self._serve(call, admitted=admitted)
+
+    def on_message(self, stream: int, payload: bytes) -> None:
+        if self._snapshot is not self.hub.gateway.snapshot and not self._renew():
+            return
+        self.ask(Reply(self, stream), payload)
+
+    def on_cancel(self, stream: int) -> None:
+        running = self._calls.get(stream)
+        if running is not None:
+            running.gone()
+            self._calls.pop(stream, None)
+
+    def on_credit(self, stream: int, released: int) -> None:
+        running = self._calls.get(stream)
+        if running is not None:
+            running.credit(released)
+
+    def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+        self.hub.other(self, opcode, flags, stream, arg, payload)
+
+    def on_closed(self, code: str, message: str) -> None:
+        self.shell.wake()
+
+    # The shell calls these.
+
+    def on_pause(self) -> None:
+        for running in list(self._calls.values()):
+            running.pause()
+
+    def on_resume(self) -> None:
+        for running in list(self._calls.values()):
+            running.resume()
+
+    def on_gone(self) -> None:
+        pass  # the protocol has said which streams nobody wants any more
+
+    # Calls come back through these.
+
+    def forget(self, stream: int) -> None:
+        """A stream's answer has ended."""
+        self._calls.pop(stream, None)
+
+    def break_off(self, stream: int) -> None:
+        """End a stream without an answer."""
+        self.hub.break_off(self.connection, stream)
+
+    def relayed(self, call: RelayedRequest) -> None:
+        """A relayed request was answered."""
+        self._calls.pop(call.stream, None)
+        self.hub.calls.discard(call)
+        call.lane.in_flight -= 1
+        principal = self._principal
+        principal.requests += 1
+        if principal.limiter is not None:
+            principal.limiter.release()
+
+    def take_over(
+        self, relayed: RelayedRequest, attempt: Attempt, session: FramedSession, now_s: float
+    ) -> StreamHandler:
+        """Go on with a relayed request as an ordinary call; return who hears of its attempt."""
+        hub, lane = self.hub, relayed.lane
+        hub.calls.discard(relayed)
+        lane.in_flight -= 1
+        call = self._call(
+            relayed.stream, relayed.flags, relayed.remaining_ms, relayed.payload, relayed.started_s, lane=lane
+        )
+        record = call.record
+        call.priority, record.key = self._principal.priority, self._principal.name
+        record.admitted_s = relayed.started_s
+        face = call.route.face
+        assert face is not None
+        try:
+            exchange = hub.gateway.prepare(call, face)
+        except AutoGLMError as error:
+            attempt.close("refused", error.message, now_s)
+            session.cancel(relayed.upstream)
+            call.refuse(error)
+            return hub.nobody
+        answer = NodeAnswer(attempt, call, self.connection.codec)
+        answer.link, answer.stream = session, relayed.upstream
+        if relayed.upstream in session.handlers:
+            session.handlers[relayed.upstream] = answer
+        attempt.handle = answer
+        if attempt.first_s:
+            call.request.answered = True
+            record.status, record.first_s = 200, attempt.first_s
+        exchange.take_over(attempt, now_s)
+        call.open(attempt)
+        return answer
+
+    def abandon(self, stream: int) -> None:
+        """Nobody wants the answer of what was relayed until now."""
+        running = self._calls.pop(stream, None)
+        if running is not None:
+            running.gone()
+
+    def ask(self, reply: Reply, body: bytes) -> None:
+        """Serve a message in JSON."""
+        hub = self.hub
+        snapshot = self._snapshot
+        try:
+            streamed = _messages.decode(body).payload.stream
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            streamed = False
+        headers = {"accept": _EVENT_STREAM} if streamed else {}
+        route = snapshot.routes[hub.messages_target(snapshot)]
+        self._serve(self._made(reply, route, headers, body, clock.monotonic()), admitted=False)
+
+    def abort(self) -> None:
+        """End everything that is asked here."""
+        for running in list(self._calls.values()):
+            running.abort()
+
+    def running(self) -> tuple[int, int]:
+        """How many requests are answered in one piece, and how many in pieces."""
+        streams = 0
+        for running in self._calls.values():
+            if isinstance(running, RelayedRequest):
+                streams += running.flags & STREAM
+            elif isinstance(running, Reply) and isinstance(running.request.call, Call):
+                streams += running.request.call.record.stream
+        return len(self._calls) - streams, streams
+
+    # Inside.
+
+    def _renew(self) -> bool:
+        """Another configuration serves: whose key is it now?"""
+        hub = self.hub
+        try:
+            self._principal = hub.identify_again(self._key)
+        except AutoGLMError as error:
+            self.connection.goodbye(error.code, error.message)
+            return False
+        self._snapshot = hub.gateway.snapshot
+        self._lanes = hub.lanes_of(self._principal)
+        return True
+
+    def _relay(self, lane: Lane, stream: int, flags: int, remaining_ms: int, payload: bytes, now_s: float) -> bool:
+        """Take the short cut, if there is an endpoint with room and an open link that speaks our codec."""
+        group = lane.group
+        target = group.acquire(now_s, 0, (), self._principal.priority)
+        if target is None:
+            return False
+        permit = group.permit
+        node = lane.nodes.get(target)
+        session = node.session(self.connection.codec.name) if node is not None else None
+        if session is not None:
+            if payload[TRACE_AT:REQUEST_BYTES] == NO_TRACE:
+                payload = payload[:TRACE_AT] + self.hub.trace_id() + payload[REQUEST_BYTES:]
+            call = RelayedRequest(self, lane, session, target, permit)
+            if call.send(stream, flags, remaining_ms, payload, now_s):
+                self._calls[stream] = call
+                self.hub.calls.add(call)
+                return True
+        target.gate.release(permit, now_s)
+        return False
+
+    def _call(
+        self, stream: int, flags: int, remaining_ms: int, payload: bytes, now_s: float, *, lane: Lane | None = None
+    ) -> Call:
+        """The ordinary call of a request in frames."""
+        headers: dict[str, bytes] = {}
+        if remaining_ms:
+            headers["x-request-timeout-ms"] = b"%d" % remaining_ms
+        if flags & STREAM:
+            headers["accept"] = _EVENT_STREAM
+        if len(payload) >= REQUEST_BYTES:
+            trace = payload[TRACE_AT:REQUEST_BYTES]
+            if trace != NO_TRACE:
+                headers["traceparent"] = b"00-%b-%b-01" % (trace.hex().encode(), trace[:8].hex().encode())
+            if payload[_PRIORITY_AT] <= PRIORITY_MAX:
+                headers["x-mcp-priority"] = NAMES[payload[_PRIORITY_AT]].encode()
+        route = self.hub.route(self.connection.codec.name)
+        call = self._made(FrameReply(self, stream), route, headers, bytes((flags,)) + payload, now_s)
+        if lane is not None:
+            call.snapshot = lane.snapshot
+        return call
+
+    def _made(self, reply: Reply, route: Route, headers: dict[str, bytes], body: bytes, now_s: float) -> Call:
+        hub = self.hub
+        request = ServerRequest(cast("HttpConnection", reply), b"POST", route.pattern.encode(), headers, body)
+        request.received_s = now_s
+        request.begun = request.dispatched = True
+        snapshot = self._snapshot
+        wall_s = clock.wall() - (clock.monotonic() - now_s)
+        record = RequestRecord(route.pattern, now_s, snapshot.revision, hub.request_id(), wall_s, self.address)
+        request.call = call = Call(hub.gateway, request, route, snapshot, record)
+        call.principal = self._principal
+        reply.request = request
+        self._calls[reply.stream] = reply
+        return call
+
+    def _serve(self, call: Call, *, admitted: bool) -> None:
+        gateway = self.hub.gateway
+        try:
+            if not admitted:
+                gateway.door.admit(call)
+        except AutoGLMError as error:
+            call.refuse(error)
+            return
+        if self.shell.paused:
+            call.pause()
+        gateway.on_body(call.request)

@@ -1,0 +1,194 @@
+"""An outgoing framed connection that is opened again when it is lost.
+
+| a link is | until | then |
+|---|---|---|
+| down | its backoff is over | connecting |
+| connecting | WELCOME, or it takes too long | open, or down |
+| open | the connection is lost, or the peer drains | down |
+| closed | – | for ever |
+
+Invariant: at most one session is `session`; one that takes nothing new lives on until its last answer. Backoff grows
+with full jitter, so that many links do not come back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable
+from typing import Final, cast
+
+from open_autoglm import clock
+from open_autoglm.protocol.handshake import Hello
+from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.transport.framed_session import FramedSession, OtherFrame
+from open_autoglm.transport.framed_shell import Flusher
+
+_BACKOFF_FIRST_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 5.0
+_PATROL_S: Final = 1.0
+_WRITE_TIMEOUT_S: Final = 30.0
+
+
+class FramedLink:
+    """See the module.
+
+    Args:
+        hello: who we are.
+        host, port: where to connect; `unix_path` instead for a Unix socket.
+        flusher: of the loop.
+        loop: where it runs.
+        rng: for backoff.
+        connect_timeout_s: to open the connection, handshake included.
+        tls: context where the peer speaks TLS.
+        settings: our own limits.
+
+    Attributes:
+        session: the open connection; None while there is none.
+        rtt_s: how long the last opening took, 0.0 before the first.
+        on_change: told when a session has opened, and when it takes nothing more.
+        other: takes messages of stream 0, as LOAD.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_connect_timeout_s",
+        "_flusher",
+        "_hello",
+        "_loop",
+        "_lost",
+        "_place",
+        "_rng",
+        "_sessions",
+        "_settings",
+        "_task",
+        "_tls",
+        "_unix_path",
+        "on_change",
+        "other",
+        "rtt_s",
+        "session",
+    )
+
+    def __init__(
+        self,
+        hello: Hello,
+        host: str,
+        port: int,
+        *,
+        flusher: Flusher,
+        loop: asyncio.AbstractEventLoop,
+        rng: random.Random,
+        connect_timeout_s: float = 5.0,
+        tls: ssl.SSLContext | None = None,
+        unix_path: str | None = None,
+        settings: ConnectionSettings | None = None,
+    ) -> None:
+        self._hello = hello
+        self._place = (host, port)
+        self._unix_path = unix_path
+        self._flusher = flusher
+        self._loop = loop
+        self._rng = rng
+        self._connect_timeout_s = connect_timeout_s
+        self._tls = tls
+        self._settings = settings or ConnectionSettings()
+        self._sessions: set[FramedSession] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._closed = False
+        self.session: FramedSession | None = None
+        self.rtt_s = 0.0
+        self.on_change: Callable[[FramedLink], None] = _nothing
+        self.other: OtherFrame = _pass_over
+
+    @property
+    def connections(self) -> int:
+        """Open connections, those included that only finish what runs on them."""
+        return len(self._sessions)
+
+    def start(self) -> None:
+        """Begin to connect, and go on with it whenever the connection is lost."""
+        if self._task is None and not self._closed:
+            self._task = self._loop.create_task(self._run())
+            self._patrol()
+
+    def close(self) -> None:
+        """Take nothing new; connections close when their last answer has come."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+        for session in list(self._sessions):
+            session.end()
+
+    async def _run(self) -> None:
+        backoff_s = _BACKOFF_FIRST_S
+        while not self._closed:
+            if await self._connect():
+                backoff_s = _BACKOFF_FIRST_S
+                await self._lost.wait()
+            await asyncio.sleep(self._rng.uniform(0.0, backoff_s))
+            backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+
+    async def _connect(self) -> bool:
+        """Open a connection and shake hands; whether that went well."""
+        began_s = clock.monotonic()
+        welcomed: asyncio.Future[bool] = self._loop.create_future()
+        session = FramedSession(
+            self._hello, self._flusher, self._settings, began_s, other=self._take, over=self._over, welcomed=welcomed
+        )
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._open(session)
+                let_in = await welcomed
+        except (OSError, ValueError):  # TimeoutError is an OSError; a bad name is a ValueError
+            session.shell.abort()
+            return False
+        except asyncio.CancelledError:
+            session.shell.abort()
+            raise
+        if not let_in or session.connection.finished:
+            return False
+        self.rtt_s = clock.monotonic() - began_s
+        self._lost.clear()
+        self._sessions.add(session)
+        self.session = session
+        self.on_change(self)
+        return True
+
+    async def _open(self, session: FramedSession) -> None:
+        def factory() -> asyncio.Protocol:
+            return cast(asyncio.Protocol, session.shell)
+
+        if self._unix_path is not None:
+            await self._loop.create_unix_connection(factory, self._unix_path)
+        else:
+            await self._loop.create_connection(factory, *self._place, ssl=self._tls)
+
+    def _take(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+        self.other(opcode, flags, aux, stream, arg, payload)
+
+    def _over(self, session: FramedSession) -> None:
+        """A session takes nothing new."""
+        if self.session is session:
+            self.session = None
+            self._lost.set()
+            self.on_change(self)
+
+    def _patrol(self) -> None:
+        now_s = clock.monotonic()
+        for session in list(self._sessions):
+            session.shell.patrol(now_s, _WRITE_TIMEOUT_S)
+            if session.connection.finished:
+                self._sessions.discard(session)
+        if self._sessions or not self._closed:
+            self._loop.call_later(_PATROL_S, self._patrol)
+
+
+def _nothing(link: FramedLink) -> None:
+    """Nobody wants to know."""
+
+
+def _pass_over(opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+    """Nobody wants to know."""

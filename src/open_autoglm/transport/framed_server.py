@@ -1,0 +1,119 @@
+"""Framed connections of the data listener: those whose first byte is NUL, beside HTTP on the same port.
+
+They take their places from the HTTP server, so its limits hold for both together, and for each client. Invariant: every
+open connection is in one beat of the patrol, which looks at its timers in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from open_autoglm import clock
+from open_autoglm.protocol.connection import Connection
+from open_autoglm.transport.framed_shell import Flusher, FramedShell, ShellOwner
+
+if TYPE_CHECKING:
+    from open_autoglm.transport.http_connection import HttpConnection
+    from open_autoglm.transport.http_server import HttpServer
+
+_PATROL_BEATS = 10
+"""As in `http_server`: connections are looked at in turns."""
+
+
+class FramedApplication(Protocol):
+    """What stands behind framed connections."""
+
+    def open(self, shell: FramedShell, address: str, now_s: float) -> tuple[Connection, ShellOwner]:
+        """A client has connected: return its connection and whoever hears of it."""
+
+
+class ServedShell(FramedShell):
+    """One client's connection.
+
+    Attributes:
+        client: what it is counted as.
+    """
+
+    __slots__ = ("_beat", "_server", "client")
+
+    def __init__(self, server: FramedServer, client: str) -> None:
+        super().__init__(server.flusher)
+        self._server = server
+        self._beat = server.enter(self)
+        self.client = client
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._beat.discard(self)
+        self._server.http.vacate(self.client)
+        super().connection_lost(exc)
+
+
+class FramedServer:
+    """See the module.
+
+    Args:
+        http: the listener, which finds out who speaks what.
+        application: see `FramedApplication`.
+        loop: where it runs.
+        beat_s: between two rounds of the patrol; see `HttpServer`.
+
+    Attributes:
+        flusher: of all framed connections of the loop.
+    """
+
+    def __init__(
+        self, http: HttpServer, application: FramedApplication, loop: asyncio.AbstractEventLoop, *, beat_s: float = 0.5
+    ) -> None:
+        self.http = http
+        self.application = application
+        self.flusher = Flusher(loop)
+        self._loop = loop
+        self._beat_s = beat_s
+        self._beats: list[set[ServedShell]] = [set() for _ in range(_PATROL_BEATS)]
+        self._entered = self._next_beat = 0
+        self._patrol_handle: asyncio.TimerHandle | None = None
+        http.framed = self.take
+
+    @property
+    def shells(self) -> list[ServedShell]:
+        """Every open connection."""
+        return [shell for beat in self._beats for shell in beat]
+
+    def take(self, connection: HttpConnection, data: bytes) -> None:
+        """Go on with a connection whose first bytes are not HTTP."""
+        self.adopt(ServedShell(self, connection.client), connection).data_received(data)
+
+    def adopt(self, shell: ServedShell, connection: HttpConnection) -> ServedShell:
+        """Give a shell the transport that was an HTTP connection's."""
+        address = connection.address()
+        transport = connection.give_up()
+        shell.connection, shell.owner = self.application.open(shell, address, clock.monotonic())
+        transport.set_protocol(shell)  # type: ignore[arg-type]  # it has all that a protocol has
+        shell.connection_made(transport)
+        return shell
+
+    def enter(self, shell: ServedShell) -> set[ServedShell]:
+        """Note a new connection and return the patrol's beat that it belongs to."""
+        self._entered += 1
+        beat = self._beats[self._entered % _PATROL_BEATS]
+        beat.add(shell)
+        if self._patrol_handle is None:
+            self._patrol_handle = self._loop.call_later(self._beat_s, self._patrol)
+        return beat
+
+    def close(self) -> None:
+        """Close every connection now."""
+        if self._patrol_handle is not None:
+            self._patrol_handle.cancel()
+            self._patrol_handle = None
+        for shell in self.shells:
+            shell.abort()
+
+    def _patrol(self) -> None:
+        self._patrol_handle = self._loop.call_later(self._beat_s, self._patrol)
+        now_s = clock.monotonic()
+        write_timeout_s = self.http.limits.write_timeout_s
+        for shell in list(self._beats[self._next_beat]):
+            shell.patrol(now_s, write_timeout_s)
+        self._next_beat = (self._next_beat + 1) % _PATROL_BEATS

@@ -1,0 +1,169 @@
+"""One outgoing framed connection: its streams and who hears of them.
+
+Invariant: each request that was sent is told its end once: a response, an error, or that it was lost; unless whoever
+sent it has cancelled it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from open_autoglm.protocol.client_connection import ClientConnection
+from open_autoglm.protocol.handshake import Hello, Welcome
+from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.transport.framed_shell import Flusher, FramedShell
+
+OtherFrame = Callable[[int, int, int, int, int, bytes], None]
+"""Takes opcode, flags, aux, stream, arg and payload of a message that has no callback of its own."""
+
+
+class StreamHandler(Protocol):
+    """Who hears of one stream. None of these may raise or block."""
+
+    def on_response(self, flags: int, chunks: int, payload: bytes) -> None:
+        """The answer, or what ends it after so many chunks."""
+
+    def on_chunk(self, flags: int, choice: int, seq: int, payload: bytes) -> None:
+        """More text. Call `FramedSession.consume` when it has been taken on."""
+
+    def on_error(self, status: int, flags: int, retry_after_ms: int, payload: bytes) -> None:
+        """There will be no (more) answer, and why."""
+
+    def on_lost(self, detail: str) -> None:
+        """The connection was lost with the stream."""
+
+
+class FramedSession:
+    """See the module.
+
+    Args:
+        hello: who we are.
+        flusher: of the loop.
+        settings: our own limits.
+        now_s: monotonic seconds.
+        other: takes messages of stream 0 that have no callback of their own (LOAD, USAGE_REPORT).
+        over: told once, when nothing more can be sent: the peer drains, or the connection has ended.
+
+    Attributes:
+        connection, shell: the protocol's side and the socket's.
+        handlers: by stream.
+        codec: of bodies; empty until the peer's WELCOME.
+        welcomed: done with whether the peer has let us in.
+    """
+
+    __slots__ = ("_other", "_over", "codec", "connection", "handlers", "shell", "welcomed")
+
+    def __init__(
+        self,
+        hello: Hello,
+        flusher: Flusher,
+        settings: ConnectionSettings,
+        now_s: float,
+        *,
+        other: OtherFrame,
+        over: Callable[[FramedSession], None],
+        welcomed: asyncio.Future[bool],
+    ) -> None:
+        self._other = other
+        self._over: Callable[[FramedSession], None] | None = over
+        self.welcomed = welcomed
+        self.handlers: dict[int, StreamHandler] = {}
+        self.codec = ""
+        self.shell = FramedShell(flusher, reads_while_paused=True)
+        self.connection = ClientConnection(hello, self, self.shell.wake, settings, now_s)
+        self.shell.connection, self.shell.owner = self.connection, self
+
+    # Who uses it.
+
+    def request(self, handler: StreamHandler, payload: bytes, flags: int, remaining_ms: int) -> int:
+        """Send INFER_REQUEST.
+
+        Returns:
+            Its stream; 0 when there is no room on this connection, or it takes no more.
+        """
+        stream = self.connection.request(payload, flags, remaining_ms)
+        if stream:
+            self.handlers[stream] = handler
+        return stream
+
+    def consume(self, stream: int, size: int) -> None:
+        """So many bytes of chunks were taken on."""
+        self.connection.consume(stream, size)
+
+    def cancel(self, stream: int) -> None:
+        """Nobody wants the answer any more."""
+        if self.handlers.pop(stream, None) is not None:
+            self.connection.cancel(stream)
+
+    def leave(self) -> None:
+        """Close as soon as nothing runs any more."""
+        if not self.handlers:
+            self.shell.close()
+
+    # The protocol calls these; see `protocol.sinks.ClientSink`.
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        self.codec = welcome.codec
+        if not self.welcomed.done():
+            self.welcomed.set_result(True)
+
+    def on_response(self, stream: int, flags: int, chunks: int, payload: bytes) -> None:
+        handler = self.handlers.pop(stream, None)
+        if handler is not None:
+            handler.on_response(flags, chunks, payload)
+        if self._over is None:
+            self.leave()
+
+    def on_chunk(self, stream: int, flags: int, choice: int, seq: int, payload: bytes) -> None:
+        handler = self.handlers.get(stream)
+        if handler is not None:
+            handler.on_chunk(flags, choice, seq, payload)
+
+    def on_error(self, stream: int, status: int, flags: int, retry_after_ms: int, payload: bytes) -> None:
+        handler = self.handlers.pop(stream, None)
+        if handler is not None:
+            handler.on_error(status, flags, retry_after_ms, payload)
+        if self._over is None:
+            self.leave()
+
+    def on_message(self, stream: int, flags: int, payload: bytes) -> None:
+        """Nobody asks in JSON over such a connection."""
+
+    def on_drain(self, grace_ms: int, payload: bytes) -> None:
+        self.end()
+
+    def on_credit(self, stream: int, released: int) -> None:
+        """Only chunks wait for credit, and none are sent here."""
+
+    def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+        self._other(opcode, flags, aux, stream, arg, payload)
+
+    def on_closed(self, code: str, message: str) -> None:
+        if not self.welcomed.done():
+            self.welcomed.set_result(False)
+        self.shell.wake()
+        handlers, self.handlers = self.handlers, {}
+        self.end()
+        for handler in handlers.values():
+            handler.on_lost(f"the connection ended: {message[:200] or code}")
+
+    # The shell calls these.
+
+    def on_pause(self) -> None:
+        """Requests have places on the connection; what cannot be written waits."""
+
+    def on_resume(self) -> None:
+        """See `on_pause`."""
+
+    def on_gone(self) -> None:
+        """`on_closed` has said it."""
+
+    def end(self) -> None:
+        """Send nothing new; what runs goes on."""
+        over, self._over = self._over, None
+        if over is not None:
+            over(self)
+        if not self.connection.finished:
+            self.leave()
