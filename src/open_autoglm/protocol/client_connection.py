@@ -94,9 +94,9 @@ class ClientConnection(Connection):
             The stream, or 0 when no room is left on this connection or it takes no more: go to another one.
         """
         streams = self._streams
-        if len(streams) >= self._room or len(payload) > self._frame_bytes_max:
-            return self.open(INFER_REQUEST, payload, flags, 0, remaining_ms)
         stream = self._next_stream
+        if len(streams) >= self._room or len(payload) > self._frame_bytes_max or stream > _STREAM_MAX:
+            return self.open(INFER_REQUEST, payload, flags, 0, remaining_ms)
         self._next_stream = stream + 2
         streams[stream] = None
         out = self.out
