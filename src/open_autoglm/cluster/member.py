@@ -311,8 +311,7 @@ class ClusterMember:
 
     async def _sync(self, address: str) -> None:
         try:
-            host, port = split_address(address)
-            await self._push_pull.call(host, port)
+            await self._push_pull.call(address)
         except (OSError, ValueError) as error:
             level = logging.DEBUG if self._joined else logging.WARNING
             _log.log(level, "cannot exchange states with %s: %s", address, str(error) or "no answer in time")
@@ -320,13 +319,13 @@ class ClusterMember:
     def _give_state(self) -> bytes:
         return write_state(self.swim.roster.entries())
 
-    def _take_state(self, state: bytes) -> None:
+    def _take_state(self, state: bytes, asked: str) -> None:
         entries = read_state(state, self._figures.members_max + 1)
         if not entries:
             raise GossipError("a state has no members, not even the one that sent it")
         peer = entries[0].record.id
         self._joined = self._joined or peer != self.me.id
-        self._do(self.swim.merge(entries, peer, clock.monotonic()))
+        self._do(self.swim.merge(entries, peer, clock.monotonic(), asked))
 
 
 def default_name(port: int) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Final
 
 from open_autoglm.membership.errors import GossipError
+from open_autoglm.membership.member import split_address
 from open_autoglm.membership.seal import SEAL_BYTES, derive_key, is_sealed, seal_of
 
 PREFACE: Final = b"GOSS\x01"
@@ -38,7 +39,7 @@ _LENGTH_BYTES: Final = 4
 _CALLER, _CALLED = b"caller", b"called"
 
 GiveState = Callable[[], bytes]
-TakeState = Callable[[bytes], None]
+TakeState = Callable[[bytes, str], None]
 
 
 class PushPull:
@@ -47,7 +48,7 @@ class PushPull:
     Args:
         secret: the cluster's.
         give: returns the own state.
-        take: is given the other's; it may raise `GossipError`.
+        take: is given the other's, and the address `HOST:PORT` that was called, or nothing; it may raise `GossipError`.
 
     Attributes:
         refused: exchanges that ended because the other side did not know the secret, or spoke nonsense.
@@ -74,13 +75,17 @@ class PushPull:
         if self._server is not None:
             self._server.close()
 
-    async def call(self, host: str, port: int) -> None:
+    async def call(self, address: str) -> None:
         """Exchange states with a member.
+
+        Args:
+            address: `HOST:PORT`.
 
         Raises:
             OSError: it cannot be reached, or is silent.
             GossipError: it does not know the secret, or spoke nonsense.
         """
+        host, port = split_address(address)
         writer: StreamWriter | None = None
         try:
             async with asyncio.timeout(EXCHANGE_S):
@@ -92,7 +97,7 @@ class PushPull:
                 await _check(reader, key, _CALLED)
                 writer.write(seal_of(key, _CALLER) + _sealed(key, b"\0", self._give()))
                 await writer.drain()
-                self._take(await _read_state(reader, key, b"\1"))
+                self._take(await _read_state(reader, key, b"\1"), address)
         except (EOFError, GossipError) as error:
             self.refused += 1
             raise GossipError(str(error) if isinstance(error, GossipError) else "it ended early") from error
@@ -126,7 +131,7 @@ class PushPull:
         await _check(reader, key, _CALLER)
         state = await _read_state(reader, key, b"\0")
         mine = self._give()
-        self._take(state)
+        self._take(state, "")
         writer.write(_sealed(key, b"\1", mine))
         await writer.drain()
 

@@ -40,8 +40,8 @@ _RELAYS_MAX: Final = 256
 """Questions asked for others that wait for an answer."""
 _DELAY_SHARE: Final = 0.2
 """Of a new delay in the smoothed one."""
-_SEED_EVERY: Final = 4
-"""One of so many full exchanges goes to a seed or to who was taken for dead, so that halves find together again."""
+_GONE_EVERY: Final = 4
+"""One of so many full exchanges goes to who was taken for dead, so that halves find together again."""
 _JOIN_MAX_S: Final = 5.0
 _JOIN_GROWTH: Final = 1.6
 _LEAVE_FANOUT: Final = 8
@@ -93,13 +93,15 @@ class Swim:
         self.health = 0
         self._settings = settings
         self._rng = rng
-        self._seeds = tuple(seeds)
+        self._seeds = tuple(seed for seed in seeds if seed != me.gossip)
         self._probe: _Probe | None = None
         self._relays: dict[int, _Relay] = {}
         self._nonce = rng.getrandbits(32)
         self._round: list[str] = []
         self._period_s = now_s + rng.random() * settings.interval_s
+        self._seed_names: dict[str, str] = {}
         self._gossip_s = inf
+        self._greet_s = now_s
         self._sync_s = now_s
         self._syncs = 0
         self._join_wait_s = settings.interval_s
@@ -120,6 +122,10 @@ class Swim:
         known = roster.members.get(message.sender)
         if known is not None and known.record.start == message.start:
             known.heard_s = now_s
+        elif now_s >= self._greet_s and not roster.leaving:
+            # It knows this member, and this one not it: one of both has started anew.
+            self._greet_s = now_s + self._settings.interval_s
+            roster.effects.append(Sync(source))
         match message.kind:
             case wire.PING if message.target == roster.me.id:
                 self._send(wire.ACK, source, message.sender, message.nonce, roster.me.id)
@@ -137,8 +143,10 @@ class Swim:
             self._feel(1)
         return self._take(now_s)
 
-    def merge(self, entries: Iterable[Entry], peer: str, now_s: float) -> list[Effect]:
-        """Take in the full state of the member `peer`, which came of a `Sync` from here or from there."""
+    def merge(self, entries: Iterable[Entry], peer: str, now_s: float, asked: str = "") -> list[Effect]:
+        """Take in the full state of the member `peer`; `asked` is where a `Sync` of this member's own went to."""
+        if asked in self._seeds:
+            self._seed_names[asked] = peer
         self.roster.merge(entries, peer, now_s)
         return self._take(now_s)
 
@@ -340,20 +348,25 @@ class Swim:
     def _sync(self, now_s: float) -> None:
         self._syncs += 1
         self.roster.forget(now_s)
-        others = self.roster.present()
-        if not others:
-            # Alone: look for company, ever more slowly.
+        others = [member.record.gossip for member in self.roster.present()]
+        lost = [seed for seed in self._seeds if not self._is_present(seed)]
+        if lost or not others:
+            # Look for who should be there: soon, and ever more slowly while nobody answers.
             self._join_wait_s = min(self._join_wait_s * _JOIN_GROWTH, _JOIN_MAX_S)
             self._sync_s = now_s + self._join_wait_s * (0.5 + self._rng.random())
         else:
             self._join_wait_s = self._settings.interval_s
             self._sync_s = now_s + self._settings.sync_s * (0.5 + self._rng.random())
-        gone = [m.record.gossip for m in self.members.values() if m.state == "dead"]
-        strangers = [address for address in (*self._seeds, *gone) if address != self.roster.me.gossip]
-        if strangers and (not others or self._syncs % _SEED_EVERY == 0):
-            self.roster.effects.append(Sync(self._rng.choice(strangers)))
-        elif others:
-            self.roster.effects.append(Sync(self._rng.choice(others).record.gossip))
+        if not lost and (not others or self._syncs % _GONE_EVERY == 0):
+            lost = [member.record.gossip for member in self.members.values() if member.state == "dead"]
+        if lost or others:
+            self.roster.effects.append(Sync(self._rng.choice(lost or others)))
+
+    def _is_present(self, seed: str) -> bool:
+        """Whether who answered at a seed's address is there."""
+        name = self._seed_names.get(seed)
+        member = self.members.get(name) if name is not None else None
+        return name == self.roster.me.id or (member is not None and member.present)
 
     def _say(self, record: Record, now_s: float) -> list[Effect]:
         if record != self.roster.me:

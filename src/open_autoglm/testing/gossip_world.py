@@ -197,6 +197,6 @@ class GossipWorld:
 
         def answer(back: bytes) -> None:
             if site.up:
-                self._carry_out(name, site, site.swim.merge(read_state(back, 1025), other, self.now_s))
+                self._carry_out(name, site, site.swim.merge(read_state(back, 1025), other, self.now_s, f"{other}:1"))
 
         self.later(3 * self._delay_s[1], ask)
