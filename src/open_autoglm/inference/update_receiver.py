@@ -10,40 +10,28 @@
 Invariant: until the commit, nothing here can be seen by a request; whatever fails leaves the version that serves as it
 is. Stage and commit are two commands, so that many nodes can stage before any commits.
 
-`UpdateReceiver` works and blocks; `UpdateDesk` stands on the event loop in front of it, with one thread behind it and
-no more waiting frames than the window that it grants.
+It works and blocks; `update_desk` stands in front of it on the event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
 from open_autoglm.engines.model_engine import Policy
-from open_autoglm.errors import AutoGLMError
 from open_autoglm.inference.model_store import Staging, StoredVersion
 from open_autoglm.inference.publisher import Publisher
-from open_autoglm.protocol import opcodes
 from open_autoglm.rollout.manifest import read_manifest
 from open_autoglm.rollout.reception import Offer, Reception
 from open_autoglm.rollout.refusal import UpdateRefused
 from open_autoglm.rollout.transmission import Progress
 
-_log = logging.getLogger(__name__)
-
 WINDOW: Final = 4
-WAITING_MAX: Final = 2 * WINDOW + 4
-"""Frames that may wait for the thread: a window of chunks, repeated once after a cut, and the commands."""
-
-_T = TypeVar("_T", bound=msgspec.Struct)
+WINDOW_BYTES: Final = 64 << 20
+"""Chunks that may be on their way, in number and in bytes; at least one may."""
 Outcome = Literal["staged", "published", "rolled_back", "refused", "aborted"]
-Reply = Callable[[int, bytes, int], None]
-"""Sends a frame back: opcode, payload, arg. Called on the event loop."""
 
 
 class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,7 +126,8 @@ class UpdateReceiver:
             UpdateRefused: `unknown`, none does.
         """
         reception = self._found(name).reception
-        return Progress(reception.received, reception.missing(), WINDOW, reception.damaged)
+        window = max(1, min(WINDOW, WINDOW_BYTES // reception.plan.chunk_bytes))
+        return Progress(reception.received, reception.missing(), window, reception.damaged)
 
     def chunk(self, name: str, index: int, codec: int, payload: bytes) -> Progress:
         """Take a chunk; one that is damaged is not counted, and so stays missing.
@@ -210,10 +199,9 @@ class UpdateReceiver:
         publisher.store.discard_staged(name)
         publisher.drop()
 
-    def cut(self) -> None:
-        """The line went away: keep what has arrived on disk for the next offer."""
-        for name in list(self._arriving):
-            self._forget(name)
+    def cut(self, name: str) -> None:
+        """The line went away: keep on disk what has arrived of a model, for the next offer."""
+        self._forget(name)
 
     def _publisher(self, name: str) -> Publisher:
         publisher = self._publishers.get(name)
@@ -259,110 +247,3 @@ class UpdateReceiver:
         arriving = self._arriving.pop(name, None)
         if arriving is not None:
             arriving.close()
-
-
-class UpdateDesk:
-    """Takes the frames of updates on the event loop, and has them worked off in a thread, in order.
-
-    Args:
-        receiver: does the work.
-    """
-
-    def __init__(self, receiver: UpdateReceiver) -> None:
-        self._receiver = receiver
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="update")
-        self._waiting = 0
-        self._streams: dict[tuple[object, int], str] = {}
-
-    def on_frame(
-        self, line: object, stream: int, opcode: int, head: tuple[int, int], payload: bytes, reply: Reply
-    ) -> None:
-        """Take one UPDATE_* message.
-
-        Args:
-            line: the connection, by identity.
-            stream: of the update on that connection.
-            opcode: of the message.
-            head: its `aux` and `arg`.
-            payload: its bytes, fragments joined.
-            reply: sends what is answered.
-        """
-        if self._waiting >= WAITING_MAX:
-            refused = UpdateRefused("busy", f"{self._waiting} frames wait already; send no more than the window")
-            _answer(reply, Result(self._streams.get((line, stream), ""), "", "refused", "busy", refused.message))
-            return
-        self._waiting += 1
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._thread, self._work, (line, stream), opcode, head, payload)
-        work.add_done_callback(lambda done: self._done(done, reply))
-
-    def closed(self, line: object) -> None:
-        """A connection went away: what it sent is kept for the next offer."""
-        for key in [key for key in self._streams if key[0] is line]:
-            del self._streams[key]
-            self._thread.submit(self._receiver.cut)
-
-    def close(self) -> None:
-        """End the thread after what waits."""
-        self._thread.submit(self._receiver.cut)
-        self._thread.shutdown(wait=True, cancel_futures=False)
-
-    def _done(self, done: asyncio.Future[list[msgspec.Struct]], reply: Reply) -> None:
-        self._waiting -= 1
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is not None:
-            _log.error("an update failed", exc_info=error)
-            _answer(reply, Result("", "", "refused", "storage", f"the node failed ({type(error).__name__})"))
-            return
-        for told in done.result():
-            _answer(reply, told)
-
-    def _work(
-        self, key: tuple[object, int], opcode: int, head: tuple[int, int], payload: bytes
-    ) -> list[msgspec.Struct]:
-        """In the thread: do what a frame asks, and say what to answer."""
-        name = self._streams.get(key, "")
-        try:
-            match opcode:
-                case opcodes.UPDATE_BEGIN:
-                    name, told = self._receiver.begin(_read(payload, Offer))
-                    self._streams[key] = name
-                    return self._after(name, told)
-                case opcodes.UPDATE_CHUNK:
-                    return self._after(name, self._receiver.chunk(name, head[1], head[0], payload))
-                case opcodes.UPDATE_COMMIT:
-                    commit = _read(payload, Commit)
-                    name = commit.name
-                    self._receiver.commit(commit)
-                    return [Result(name, commit.version, "published")]
-                case opcodes.UPDATE_ABORT:
-                    abort = _read(payload, Abort)
-                    self._receiver.abort(abort.name)
-                    return [Result(abort.name, "", "aborted", "", abort.reason)]
-                case _:
-                    raise UpdateRefused("unknown", f"opcode {opcode} is not for a node")
-        except UpdateRefused as error:
-            return [Result(name, "", "refused", error.reason, error.message)]
-        except AutoGLMError as error:
-            return [Result(name, "", "refused", "format", error.message)]
-
-    def _after(self, name: str, told: Progress) -> list[msgspec.Struct]:
-        if told.missing or not self._receiver.complete(name):
-            return [told]
-        return [told, Result(name, self._receiver.stage(name), "staged")]
-
-
-def _read(payload: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UpdateRefused("manifest", f"the message cannot be read: {error}") from error
-
-
-def _answer(reply: Reply, told: msgspec.Struct) -> None:
-    if isinstance(told, Progress):
-        reply(opcodes.UPDATE_STATE, msgspec.json.encode(told), told.window)
-    else:
-        reply(opcodes.UPDATE_RESULT, msgspec.json.encode(told), 0)

@@ -254,7 +254,7 @@ def test_g4_a_cut_line_and_a_restart_go_on_where_they_were(node: Node) -> None:
     name, _ = node.receiver.begin(sent.offer)
     for index in (0, 3):
         node.receiver.chunk(name, index, *sent.encoded(index))
-    node.receiver.cut()
+    node.receiver.cut(name)
     assert node.answers() == node.old.version
     _, told = node.receiver.begin(sent.offer)
     assert (told.received, told.missing) == (2, [(1, 2), (4, 2)])
@@ -265,7 +265,7 @@ def test_g4_what_was_written_and_then_damaged_on_disk_is_sent_again(node: Node) 
     sent = update(node)
     name, _ = node.receiver.begin(sent.offer)
     node.receiver.chunk(name, 0, *sent.encoded(0))
-    node.receiver.cut()
+    node.receiver.cut(name)
     (staged,) = (node.folder / NAME).glob(".staging-*/model.safetensors")
     with staged.open("r+b") as file:
         file.seek(-len(sent.body) + 10, 2)
