@@ -61,6 +61,9 @@ class Control:
     def models(self) -> list[JSONObject]:
         return []
 
+    def nodes(self) -> list[JSONObject]:
+        return []
+
     def keys(self) -> list[JSONObject]:
         return []
 

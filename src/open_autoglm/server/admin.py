@@ -96,6 +96,10 @@ class AdminControl(Protocol):
         """One row per endpoint: `name`, `dialect`, `endpoint`, `state`, and figures (`breaker`, `in_flight`, …)."""
         ...
 
+    def nodes(self) -> list[JSONObject]:
+        """One row per member of the cluster, this server first; none where there is no cluster."""
+        ...
+
     def keys(self) -> list[JSONObject]:
         """One row per API key: `name`, its limits, `last_used`; never the key."""
         ...

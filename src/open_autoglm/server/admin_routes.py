@@ -162,6 +162,10 @@ async def _endpoint_action(call: AdminCall) -> Response:
     return json_response(done)
 
 
+async def _nodes(call: AdminCall) -> Response:
+    return json_response({"nodes": call.control.nodes()})
+
+
 async def _keys(call: AdminCall) -> Response:
     return json_response({"keys": call.control.keys()})
 
@@ -261,6 +265,7 @@ ROUTES: tuple[AdminRoute, ...] = (
     AdminRoute(
         "POST", _ENDPOINT, "key", "endpointAction", "Force a breaker open, or reset it.", _endpoint_action, "Model"
     ),
+    AdminRoute("GET", "/admin/v1/nodes", "key", "nodes", "Members of the cluster.", _nodes, "Nodes"),
     AdminRoute("GET", "/admin/v1/keys", "key", "keys", "API keys by name, never the keys.", _keys, "Keys"),
     AdminRoute(
         "GET",
@@ -277,7 +282,6 @@ ROUTES: tuple[AdminRoute, ...] = (
     *(
         AdminRoute("GET", path, "key", part, f"Not part of this version: {part}.", _not_built(words), statuses=(501,))
         for path, part, words in (
-            ("/admin/v1/nodes", "nodes", "inference nodes"),
             ("/admin/v1/sessions", "sessions", "sessions"),
             ("/admin/v1/rollouts", "rollouts", "rollouts"),
             ("/console", "console", "the console's pages"),

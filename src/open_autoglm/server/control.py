@@ -85,6 +85,10 @@ class Control:
     def models(self) -> list[JSONObject]:
         return models_view(self._server)
 
+    def nodes(self) -> list[JSONObject]:
+        discovery = self._server.discovery
+        return [] if discovery is None else discovery.rows()
+
     def keys(self) -> list[JSONObject]:
         rows: list[JSONObject] = []
         for entry in self._server.config.auth.keys:

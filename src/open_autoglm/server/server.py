@@ -48,6 +48,7 @@ from open_autoglm.transport.http_server import HttpServer
 if TYPE_CHECKING:
     from open_autoglm.backends.embedded_engine import EmbeddedBackend
     from open_autoglm.server.admin_listener import AdminListener
+    from open_autoglm.server.discovery import Discovery
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -88,9 +89,10 @@ class Server:
         self.assembly = Assembly(
             loop, self._rng, secrets.token_bytes(_PEPPER_BYTES), self._open_embedded, clock.monotonic
         )
+        config = loaded.config
+        self.discovery = self._discovery(config) if config.cluster.secret is not None else None
         built = self._build(loaded, self.revision.number)
         self.assembly.adopt(built)
-        config = built.config
         self.metrics = Metrics(lambda: self.gateway.snapshot.plans.keys())
         self.explain = ExplainStore(config.explain.keep)
         self.request_log = request_log
@@ -151,6 +153,8 @@ class Server:
         if inherited and server.port not in (0, self.data_address[1]):
             _log.warning("the socket that was handed over, on port %d, goes over server.port", self.data_address[1])
         self.gateway.start()
+        if self.discovery is not None:
+            await self.discovery.start(self.data_address)
         self._lag.start(self._loop)
         self.overload.start(self._loop)
         self._sweep()
@@ -191,6 +195,8 @@ class Server:
         """Leave the listening sockets to another process; what is open here goes on."""
         self.leaving = True
         self.data.close_listeners()
+        if self.discovery is not None:
+            self.discovery.close()
         if self._witness is not None:
             self._witness.close()
         if self._admin is not None:
@@ -205,11 +211,15 @@ class Server:
         """
         self.leaving = True
         self.gateway.draining = not replaced  # a probe that asks here still means the service
+        if self.discovery is not None and not replaced:
+            self.discovery.drain()
         await run_drain(self, Drain(self.config.drain, clock.monotonic(), hurry=hurry, replaced=replaced))
 
     async def stop(self) -> None:
         """Close everything, once nothing more is to be waited for."""
         self.data.close_listeners()
+        if self.discovery is not None:
+            await self.discovery.leave()
         self.gateway.stop()
         self._lag.close()
         self.health.close()
@@ -262,6 +272,8 @@ class Server:
         self.revision = revision
         self._adopt_sources()
         self.overload.renew()
+        if self.discovery is not None:
+            self.discovery.weigh()
         if before.wire != built.config.wire:
             self.data.renew_limits(built.config.wire)
         self._accountant.forget()
@@ -269,7 +281,7 @@ class Server:
         _log.info("configuration revision %d is active, by %s", revision.number, by)
         for warning in loaded.warnings:
             _log.warning("configuration: %s", warning)
-        for change in needs_restart(diff_configs(before, built.config)):
+        for change in needs_restart(diff_configs(before, loaded.config)):
             _log.warning("configuration: %s takes effect at the next start", change.path)
         return revision
 
@@ -292,7 +304,32 @@ class Server:
             _log.error("config_reload_failed by %s, revision %d serves on: %s", by, self.revision.number, problem)
 
     def _build(self, loaded: Loaded, number: int) -> Built:
-        return self.assembly.build(loaded.config, number, int(clock.wall()))
+        config = loaded.config if self.discovery is None else self.discovery.extended(loaded.config)
+        return self.assembly.build(config, number, int(clock.wall()))
+
+    def _renew_models(self) -> None:
+        """Serve by the same revision what nodes offer now; what cannot be made leaves all as it is."""
+        try:
+            built = self._build(self.revision.loaded, self.revision.number)
+        except ConfigError as error:
+            for problem in error.problems:
+                _log.error("models of nodes cannot be served: %s", problem)
+            return
+        self.assembly.adopt(built)
+        self.gateway.adopt(built.snapshot)
+        self._adopt_sources()
+        self._accountant.forget()
+
+    def _discovery(self, config: ServerConfig) -> Discovery:
+        from open_autoglm.server.discovery import Discovery
+
+        return Discovery(
+            config.cluster,
+            self._loop,
+            endpoints=lambda: [part.endpoint for part in self.assembly.parts.values()],
+            renew=self._renew_models,
+            busy=lambda: (self.gateway.in_flight, int(sum(self.gateway.queue_depths().values()))),
+        )
 
     def _open_embedded(self, entry: ModelEntry) -> Backend:
         name = entry.endpoint.removeprefix("embedded:")
@@ -322,6 +359,8 @@ class Server:
         self.metrics.gauge("mcp_breaker_state", self._breaker_states)
         self.health.gauges(self.metrics.gauge)
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
+        if self.discovery is not None:
+            self.metrics.gauge("mcp_nodes", self.discovery.counts)
         self.metrics.gauge("mcp_draining", lambda: int(self.leaving))
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
         self.metrics.gauge("mcp_queue_depth", self.gateway.queue_depths)

@@ -50,6 +50,7 @@ FAMILIES: dict[str, Family] = {
     "mcp_panic": Family("gauge", ("model",), "1 while so few endpoints are left that ejections are ignored."),
     "mcp_throttle_ratio": Family("gauge", ("model", "endpoint"), "Share of requests held back from the endpoint."),
     "mcp_rejected_total": Family("counter", ("reason",), "Requests turned away before any attempt."),
+    "mcp_nodes": Family("gauge", ("state",), "Members of the cluster, this server included, by state."),
     "mcp_config_revision": Family("gauge", (), "Revision of the active configuration."),
     "mcp_config_reload_total": Family("counter", ("outcome",), "Reloads of the configuration, by outcome."),
     "mcp_draining": Family("gauge", (), "1 while the server is stopping, or was replaced and finishes what it began."),

@@ -98,6 +98,10 @@ class Control:
     def models(self) -> list[JSONObject]:
         return [self._row(name="chat", dialect="openai", endpoint="local:8001", state="ready")]
 
+    def nodes(self) -> list[JSONObject]:
+        row = {"id": "node-1", "role": "node", "class": "cpu", "state": "alive", "last_heard_s": 0.1, "delay_ms": None}
+        return [self._row(**row, models=[{"name": "chat", "version": "1"}], load=None, self=False)]
+
     def keys(self) -> list[JSONObject]:
         return [self._row(name="default")]
 
@@ -471,7 +475,6 @@ async def test_an_endpoint_s_breaker_is_opened_and_reset(client: Client, control
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        ("/admin/v1/nodes", "nodes"),
         ("/admin/v1/sessions", "sessions"),
         ("/admin/v1/rollouts", "rollouts"),
         ("/console", "console"),

@@ -1,0 +1,267 @@
+"""Nodes of the cluster become endpoints: what a node says it serves, requests for that name may go to.
+
+Invariant: the configuration and its revision stay as they are; nodes' models are entries behind those of the file, and
+the same `Assembly.build` makes both. So an endpoint that stays keeps its object, with its connections, breaker and
+figures, and one whose node is dead, draining or gone gets no new request while those that it has may end.
+
+Changes within 20 ms are one new assembly. A load report changes weights in place, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from msgspec import structs as struct_of
+
+from open_autoglm import clock
+from open_autoglm.cluster.machine import Machine
+from open_autoglm.cluster.member import ClusterMember
+from open_autoglm.cluster.settings import ClusterSettings
+from open_autoglm.config.keys import is_name
+from open_autoglm.config.schema import WILDCARD, ModelEntry, ServerConfig
+from open_autoglm.membership.load import LoadReport
+from open_autoglm.membership.member import STATES, Member, Record, join_address, split_address
+from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.server.placement import placement_weight
+
+_log = logging.getLogger(__name__)
+_SETTLE_S: Final = 0.02
+_EVERY_NETWORK: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+ENTRIES_MAX: Final = 4096
+"""Models of all nodes together; further ones are not served."""
+
+
+class Discovery:
+    """See the module.
+
+    Args:
+        settings: with a secret.
+        loop: for timers.
+        endpoints: every endpoint that is in use.
+        renew: builds and adopts the assembly anew; asks `extended` meanwhile.
+        busy: requests in flight here, and those that wait.
+
+    Attributes:
+        member: this server as a member; None before `start`.
+    """
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        endpoints: Callable[[], Iterable[Endpoint]],
+        renew: Callable[[], None],
+        busy: Callable[[], tuple[int, int]],
+    ) -> None:
+        self.member: ClusterMember | None = None
+        self._settings = settings
+        self._loop = loop
+        self._endpoints = endpoints
+        self._renew = renew
+        self._busy = busy
+        self._machine = Machine()
+        self._timer: asyncio.TimerHandle | None = None
+        self._served: list[tuple[str, str]] = []
+
+    # Life.
+
+    async def start(self, address: tuple[str, int]) -> None:
+        """Join; nodes come in by and by.
+
+        Args:
+            address: host and port of this server's data listener.
+
+        Raises:
+            ServerError: the port cannot be had.
+        """
+        host, port = address
+        own = self._settings.advertise or split_address(self._settings.bind)[0]
+        known = join_address(own if host in _EVERY_NETWORK else host, port)
+        self.member = await ClusterMember.start(self._settings, role="server", address=known)
+        self.member.on_change.append(self._on_change)
+        self.member.on_load.append(self._on_load)
+        self.member.watch_load(self._own_load)
+
+    def drain(self) -> None:
+        """Tell the others that this server takes no more requests."""
+        if self.member is not None:
+            self.member.drain()
+
+    async def leave(self) -> None:
+        """Leave the cluster, and close."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.member is not None:
+            await self.member.leave()
+
+    def close(self) -> None:
+        """Close without a word: another process takes this server's place."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.member is not None:
+            self.member.close()
+
+    # Models of nodes.
+
+    def extended(self, config: ServerConfig) -> ServerConfig:
+        """Return a configuration with an entry for each model of each node that takes requests."""
+        self._served = self._offered()
+        written = {(entry.name, entry.endpoint) for entry in config.models}
+        entries = [_entry(name, url, config) for name, url in self._served if (name, url) not in written]
+        return struct_of.replace(config, models=[*config.models, *entries]) if entries else config
+
+    def weigh(self) -> None:
+        """Set the weights of nodes' endpoints; after each new assembly."""
+        for member in self._nodes():
+            self._weigh(member)
+
+    def hear_load(self, url: str, load: LoadReport) -> None:
+        """Take a load report in that came on a connection to `mcp://HOST:PORT`."""
+        for member in self._nodes():
+            if _url(member.record) == url and self.member is not None:
+                self.member.hear_load(member.id, load)
+
+    def _nodes(self) -> list[Member]:
+        members = self.member.members.values() if self.member is not None else ()
+        return [m for m in members if m.record.role == "node" and m.record.address]
+
+    def _offered(self) -> list[tuple[str, str]]:
+        """Name and address of each model that a node offers, in an order that does not depend on who came first."""
+        takes = [m for m in self._nodes() if m.present and not m.record.draining]
+        offered = {(name, _url(m.record)) for m in takes for name, _ in m.record.models}
+        return sorted((name, url) for name, url in offered if name != WILDCARD and is_name(name))[:ENTRIES_MAX]
+
+    def _on_change(self, member: Member) -> None:
+        if member.record.role != "node":
+            return
+        self._weigh(member)
+        if self._timer is None and self._offered() != self._served:
+            self._timer = self._loop.call_later(_SETTLE_S, self._settled)
+
+    def _settled(self) -> None:
+        self._timer = None
+        before = set(self._served)
+        if self._offered() == self._served:
+            return
+        self._renew()
+        self.weigh()
+        after = set(self._served)
+        for name, url in sorted(after - before):
+            _log.info("model %s is served by the node at %s", name, url)
+        for name, url in sorted(before - after):
+            _log.info("model %s is no longer served by the node at %s", name, url)
+
+    # Load.
+
+    def _on_load(self, member: Member) -> None:
+        if member.record.role == "node":
+            self._weigh(member)
+
+    def _weigh(self, member: Member) -> None:
+        if not member.present:
+            return  # another one may have come to its address
+        url, load = _url(member.record), member.load
+        everyone = list(self._endpoints())
+        for endpoint in everyone:
+            if endpoint.url != url:
+                continue
+            known = [each.latency_s for each in everyone if each.model == endpoint.model and each.latency_s > 0.0]
+            fastest_s = min(known, default=0.0)
+            suspect = member.state == "suspect"
+            endpoint.weight = placement_weight(load, endpoint.latency_s, fastest_s, suspect=suspect)
+            if load is not None:
+                endpoint.reported_load = float(max(load.running + load.queue - endpoint.in_flight, 0))
+
+    def _own_load(self) -> LoadReport:
+        running, waiting = self._busy()
+        machine = self._machine.read()
+        return LoadReport(
+            cpu=machine.cpu,
+            memory_free=machine.memory_free,
+            memory_free_bytes=machine.memory_free_bytes,
+            running=running,
+            queue=waiting,
+        )
+
+    # What is told.
+
+    def counts(self) -> dict[str, float]:
+        """Members in each state, this one included."""
+        counted = Counter(str(row["state"]) for row in self.rows())
+        return {state: float(counted[state]) for state in STATES}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each member, this one first."""
+        me = self.member
+        if me is None:
+            return []
+        now_s = clock.monotonic()
+        mine = _row(me.me, "draining" if me.me.draining else "alive", me.load)
+        return [
+            mine | {"self": True, "last_heard_s": 0.0, "delay_ms": 0.0},
+            *(
+                _row(member.record, member.state, member.load)
+                | {
+                    "self": False,
+                    "last_heard_s": round(now_s - member.heard_s, 3),
+                    "delay_ms": None if member.delay_s is None else round(member.delay_s * 1000, 3),
+                }
+                for member in sorted(me.members.values(), key=lambda each: (each.record.role != "server", each.id))
+            ),
+        ]
+
+
+def _url(record: Record) -> str:
+    return f"mcp://{record.address}"
+
+
+def _entry(name: str, url: str, config: ServerConfig) -> ModelEntry:
+    return ModelEntry(
+        name=name,
+        endpoint=url,
+        dialect="mcp",
+        upstream_model=name,
+        token=None,
+        weight=1.0,
+        max_retries=None,
+        context_window=None,
+        price=None,
+        timeouts=config.timeouts,
+        stream_usage=True,
+        continuation="none",
+        stream_failure=config.stream_failure,
+        hedged=config.hedging.enabled,
+        ca=None,
+    )
+
+
+def _row(record: Record, state: str, load: LoadReport | None) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "role": record.role,
+        "class": record.node_class,
+        "state": state,
+        "address": record.address,
+        "gossip": record.gossip,
+        "incarnation": record.incarnation,
+        "models": [{"name": name, "version": version} for name, version in record.models],
+        "load": None if load is None else _load_row(load),
+    }
+
+
+def _load_row(load: LoadReport) -> dict[str, Any]:
+    return {
+        "cpu": round(load.cpu, 3),
+        "memory_free": round(load.memory_free, 3),
+        "memory_free_bytes": load.memory_free_bytes,
+        "batch_fill": round(load.batch_fill, 3),
+        "slots": load.slots,
+        "running": load.running,
+        "queue": load.queue,
+        "tokens_per_s": round(load.tokens_per_s, 1),
+    }
