@@ -25,7 +25,7 @@ from open_autoglm.resilience.settings import KeyLimits
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.transport.settings import TlsFiles, WireLimits
 
-SERVED_DIALECTS = ("openai", "generate", "embedded")
+SERVED_DIALECTS = ("openai", "generate", "embedded", "mcp")
 """Dialects that this version speaks."""
 
 _CONTEXT_PATH = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")

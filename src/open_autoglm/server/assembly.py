@@ -21,6 +21,7 @@ from open_autoglm.admission.networks import Networks
 from open_autoglm.admission.wait_queue import WaitQueue
 from open_autoglm.backends.backend import Backend
 from open_autoglm.backends.http import HttpBackend
+from open_autoglm.backends.node import NodeBackend
 from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
 from open_autoglm.errors import ConfigError, ConfigProblem
 from open_autoglm.exchange.line import Line
@@ -39,6 +40,7 @@ from open_autoglm.routing.group import Group
 from open_autoglm.security.keys import KeyRing, Principal
 from open_autoglm.server.dialects import INFER_ROUTES, UPSTREAMS
 from open_autoglm.server.tls import upstream_context
+from open_autoglm.transport.framed_shell import Flusher
 from open_autoglm.transport.http_client import HttpPool
 
 _ANONYMOUS = ""
@@ -80,6 +82,9 @@ class Assembly:
         pepper: for the digests of keys.
         open_embedded: makes the backend of an embedded model; given so that numpy is loaded only when it is needed.
         now: monotonic seconds.
+
+    Attributes:
+        flusher: writes for all framed connections of the loop.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Assembly:
         now: Callable[[], float],
     ) -> None:
         self._loop = loop
+        self.flusher = Flusher(loop)
         self._rng = rng
         self._pepper = pepper
         self._open_embedded = open_embedded
@@ -196,7 +202,14 @@ class Assembly:
     def _new_part(self, entry: ModelEntry, config: ServerConfig) -> Part:
         breaker = CircuitBreaker(config.breaker, self._rng)
         pace = ConcurrencyLimit(config.concurrency) if config.concurrency.enabled else None
-        backend = self._open_embedded(entry) if entry.dialect == "embedded" else self._http_backend(entry, config)
+        backend: Backend
+        match entry.dialect:
+            case "embedded":
+                backend = self._open_embedded(entry)
+            case "mcp":
+                backend = self._node_backend(entry)
+            case _:
+                backend = self._http_backend(entry, config)
         price = entry.price
         endpoint = Endpoint(
             _shown(entry.endpoint),
@@ -213,6 +226,21 @@ class Assembly:
             extra=backend,
         )
         return Part(endpoint, backend, breaker, pace, Throttle(config.throttling))
+
+    def _node_backend(self, entry: ModelEntry) -> NodeBackend:
+        """A node behind `mcp://HOST:PORT`, or `unix:SOCKET`."""
+        unix_path = entry.endpoint.removeprefix("unix:") if entry.endpoint.startswith("unix:") else None
+        parts = urlsplit(entry.endpoint)
+        return NodeBackend(
+            parts.hostname or "localhost",
+            parts.port or 0,
+            token=entry.token,
+            flusher=self.flusher,
+            loop=self._loop,
+            rng=self._rng,
+            connect_timeout_s=entry.timeouts.connect_s,
+            unix_path=unix_path,
+        )
 
     def _http_backend(self, entry: ModelEntry, config: ServerConfig) -> HttpBackend:
         unix_path = None
@@ -324,7 +352,7 @@ class Assembly:
 
 def _continuation(entry: ModelEntry) -> str:
     """How an endpoint goes on with a broken stream: with a plain prompt every server can."""
-    if entry.dialect == "embedded" or entry.continuation != "none":
+    if entry.dialect in ("embedded", "mcp") or entry.continuation != "none":
         return entry.continuation
     return "prompt"
 

@@ -34,11 +34,11 @@ class RelayedAccountant:
     def count(self, tally: Tally) -> None:
         """See `PlainAccounts.count`."""
         metrics = self._metrics
-        metrics.requests(ROUTE, tally.model).done(200, "", *tally.seconds)
+        metrics.requests(ROUTE, tally.model).done_well(tally.seconds)
         answers = metrics.model(tally.model)
-        answers.first_token(*tally.first_s)
+        answers.first_tokens(tally.first_s)
         answers.tokens(tally.prompt_tokens, tally.completion_tokens)
-        metrics.endpoint(tally.group, tally.endpoint).ended("ok", len(tally.seconds))
+        metrics.endpoint(tally.group, tally.endpoint).ended_well(len(tally.seconds))
 
     def keep(self, record: RequestRecord) -> None:
         """See `PlainAccounts.keep`."""

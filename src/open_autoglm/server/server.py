@@ -23,9 +23,13 @@ from open_autoglm.backends.backend import Backend
 from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_config, needs_restart, parse_config
 from open_autoglm.config.schema import ModelEntry, ServerConfig
 from open_autoglm.errors import ConfigError, ServerError
+from open_autoglm.gateway.framed import FramedGateway
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.ids import new_key
+from open_autoglm.protocol.handshake import FRAME_BYTES_LEAST
+from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.secret import Secret
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.assembly import Assembly, Built, unavailable
@@ -38,11 +42,13 @@ from open_autoglm.server.models_view import models_view
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.overload_watch import OverloadWatch
 from open_autoglm.server.ports import holder_of
+from open_autoglm.server.relayed_accounts import RelayedAccountant
 from open_autoglm.server.tls import listener_context
 from open_autoglm.telemetry.explain import ExplainStore
 from open_autoglm.telemetry.loop_lag import LoopLag
 from open_autoglm.telemetry.metrics import Metrics
 from open_autoglm.telemetry.request_log import RequestLog
+from open_autoglm.transport.framed_server import FramedServer
 from open_autoglm.transport.http_server import HttpServer
 
 if TYPE_CHECKING:
@@ -108,6 +114,17 @@ class Server:
             sources=self.sources,
         )
         self.data = HttpServer(self.gateway, config.wire, loop)
+        self.relayed = RelayedAccountant(self.metrics, request_log, self.explain)
+        self.framed = FramedGateway(
+            self.gateway,
+            self.relayed,
+            self.sources,
+            loop,
+            settings=ConnectionSettings(message_bytes_max=max(config.wire.body_bytes, FRAME_BYTES_LEAST)),
+            keep_share=config.explain.relayed,
+        )
+        self.relayed.collect = self.framed.collect
+        self.framed_data = FramedServer(self.data, self.framed, self.assembly.flusher, loop)
         self.admin_key = self._find_admin_key(config)
         self.admin_address: tuple[str, int] | None = None
         self.data_address: tuple[str, int] = ("", 0)
@@ -117,7 +134,7 @@ class Server:
         self._admin: AdminListener | None = None
         self._witness: LagWitness | None = None
         self.health = Health(self.assembly, loop, self._rng)
-        self.health.on_away = lambda endpoint: self.gateway.doubt(endpoint)
+        self.health.on_away = self._doubt
         self._sweep_handle: asyncio.TimerHandle | None = None
         self.leaving = False
         self._gauges()
@@ -153,6 +170,7 @@ class Server:
         if inherited and server.port not in (0, self.data_address[1]):
             _log.warning("the socket that was handed over, on port %d, goes over server.port", self.data_address[1])
         self.gateway.start()
+        self.framed.start()
         if self.discovery is not None:
             await self.discovery.start(self.data_address)
         self._lag.start(self._loop)
@@ -220,6 +238,7 @@ class Server:
         self.data.close_listeners()
         if self.discovery is not None:
             await self.discovery.leave()
+        self.framed.stop()
         self.gateway.stop()
         self._lag.close()
         self.health.close()
@@ -234,6 +253,7 @@ class Server:
         if self._admin is not None:
             await self._admin.close()
         await asyncio.sleep(0)
+        self.framed_data.close()
         self.data.abort()
 
     # Configuration.
@@ -277,6 +297,7 @@ class Server:
         if before.wire != built.config.wire:
             self.data.renew_limits(built.config.wire)
         self._accountant.forget()
+        self.framed.renew(built.config.explain.relayed)
         self.metrics.config_reloaded("applied")
         _log.info("configuration revision %d is active, by %s", revision.number, by)
         for warning in loaded.warnings:
@@ -353,7 +374,7 @@ class Server:
         self.data.proxies = snapshot.proxies
 
     def _gauges(self) -> None:
-        self.metrics.gauge("mcp_in_flight", lambda: Counter(call.model for call in self.gateway.active))
+        self.metrics.gauge("mcp_in_flight", self._in_flight)
         self.metrics.gauge("mcp_connections", self._connections)
         self.metrics.gauge("mcp_log_dropped_total", lambda: self.request_log.dropped)
         self.metrics.gauge("mcp_breaker_state", self._breaker_states)
@@ -366,6 +387,13 @@ class Server:
         self.metrics.gauge("mcp_queue_depth", self.gateway.queue_depths)
         self.metrics.gauge("mcp_overload_stage", lambda: self.overload.stage)
         self.metrics.gauge("mcp_source_flags_total", lambda: self.sources.flags)
+
+    def _doubt(self, endpoint: Endpoint) -> None:
+        self.gateway.doubt(endpoint)
+        self.framed.doubt(endpoint)
+
+    def _in_flight(self) -> dict[str, float]:
+        return dict(Counter(call.model for call in self.gateway.active) + self.framed.in_flight())
 
     def _connections(self) -> dict[str, float]:
         return {

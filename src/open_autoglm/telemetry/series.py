@@ -4,6 +4,7 @@ Invariant: counting never fails, whatever words it is given: what is not a statu
 as `other`. One thread only.
 """
 
+from bisect import bisect_right
 from typing import Final
 
 from open_autoglm.errors import CODES
@@ -34,6 +35,17 @@ class Histogram:
             bucket += 1
         self.buckets[bucket] += 1
         self.sum_s += seconds
+
+    def observe_all(self, seconds: list[float]) -> None:
+        """Count many times at once, which costs each of them next to nothing."""
+        seconds = sorted(seconds)
+        begin = 0
+        for bucket, bound_s in enumerate(_BOUNDS_S):
+            end = bisect_right(seconds, bound_s, begin)
+            self.buckets[bucket] += end - begin
+            begin = end
+        self.buckets[-1] += len(seconds) - begin
+        self.sum_s += sum(seconds)
 
     def add(self, other: "Histogram") -> None:
         """Add the figures of `other`."""
@@ -68,6 +80,11 @@ class RequestSeries:
         key = (status if 100 <= status <= 599 else 0, code if code in CODES or not code else OTHER)
         self._counts[key] = self._counts.get(key, 0) + 1
 
+    def done_well(self, seconds: list[float]) -> None:
+        """Count requests that were answered with 200."""
+        self._histogram.observe_all(seconds)
+        self._good += len(seconds)
+
     def counts(self) -> dict[tuple[int, str], int]:
         """Return the requests by status and code."""
         return {(200, ""): self._good, **self._counts} if self._good else dict(self._counts)
@@ -97,6 +114,11 @@ class EndpointSeries:
         self.counts[known] = self.counts.get(known, 0) + 1
 
 
+    def ended_well(self, count: int) -> None:
+        """Count attempts whose outcome is `ok`."""
+        self.counts["ok"] += count
+
+
 class ModelSeries:
     """What one model has done."""
 
@@ -111,6 +133,10 @@ class ModelSeries:
     def first_token(self, seconds: float) -> None:
         """Count an answer whose first content was sent so many `seconds` after the request's head."""
         self._first_token.observe(seconds)
+
+    def first_tokens(self, seconds: list[float]) -> None:
+        """Count many answers; see `first_token`."""
+        self._first_token.observe_all(seconds)
 
     def tokens(self, prompt: int, completion: int) -> None:
         """Add tokens; a negative count is one that an upstream did not tell."""

@@ -32,6 +32,9 @@ class ExplainSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         keep: requests kept in memory, the newest.
+        relayed: share of the requests of which a record is kept and a log line is written, among those that nodes
+            answered over the framed protocol and that went well at once; all others are kept.
     """
 
     keep: Annotated[int, Meta(ge=0, le=1_000_000)] = 4096
+    relayed: Ratio = 0.01

@@ -54,20 +54,24 @@ class FramedServer:
 
     Args:
         http: the listener, which finds out who speaks what.
+        flusher: of all framed connections of the loop.
         application: see `FramedApplication`.
         loop: where it runs.
         beat_s: between two rounds of the patrol; see `HttpServer`.
-
-    Attributes:
-        flusher: of all framed connections of the loop.
     """
 
     def __init__(
-        self, http: HttpServer, application: FramedApplication, loop: asyncio.AbstractEventLoop, *, beat_s: float = 0.5
+        self,
+        http: HttpServer,
+        application: FramedApplication,
+        flusher: Flusher,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        beat_s: float = 0.5,
     ) -> None:
         self.http = http
         self.application = application
-        self.flusher = Flusher(loop)
+        self.flusher = flusher
         self._loop = loop
         self._beat_s = beat_s
         self._beats: list[set[ServedShell]] = [set() for _ in range(_PATROL_BEATS)]

@@ -175,16 +175,15 @@ def test_models_of_other_dialects_are_set_apart(parse: Parse) -> None:
           - {name: a, endpoint: http://a/v1}
           - {name: b, endpoint: https://b/v1/messages}
           - {name: c, endpoint: "mcp://c:1"}
-        routing: {default: b, fallbacks: {a: [b, c], b: [a]}}
+        routing: {default: b, fallbacks: {a: [b], b: [a]}}
         """
     )
     config = loaded.config
-    assert [model.name for model in config.models] == ["a"]
-    assert [model.name for model in config.models_unavailable] == ["b", "c"]
+    assert [model.name for model in config.models] == ["a", "c"]
+    assert [model.name for model in config.models_unavailable] == ["b"]
     assert (config.routing.default, config.routing.fallbacks) == (None, {})
     assert [warning.split("; ")[0] for warning in loaded.warnings] == [
         "`models[1].dialect: anthropic`: understood, not available in this version",
-        "`models[2].dialect: mcp`: understood, not available in this version",
     ]
 
 
