@@ -59,12 +59,14 @@ class CacheMemory:
 
     def find(self, job: Job) -> tuple[Any, int]:
         """What is kept of the beginning of a request's tokens, and of how many of them."""
+        if not job.request.salt:
+            return None, 0
         return self.prefixes.find((job.model.version, job.request.salt), job.tokens)
 
     def keep(self, job: Job) -> None:
         """Keep what the cache holds of a request that is complete, where there is room."""
         store = self.prefixes
-        if not store.bytes_max or not job.model.reuses_prefix or job.lane is None:
+        if not store.bytes_max or not job.request.salt or not job.model.reuses_prefix or job.lane is None:
             return
         key, tokens = (job.model.version, job.request.salt), job.tokens[: job.length]
         whole = store.wants(key, tokens)

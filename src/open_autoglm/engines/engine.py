@@ -22,10 +22,9 @@ from typing import Final
 import numpy as np
 
 from open_autoglm import clock
-from open_autoglm.engines import sampling
 from open_autoglm.engines.cache_memory import CacheMemory
 from open_autoglm.engines.events import Failed, FinishReason, GenerateEvent, GenerateRequest, Usage
-from open_autoglm.engines.lane import Job, Lane
+from open_autoglm.engines.lane import Job, Lane, chosen_tokens
 from open_autoglm.engines.model_engine import (
     DRAIN_S,
     Deliver,
@@ -57,6 +56,8 @@ class Engine:
         memory_max: bytes of keys and values of what runs and of what is kept; 0 for as much as the slots take.
         prefix_bytes_max: bytes that may be kept of finished prompts, within `memory_max`; 0 keeps none.
     """
+
+    threaded = True
 
     def __init__(
         self,
@@ -394,15 +395,7 @@ class Engine:
         """Take one token for each job from its row of the logits, and tell the requests."""
         self._passes_total += 1
         self._tokens_total += len(jobs)
-        for job, row in zip(jobs, logits, strict=True):
-            allowed = job.prompt.constraint.allowed() if job.prompt.constraint is not None else None
-            if allowed is not None:
-                sampling.restrict(row, allowed)
-        best = logits.argmax(axis=1).tolist()
-        for index, job in enumerate(jobs):
-            token = best[index]
-            if job.request.temperature > 0.0:
-                token = sampling.sample(logits[index], job.request.temperature, job.request.top_p, job.source)
+        for job, token in zip(jobs, chosen_tokens(jobs, logits), strict=True):
             self._take(job, token)
 
     def _take(self, job: Job, token: int) -> None:

@@ -27,7 +27,7 @@ class GenerateRequest(Struct, frozen=True):
         stop: texts that end the answer and are not part of it.
         deadline_s: monotonic seconds at which the request fails with `deadline_exceeded`.
         stream: whether events are wanted as they come; else they come together, at the end.
-        salt: whose request it is; keys and values of a prompt are reused under the same salt only.
+        salt: whose request it is; keys and values of a prompt are reused under the same salt only, never under none.
     """
 
     messages: list[dict[str, Any]]

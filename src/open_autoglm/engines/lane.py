@@ -11,9 +11,10 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from open_autoglm.engines import sampling
 from open_autoglm.engines.events import GenerateEvent, GenerateRequest, Span, Usage
 from open_autoglm.engines.model_engine import Deliver, Policy
-from open_autoglm.engines.step_model import Prompt, StepModel
+from open_autoglm.engines.step_model import Logits, Prompt, StepModel
 
 
 class Lane:
@@ -124,3 +125,17 @@ class Job:
     def is_late(self, now_s: float) -> bool:
         """Whether its deadline has passed."""
         return self.request.deadline_s is not None and now_s >= self.request.deadline_s
+
+
+def chosen_tokens(jobs: list[Job], logits: Logits) -> list[int]:
+    """The next token of each request, by its row of the logits, which are overwritten."""
+    for job, row in zip(jobs, logits, strict=True):
+        allowed = job.prompt.constraint.allowed() if job.prompt.constraint is not None else None
+        if allowed is not None:
+            sampling.restrict(row, allowed)
+    tokens: list[int] = logits.argmax(axis=1).tolist()
+    for index, job in enumerate(jobs):
+        asked = job.request
+        if asked.temperature > 0.0:
+            tokens[index] = sampling.sample(logits[index], asked.temperature, asked.top_p, job.source)
+    return tokens

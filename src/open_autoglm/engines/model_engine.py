@@ -81,9 +81,11 @@ class ModelEngine(Protocol):
     Attributes:
         name: of the model.
         version: of the current version.
+        threaded: whether `deliver` is called in a thread of the engine's own; else before `submit` returns.
         flush: called in the engine's thread after each pass that delivered something; set it before `start`.
     """
 
+    threaded: bool
     flush: Callable[[], None]
 
     @property

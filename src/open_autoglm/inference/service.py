@@ -1,0 +1,279 @@
+"""The framed service of a node: requests in, answers of its engines out, load reports and commands beside them.
+
+No task and no future is made for a request: the connection's callback hands it to an engine, and what the engine
+delivers is written in the turn of the loop that it wakes. Invariant: each request that an engine has taken is in its
+connection's `_answers` until its ending was written, or it was cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from open_autoglm import clock
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError
+from open_autoglm.ids import IdSource
+from open_autoglm.inference.answer import Answer, Outbox
+from open_autoglm.inference.request_body import BodyReader
+from open_autoglm.inference.served_model import ServedModel
+from open_autoglm.protocol import opcodes
+from open_autoglm.protocol.connection import Connection
+from open_autoglm.protocol.handshake import Hello
+from open_autoglm.protocol.opcodes import NODE_COMMAND, NODE_RESULT, STREAM, TENSORS
+from open_autoglm.protocol.preambles import read_request
+from open_autoglm.protocol.server_connection import ServerConnection
+from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.secret import Secret
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from open_autoglm.inference.update_desk import UpdateDesk
+    from open_autoglm.transport.framed_shell import FramedShell
+
+_log = logging.getLogger(__name__)
+_UPDATES: Final = frozenset(
+    (
+        opcodes.UPDATE_BEGIN,
+        opcodes.UPDATE_CHUNK,
+        opcodes.UPDATE_STATE,
+        opcodes.UPDATE_COMMIT,
+        opcodes.UPDATE_ABORT,
+    )
+)
+
+CommandReply = Callable[[dict[str, Any] | AutoGLMError], None]
+Command = Callable[[dict[str, Any], CommandReply], None]
+"""Takes a command's fields, and answers once, on the loop, at once or later."""
+
+
+class NodeService:
+    """See the module; a `transport.framed_server.FramedApplication`.
+
+    Args:
+        models: by the name that clients use.
+        loop: where it runs.
+        secret: that a peer must show as its key; None lets everybody in.
+        settings: of connections.
+
+    Attributes:
+        commands: what NODE_COMMAND does, by name.
+        outbox: where engines with a thread leave their events.
+        updates: takes UPDATE frames; None where nothing is updated.
+        load: payload of the newest LOAD, which each new connection gets.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ServedModel],
+        loop: asyncio.AbstractEventLoop,
+        secret: Secret | None = None,
+        settings: ConnectionSettings | None = None,
+    ) -> None:
+        self.models = dict(models)
+        if len(models) == 1:
+            self.models[""] = next(iter(models.values()))  # who names none means the only one
+        self.outbox = Outbox(loop)
+        self.commands: dict[str, Command] = {}
+        self.updates: UpdateDesk | None = None
+        self.load = b""
+        self.secret = secret
+        self.ids = IdSource()
+        self.draining = False
+        self._settings = settings or ConnectionSettings()
+        self._lines: set[NodeLine] = set()
+        for served in models.values():
+            served.engine.flush = self.outbox.flush
+
+    @property
+    def served(self) -> list[ServedModel]:
+        """Every model once."""
+        return [model for name, model in self.models.items() if name]
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have not ended."""
+        return sum(model.in_flight for model in self.served)
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected."""
+        return len(self._lines)
+
+    def open(self, shell: FramedShell, address: str, now_s: float) -> tuple[Connection, NodeLine]:
+        """See `FramedApplication`."""
+        return self.connect(shell.wake, address, now_s)
+
+    def connect(self, wake: Callable[[], None], address: str, now_s: float) -> tuple[ServerConnection, NodeLine]:
+        """Begin a connection; `wake` is told when it has something to write."""
+        line = NodeLine(self, address)
+        line.connection = ServerConnection(line, wake, self._settings, now_s)
+        self._lines.add(line)
+        return line.connection, line
+
+    def forget(self, line: NodeLine) -> None:
+        """A connection has ended."""
+        self._lines.discard(line)
+
+    def tell_load(self, payload: bytes) -> None:
+        """Send a load report to every peer."""
+        self.load = payload
+        for line in self._lines:
+            line.connection.send(opcodes.LOAD, 0, payload)
+
+    def drain(self, grace_s: float) -> None:
+        """Take no more requests; those that run have so long."""
+        self.draining = True
+        now_s = clock.monotonic()
+        for line in list(self._lines):
+            line.connection.drain(round(grace_s * 1000), (), now_s)
+
+
+class NodeLine:
+    """One connection of a node; what the protocol calls, and what the socket's shell does.
+
+    Attributes:
+        connection: the protocol's side.
+        service: whose it is.
+        encode: of bodies, in the connection's codec.
+        fail, respond: of the connection.
+    """
+
+    def __init__(self, service: NodeService, address: str) -> None:
+        self.service = service
+        self.connection: ServerConnection
+        self.encode: Callable[[dict[str, Any]], bytes]
+        self._address = address
+        self._models = service.models
+        self._answers: dict[int, Answer] = {}
+        self._reader: BodyReader
+
+    # The protocol calls these; see `protocol.sinks.ServerSink`.
+
+    def on_hello(self, hello: Hello) -> None:
+        service, connection = self.service, self.connection
+        secret = service.secret
+        if secret is not None and (hello.auth.key is None or Secret(hello.auth.key) != secret):
+            _log.warning("a peer at %s showed no key of this cluster, or a wrong one", self._address)
+            connection.refuse(RequestError("invalid_api_key", "this is not the cluster's key"))
+            return
+        connection.accept(service.ids.request_id())
+        if not connection.opened:
+            return
+        if service.draining:
+            connection.drain(0, (), clock.monotonic())
+        self.encode = connection.codec.encode
+        self._reader = BodyReader(connection.codec.name)
+        if service.load:
+            connection.send(opcodes.LOAD, 0, service.load)
+
+    def on_request(self, stream: int, flags: int, remaining_ms: int, payload: bytes) -> None:
+        served: ServedModel | None = None
+        try:
+            preamble = read_request(payload)
+            found = self._models.get(preamble.model)
+            if found is None or flags & TENSORS:
+                raise self._refusal(preamble.model, flags)
+            streamed = flags & STREAM
+            deadline_s = clock.monotonic() + remaining_ms / 1000 if remaining_ms else None
+            request = self._reader.read(payload[preamble.body_at :], deadline_s, streamed != 0, preamble.session)
+            served = found
+            served.in_flight += 1
+            answer = Answer(self, served, stream, streamed)
+            engine = served.engine
+            if engine.threaded:
+                answer.handle = engine.submit(request, answer.post)
+                self._answers[stream] = answer
+            else:
+                engine.submit(request, answer.take)
+        except AutoGLMError as error:
+            self._refused(stream, served, error)
+        except Exception as error:  # what an engine makes of a strange request must not end the connection
+            _log.exception("a request could not be handed to its engine")
+            self._refused(stream, served, ServerError("internal_error", f"the node failed ({type(error).__name__})"))
+
+    def on_message(self, stream: int, payload: bytes) -> None:
+        self.connection.fail(stream, ServerError("not_implemented", "a node takes requests in frames only"))
+
+    def on_cancel(self, stream: int) -> None:
+        answer = self._answers.pop(stream, None)
+        if answer is not None:
+            answer.cancel()
+        elif self.service.updates is not None:
+            self.service.updates.gone(self.connection, stream)
+
+    def on_credit(self, stream: int, released: int) -> None:
+        """The connection holds what the peer does not take, up to its bound."""
+
+    def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+        connection = self.connection
+        desk = self.service.updates
+        if opcode == NODE_COMMAND:
+            self._command(stream, payload)
+        elif opcode in _UPDATES and desk is not None:
+            desk.on_message(connection, opcode, flags, aux, stream, payload)
+        elif stream and opcode != opcodes.TENSOR:
+            name = opcodes.NAMES.get(opcode, str(opcode))
+            connection.fail(stream, ServerError("not_implemented", f"this node takes no {name}"))
+
+    def on_closed(self, code: str, message: str) -> None:
+        self.service.forget(self)
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            answer.cancel()
+        if self.service.updates is not None:
+            self.service.updates.gone(self.connection)
+
+    # The shell calls these.
+
+    def on_pause(self) -> None:
+        """What cannot be written waits in the connection, which gives up a stream whose reader is too slow."""
+
+    def on_resume(self) -> None:
+        """See `on_pause`."""
+
+    def on_gone(self) -> None:
+        """`on_closed` has said it."""
+
+    # Answers call these.
+
+    def respond(self, stream: int, payload: bytes) -> None:
+        """Write an answer's end."""
+        self._answers.pop(stream, None)
+        self.connection.respond(stream, payload)
+
+    def fail(self, stream: int, error: AutoGLMError) -> None:
+        """Write that there will be no (more) answer."""
+        self._answers.pop(stream, None)
+        self.connection.fail(stream, error)
+
+    def _refusal(self, model: str, flags: int) -> AutoGLMError:
+        if flags & TENSORS:
+            return ServerError("not_implemented", "the engines of this node take no tensors")
+        known = ", ".join(sorted(name for name in self._models if name))
+        return RequestError("model_not_found", f"this node has no model {model!r}; it has: {known}", param="model")
+
+    def _refused(self, stream: int, served: ServedModel | None, error: AutoGLMError) -> None:
+        if served is not None:
+            served.failed(error.code)
+        self.fail(stream, error)
+
+    def _command(self, stream: int, payload: bytes) -> None:
+        connection = self.connection
+
+        def reply(result: dict[str, Any] | AutoGLMError) -> None:
+            if isinstance(result, AutoGLMError):
+                connection.fail(stream, result)
+            else:
+                connection.end(NODE_RESULT, stream, connection.codec.encode(result))
+
+        try:
+            fields = connection.codec.decode(payload)
+            command = self.service.commands.get(str(fields.get("command")))
+            if command is None:
+                known = ", ".join(sorted(self.service.commands))
+                raise RequestError("not_found", f"no command {fields.get('command')!r:.80}; there are: {known}")
+            command(fields, reply)
+        except AutoGLMError as error:
+            reply(error)

@@ -1,0 +1,81 @@
+"""What runs a model: from the SOURCE that was typed to an engine.
+
+| source | engine |
+|---|---|
+| `embedded:NAME` | a model that ships, computed with numpy |
+| `echo:` | says what it was told, at once |
+
+A folder or file without a kind is looked at: what it holds says the kind. Libraries are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from open_autoglm.engines.model_engine import ModelEngine
+from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.inference.settings import EngineSettings
+
+Opener = Callable[[str, str, EngineSettings], ModelEngine]
+"""Makes an engine of a model's name, what follows the kind in its source, and settings; it is not started."""
+
+
+def open_engine(name: str, source: str, settings: EngineSettings) -> ModelEngine:
+    """Load a model.
+
+    Args:
+        name: that clients use.
+        source: see the module.
+        settings: for the engine.
+
+    Raises:
+        ServerError: there is no such source, or it cannot be used; with what to do.
+    """
+    kind, _, rest = source.partition(":")
+    if kind not in OPENERS:
+        kind, rest = _kind_of(name, source), source
+    try:
+        return OPENERS[kind](name, rest, settings)
+    except (AutoGLMError, ImportError, OSError, ValueError) as error:
+        raise ServerError("internal_error", f"--model {name}={source}: {error}") from error
+
+
+def _kind_of(name: str, source: str) -> str:
+    """Kind of a folder or file, by what it holds."""
+    path = Path(source)
+    known = ", ".join(f"{kind}:" for kind in sorted(OPENERS))
+    if not path.exists():
+        raise ServerError(
+            "internal_error", f"--model {name}={source}: no such folder or file; a source begins with one of {known}"
+        )
+    for kind, pattern in PATTERNS:
+        if path.match(pattern) or (path.is_dir() and any(path.glob(pattern))):
+            return kind
+    raise ServerError("internal_error", f"--model {name}={source}: nothing in it is a model that can be run ({known})")
+
+
+def _embedded(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
+    from open_autoglm.engines.embedded.catalog import open_model
+    from open_autoglm.engines.engine import Engine
+
+    return Engine(
+        open_model(rest),
+        slots=settings.slots,
+        queue_max=settings.queue_max,
+        memory_max=settings.memory_max,
+        prefix_bytes_max=settings.prefix_bytes_max,
+    )
+
+
+def _echo(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
+    from open_autoglm.engines.echo import EchoEngine
+
+    return EchoEngine(name, rest or "1")
+
+
+OPENERS: Final[dict[str, Opener]] = {"embedded": _embedded, "echo": _echo}
+"""By what stands before the colon."""
+PATTERNS: Final[tuple[tuple[str, str], ...]] = ()
+"""Kind, and the name of a file that says it, in the order in which they are looked for."""
