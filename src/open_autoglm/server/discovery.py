@@ -195,6 +195,10 @@ class Discovery:
         counted = Counter(str(row["state"]) for row in self.rows())
         return {state: float(counted[state]) for state in STATES}
 
+    def versions(self) -> dict[tuple[str, str, str], float]:
+        """1 for each node, model and version that is offered."""
+        return {(m.id, name, version): 1.0 for m in self._nodes() if m.present for name, version in m.record.models}
+
     def rows(self) -> list[dict[str, Any]]:
         """One row for each member, this one first."""
         me = self.member

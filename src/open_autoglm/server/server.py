@@ -382,6 +382,7 @@ class Server:
         self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
         if self.discovery is not None:
             self.metrics.gauge("mcp_nodes", self.discovery.counts)
+            self.metrics.gauge("mcp_model_version_info", self.discovery.versions)
         self.metrics.gauge("mcp_draining", lambda: int(self.leaving))
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
         self.metrics.gauge("mcp_queue_depth", self.gateway.queue_depths)

@@ -15,8 +15,6 @@ PAGE: Final = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 PLANNED: Final[dict[str, str]] = {
     "mcp_cost_total": "the ledger",
-    "mcp_nodes": "inference nodes",
-    "mcp_model_version_info": "inference nodes",
 }
 """Metrics of parts that are not in this version: known by name, without a sample."""
 
