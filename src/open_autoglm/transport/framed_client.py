@@ -47,7 +47,8 @@ class FramedLink:
     Attributes:
         session: the open connection; None while there is none.
         rtt_s: how long the last opening took, 0.0 before the first.
-        on_change: told when a session has opened, and when it takes nothing more.
+        failure: code and message of the last opening that came to nothing; empty while a session is open.
+        on_change: told when a session has opened, when it takes nothing more, and when an opening came to nothing.
         other: takes messages of stream 0, as LOAD.
     """
 
@@ -65,6 +66,7 @@ class FramedLink:
         "_task",
         "_tls",
         "_unix_path",
+        "failure",
         "on_change",
         "other",
         "rtt_s",
@@ -100,6 +102,7 @@ class FramedLink:
         self._closed = False
         self.session: FramedSession | None = None
         self.rtt_s = 0.0
+        self.failure = ("", "")
         self.on_change: Callable[[FramedLink], None] = _nothing
         self.other: OtherFrame = _pass_over
 
@@ -142,20 +145,26 @@ class FramedLink:
             async with asyncio.timeout(self._connect_timeout_s):
                 await self._open(session)
                 let_in = await welcomed
-        except (OSError, ValueError):  # TimeoutError is an OSError; a bad name is a ValueError
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError; a bad name is a ValueError
             session.shell.abort()
-            return False
+            return self._failed("no_healthy_endpoint", str(error) or "no answer in time")
         except asyncio.CancelledError:
             session.shell.abort()
             raise
         if not let_in or session.connection.finished:
-            return False
+            return self._failed(*session.ending)
         self.rtt_s = clock.monotonic() - began_s
         self._lost.clear()
         self._sessions.add(session)
+        self.failure = ("", "")
         self.session = session
         self.on_change(self)
         return True
+
+    def _failed(self, code: str, message: str) -> bool:
+        self.failure = (code, message)
+        self.on_change(self)
+        return False
 
     async def _open(self, session: FramedSession) -> None:
         def factory() -> asyncio.Protocol:

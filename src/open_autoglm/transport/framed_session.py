@@ -51,9 +51,10 @@ class FramedSession:
         handlers: by stream.
         codec: of bodies; empty until the peer's WELCOME.
         welcomed: done with whether the peer has let us in.
+        ending: code and message that the connection has ended with; empty before.
     """
 
-    __slots__ = ("_other", "_over", "codec", "connection", "handlers", "shell", "welcomed")
+    __slots__ = ("_other", "_over", "codec", "connection", "ending", "handlers", "shell", "welcomed")
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class FramedSession:
         self.welcomed = welcomed
         self.handlers: dict[int, StreamHandler] = {}
         self.codec = ""
+        self.ending = ("", "")
         self.shell = FramedShell(flusher, reads_while_paused=True)
         self.connection = ClientConnection(hello, self, self.shell.wake, settings, now_s)
         self.shell.connection, self.shell.owner = self.connection, self
@@ -141,6 +143,7 @@ class FramedSession:
         self._other(opcode, flags, aux, stream, arg, payload)
 
     def on_closed(self, code: str, message: str) -> None:
+        self.ending = (code, message)
         if not self.welcomed.done():
             self.welcomed.set_result(False)
         self.shell.wake()
