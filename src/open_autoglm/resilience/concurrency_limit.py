@@ -19,6 +19,8 @@ good before (`level`). That alone would strangle an endpoint that has become slo
 expectation that was learned in a queue; the test tells a queue from a slow endpoint, because a queue gets shorter
 when half as many stand in it.
 
+Where the limit is used to the full, what it has beyond use is taken away by `trim`, and it does not grow meanwhile.
+
 Invariants: `min <= limit <= max`; no growth unless half of the limit is used; a signal to slow down takes a tenth, at
 most once in 250 ms; memory is bounded, for prompts are told apart by powers of two only. Source: semantics 7 of the
 design; deviations in docs/decisions/0012.
@@ -32,6 +34,7 @@ from math import inf, log, sqrt
 from typing import Final, TypeVar
 
 from open_autoglm.resilience.settings import ConcurrencySettings
+from open_autoglm.resilience.trim import Trim
 
 _Number = TypeVar("_Number", int, float)
 
@@ -208,6 +211,7 @@ class ConcurrencyLimit:
         "_settings",
         "_test_every_s",
         "_test_s",
+        "_trim",
         "_window_s",
         "due_s",
         "limit",
@@ -220,6 +224,7 @@ class ConcurrencyLimit:
         # Kept as a fraction, for it grows by less than one at a time.
         self._exact = float(start)
         self.limit = start
+        self._trim = Trim(settings.min)
         self.due_s = -inf
         self.own_delay_s = 0.0
         # By kind of answer and length of prompt.
@@ -270,7 +275,10 @@ class ConcurrencyLimit:
         samples = self._samples
         if not samples or now_s - self._window_s > _WINDOW_OLD_S:
             self._begin(now_s)
-        samples.append(_Sample(measured_s, expected, self._load.at(now_s - first_token_s), stream, teaches))
+        sent_s = now_s - first_token_s
+        samples.append(_Sample(measured_s, expected, self._load.at(sent_s), stream, teaches))
+        if self._high is None and self._trim.note(now_s, sent_s, measured_s / expected.value_s, in_flight, self.limit):
+            self._set(self._exact)
         if in_flight > self._peak:
             self._peak = in_flight
         count = len(samples)
@@ -299,7 +307,7 @@ class ConcurrencyLimit:
 
     def _set(self, limit: float) -> None:
         self._exact = min(max(limit, self._settings.min), max(self._settings.max, self._settings.min))
-        self.limit = int(self._exact)
+        self.limit = int(min(self._exact, self._trim.cap))
 
     def _decide(self, now_s: float) -> None:
         samples, settings = self._samples, self._settings
@@ -316,12 +324,13 @@ class ConcurrencyLimit:
             return
         if ratio < 1.0 + slack / 2.0:
             self._high = None
-        if ratio <= 1.0 or in_flight <= self._level:
+        # What is compared is measured by one expectation.
+        if (ratio <= 1.0 or in_flight <= self._level) and not self._trim.compares:
             self._level = max(self._level, in_flight)
             for sample in samples:
                 if sample.teaches:
                     sample.expected.learn(sample.measured_s)
-        if ratio < 1.0 + slack / 2.0 and 2 * self._peak >= self.limit:
+        if ratio < 1.0 + slack / 2.0 and 2 * self._peak >= self.limit and self._exact <= self._trim.cap:
             self._grow()
         elif self._peak >= _FULL * self.limit and self.limit >= 2 * settings.min and now_s >= self._test_s:
             self._shrink(now_s, in_flight, _SHRINK_MOST)
@@ -348,6 +357,8 @@ class ConcurrencyLimit:
     def _judge(self, now_s: float, high: _High, ratio: float, in_flight: int, slack: float) -> None:
         """Half as many are in flight as were: say whether the wait was a queue."""
         self._high = None
+        if self._trim.compares:
+            self._trim.forget()
         if ratio >= _RELIEF * high.ratio:
             self._scale(ratio)
             self._level = max(self._level, in_flight)
