@@ -286,7 +286,7 @@ class FramedGateway:
             self._sweep_handle.cancel()
             self._sweep_handle = None
         for call in list(self.calls):
-            call.abort()
+            call.gone()
 
     def doubt(self, endpoint: Endpoint) -> None:
         """An endpoint is away: what waits for its first word is one for the exchange."""

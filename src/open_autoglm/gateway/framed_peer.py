@@ -46,6 +46,10 @@ _EVENT_STREAM: Final = b"text/event-stream"
 class _Running(Protocol):
     """What stands for an open stream."""
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer comes in pieces."""
+
     def credit(self, released: int) -> None:
         """So much of what had to wait has gone out."""
 
@@ -58,8 +62,8 @@ class _Running(Protocol):
     def gone(self) -> None:
         """Nobody wants the answer any more."""
 
-    def abort(self) -> None:
-        """The server stops."""
+    def drain_cut(self, error: AutoGLMError) -> None:
+        """The server stops and cannot wait any longer."""
 
 
 class _Asks(msgspec.Struct):
@@ -246,6 +250,12 @@ class FramedPeer:
         if running is not None:
             running.gone()
 
+    def cut(self, stream: int, error: AutoGLMError) -> None:
+        """End what was relayed until now."""
+        running = self._calls.get(stream)
+        if running is not None:
+            running.drain_cut(error)
+
     def ask(self, reply: Reply, body: bytes) -> None:
         """Serve a message in JSON."""
         hub = self.hub
@@ -258,19 +268,15 @@ class FramedPeer:
         route = snapshot.routes[hub.messages_target(snapshot)]
         self._serve(self._made(reply, route, headers, body, clock.monotonic()), admitted=False)
 
-    def abort(self) -> None:
-        """End everything that is asked here."""
+    def end_rest(self, error: AutoGLMError, *, streams: bool) -> None:
+        """The server cannot wait any longer: end what is asked here, streams when they are meant too."""
         for running in list(self._calls.values()):
-            running.abort()
+            if streams or not running.streamed:
+                running.drain_cut(error)
 
     def running(self) -> tuple[int, int]:
         """How many requests are answered in one piece, and how many in pieces."""
-        streams = 0
-        for running in self._calls.values():
-            if isinstance(running, RelayedRequest):
-                streams += running.flags & STREAM
-            elif isinstance(running, Reply) and isinstance(running.request.call, Call):
-                streams += running.request.call.record.stream
+        streams = sum(running.streamed for running in self._calls.values())
         return len(self._calls) - streams, streams
 
     # Inside.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from open_autoglm import clock
 from open_autoglm.backends.node import NodeBackend
+from open_autoglm.errors import AutoGLMError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.plan import Leg, Plan
 from open_autoglm.gateway.framed_tally import Tally
@@ -283,9 +284,15 @@ class RelayedRequest:
         self.ordinary(clock.monotonic())
         self._peer.abandon(self.stream)
 
-    def abort(self) -> None:
-        """The server stops."""
-        self.gone()
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer comes in pieces."""
+        return bool(self.flags & STREAM)
+
+    def drain_cut(self, error: AutoGLMError) -> None:
+        """The server stops and cannot wait any longer."""
+        self.ordinary(clock.monotonic())
+        self._peer.cut(self.stream, error)
 
     def overdue(self, now_s: float) -> None:
         """Nothing was heard for long: let the exchange see to it, unless it is the client who is slow."""

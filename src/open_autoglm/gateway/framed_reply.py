@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from open_autoglm import clock
+from open_autoglm.errors import AutoGLMError
 from open_autoglm.gateway.call import Call
 from open_autoglm.protocol.frames import HEADER, HEADER_BYTES
 from open_autoglm.protocol.opcodes import ERROR, INFER_CHUNK, INFER_RESPONSE
@@ -92,6 +94,21 @@ class Reply:
         self._over = True
         if isinstance(self.request.call, Call):
             self.request.call.gone()
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer comes in pieces."""
+        return isinstance(self.request.call, Call) and self.request.call.record.stream
+
+    def drain_cut(self, error: AutoGLMError) -> None:
+        """The server stops: whoever has no answer hears why, and a stream ends with an error."""
+        call = self.request.call
+        if not isinstance(call, Call):
+            return
+        if self.request.answered:
+            call.exchange.drain_cut(clock.monotonic())
+        else:
+            call.refuse(error)
 
     def pause(self) -> None:
         """The client does not read: produce no more for now."""

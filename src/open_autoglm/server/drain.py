@@ -74,6 +74,10 @@ class Drain:
         """When to look again at the latest, monotonic seconds; None once it is over."""
         return self._ends_s[self._index] if self._index < len(self._ends_s) else None
 
+    def grace_ms(self, now_s: float) -> int:
+        """How long streams have, milliseconds."""
+        return max(0, int((self._ends_s[-1] - now_s) * 1000))
+
     def step(self, now_s: float, left: InFlight) -> Phase | None:
         """Enter the next phase if time or what is left allow; return it. Ask again until None comes."""
         if self._index == len(self._ends_s):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from open_autoglm import clock
 from open_autoglm.errors import ServerError
 from open_autoglm.gateway.call import Call
+from open_autoglm.gateway.framed_peer import FramedPeer
 from open_autoglm.server.drain import Drain, InFlight, Phase
 from open_autoglm.transport.http_connection import HttpConnection
 
@@ -36,9 +37,11 @@ async def run_drain(server: Server, drain: Drain) -> None:
     """
     _tell(server, drain.phase)
     server.data.ask_to_close()
+    server.framed_data.drain(drain.grace_ms(clock.monotonic()))
     while drain.due_s is not None:
         # A look lies between two phases: what the loop has accepted or read meanwhile is served, not forgotten.
         await asyncio.sleep(_LOOK_S)
+        server.framed_data.close_drained()
         phase = drain.step(clock.monotonic(), left(server))
         if phase is not None:
             _tell(server, phase)
@@ -53,7 +56,10 @@ def left(server: Server) -> InFlight:
     """Count what is not finished."""
     calls = [call_of(connection) for connection in _busy(server)]
     streams = sum(call is not None and call.record.stream for call in calls)
-    return InFlight(len(calls) - streams, streams, server.data.connections)
+    framed = [peer.running() for peer in _peers(server)]
+    unary = len(calls) - streams + sum(count for count, _ in framed)
+    unary += sum(shell.unsent for shell in server.framed_data.shells)
+    return InFlight(unary, streams + sum(count for _, count in framed), server.data.connections)
 
 
 def call_of(connection: HttpConnection) -> Call | None:
@@ -66,12 +72,17 @@ def _busy(server: Server) -> Iterator[HttpConnection]:
     return (connection for connection in server.data.open_connections if connection.busy)
 
 
+def _peers(server: Server) -> list[FramedPeer]:
+    return [shell.owner for shell in server.framed_data.shells if isinstance(shell.owner, FramedPeer)]
+
+
 async def _enter(server: Server, phase: Phase) -> None:
     match phase:
         case "closing":
             server.data.close_listeners()
             await asyncio.sleep(_LOOK_S)
             server.data.close_idle()
+            server.framed_data.drain(0)
         case "streams":
             _end_rest(server, streams=False)
         case "over":
@@ -81,6 +92,8 @@ async def _enter(server: Server, phase: Phase) -> None:
 def _end_rest(server: Server, *, streams: bool) -> None:
     """End what has no answer yet, and streams when they are meant too; an answer that is being sent may go on."""
     error = ServerError("server_draining", "the server is stopping; send the request again", retry_after_s=1.0)
+    for peer in _peers(server):
+        peer.end_rest(error, streams=streams)
     for connection in list(_busy(server)):
         request, call = connection.current, call_of(connection)
         if call is not None and call.record.stream and not streams:

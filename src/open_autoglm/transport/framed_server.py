@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from open_autoglm import clock
 from open_autoglm.protocol.connection import Connection
+from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.transport.framed_shell import Flusher, FramedShell, ShellOwner
 
 if TYPE_CHECKING:
@@ -105,6 +106,19 @@ class FramedServer:
         if self._patrol_handle is None:
             self._patrol_handle = self._loop.call_later(self._beat_s, self._patrol)
         return beat
+
+    def drain(self, grace_ms: int) -> None:
+        """Tell every client to send nothing new here; what runs has so long."""
+        now_s = clock.monotonic()
+        for shell in self.shells:
+            if isinstance(shell.connection, ServerConnection):
+                shell.connection.drain(grace_ms, (), now_s)
+
+    def close_drained(self) -> None:
+        """Close the connections that were told so and have nothing to wait for."""
+        for shell in self.shells:
+            if shell.connection.draining and not shell.connection.streams:
+                shell.connection.goodbye("server_draining", "the server stops")
 
     def close(self) -> None:
         """Close every connection now."""
