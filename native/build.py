@@ -32,7 +32,9 @@ MODULES: Final = {
     "backends": ("backend", "continuing", "http"),
     "dialects": (
         "continuing_relay",
+        "document",
         "openai_decoder",
+        "openai_reader",
         "openai_reading",
         "openai_relay",
         "openai_unary",

@@ -24,7 +24,8 @@ from open_autoglm.dialects.canonical import (
 from open_autoglm.dialects.document import members
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
-from open_autoglm.dialects.openai_view import ChatView, OpenAIErrors, OpenAIReader
+from open_autoglm.dialects.openai_reader import OpenAIReader
+from open_autoglm.dialects.openai_view import ChatView, OpenAIErrors
 
 DONE: Final = b"data: [DONE]\n\n"
 

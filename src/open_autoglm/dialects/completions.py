@@ -14,7 +14,8 @@ from open_autoglm.dialects.canonical import Event, Finish, InferRequest, Kind, T
 from open_autoglm.dialects.chat import DONE, failover_field, resumed_head, usage_fields
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
-from open_autoglm.dialects.openai_view import CompletionView, OpenAIErrors, OpenAIReader
+from open_autoglm.dialects.openai_reader import OpenAIReader
+from open_autoglm.dialects.openai_view import CompletionView, OpenAIErrors
 
 _encode = msgspec.json.encode
 _reader = OpenAIReader(CompletionView, "completion")

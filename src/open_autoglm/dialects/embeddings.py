@@ -12,7 +12,8 @@ import msgspec
 from open_autoglm.dialects.canonical import Event, InferRequest, Kind
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Gathering, Tally
-from open_autoglm.dialects.openai_view import EmbeddingView, OpenAIErrors, OpenAIReader
+from open_autoglm.dialects.openai_reader import OpenAIReader
+from open_autoglm.dialects.openai_view import EmbeddingView, OpenAIErrors
 
 _reader = OpenAIReader(EmbeddingView, "embedding")
 

@@ -7,11 +7,9 @@ from typing import ClassVar, Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from open_autoglm.dialects.canonical import InferRequest, Kind
-from open_autoglm.dialects.document import check_rest, check_shape, count_openers, malformed
+from open_autoglm.dialects.document import count_openers
 from open_autoglm.dialects.face import RequestView
 from open_autoglm.dialects.openai_error import error_body, error_event
-from open_autoglm.dialects.parameters import read_request
 from open_autoglm.errors import AutoGLMError, RequestError
 
 MODEL_CHARS_MAX: Final = 256
@@ -26,10 +24,6 @@ _BARE: Final = frozenset({b"[]", b"{}", b'""', b"null"})
 
 FORBIDDEN: Final = ("api_base", "base_url", "api_key")
 """Fields that would steer where a request goes; refused, since a server behind us might obey them."""
-
-_REST_BYTES_MAX: Final = 512
-_RESTS_MAX: Final = 1024
-"""What surrounds the prompt is mostly the same from request to request; so many such texts are remembered."""
 
 _raws = msgspec.json.Decoder(list[Raw])
 
@@ -193,59 +187,6 @@ def check_model(model: str) -> None:
         raise RequestError("invalid_request", "model is missing; name one (GET /v1/models lists them)", param="model")
     if len(model) > MODEL_CHARS_MAX:
         raise RequestError("invalid_request", f"model is longer than {MODEL_CHARS_MAX} characters", param="model")
-
-
-class OpenAIReader:
-    """Reads the bodies of one OpenAI route.
-
-    Args:
-        view: what is read.
-        kind: what is asked for.
-    """
-
-    __slots__ = ("_bulk_name", "_checked", "_decode", "_keys", "_kind")
-
-    def __init__(self, view: type[OpenAIView], kind: Kind) -> None:
-        self._decode = msgspec.json.Decoder(view).decode
-        self._kind: Kind = kind
-        self._bulk_name = view.bulk_key + b":"
-        self._keys = {name: f'"{name}"'.encode() for name in view.__struct_fields__ if name not in FORBIDDEN}
-        self._checked: set[bytes] = set()
-
-    def read(self, body: bytes) -> OpenAIView:
-        """See `Face.read`."""
-        try:
-            view = self._decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise malformed(error) from error
-        few = check_shape(body)
-        bulk = view.bulk
-        # Bodies differ in their prompts; what is left without it needs to be checked only once.
-        at = body.find(self._bulk_name) + len(self._bulk_name)
-        rest = body[:at] + body[at + len(bulk) :] if body.startswith(bulk, at) else body
-        if rest not in self._checked:
-            self._check_rest(body, rest, view, at)
-        view.check_limits(bulk, few)
-        return view
-
-    def _check_rest(self, body: bytes, rest: bytes, view: OpenAIView, at: int) -> None:
-        """Check everything but the prompt, whose place is `at` if it is not in `rest`."""
-        if view.api_base is not UNSET or view.base_url is not UNSET or view.api_key is not UNSET:
-            raise steering(next(name for name in FORBIDDEN if getattr(view, name) is not UNSET))
-        is_cut = len(rest) < len(body)
-        alone = check_rest(body, rest[:at] + b"0" + rest[at:] if is_cut else body, self._keys)
-        if not 0 < len(view.model) <= MODEL_CHARS_MAX:
-            check_model(view.model)
-        if view.n is not None:
-            check_range("n", view.n, CHOICES_MAX)
-        if is_cut and alone and len(rest) <= _REST_BYTES_MAX:
-            if len(self._checked) >= _RESTS_MAX:
-                self._checked.clear()
-            self._checked.add(rest)
-
-    def infer(self, body: bytes) -> InferRequest:
-        """See `Face.infer`."""
-        return read_request(body, self._kind)
 
 
 def steering(name: str) -> RequestError:
