@@ -47,8 +47,21 @@ class Trim:
         cap: what the limit may be at most. Read only.
     """
 
-    __slots__ = ("_before", "_count", "_floor", "_from_s", "_in_flight", "_limit", "_rest_s", "_start")
-    __slots__ += ("_state", "_step", "_sum", "_sum_squares", "cap")
+    __slots__ = (
+        "_before",
+        "_count",
+        "_floor",
+        "_from_s",
+        "_in_flight",
+        "_limit",
+        "_rest_s",
+        "_start",
+        "_state",
+        "_step",
+        "_sum",
+        "_sum_squares",
+        "cap",
+    )
 
     def __init__(self, floor: int) -> None:
         self.cap = inf
