@@ -1,0 +1,69 @@
+"""Addresses of servers and nodes, as people write them.
+
+| address | is |
+|---|---|
+| `mcp://host:port`, `http://host:port`, `host:port` | frames over TCP, on the port that speaks HTTP too |
+| `mcps://host:port`, `https://host:port` | the same within TLS |
+| `unix:/path` | a Unix socket |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from open_autoglm.errors import RequestError
+
+PORT: Final = 8080
+_PLAIN: Final = ("mcp", "http")
+_TLS: Final = ("mcps", "https")
+
+
+class Address(Struct, frozen=True):
+    """See the module.
+
+    Attributes:
+        host, port: where; empty and 0 for a Unix socket.
+        tls: whether TLS is spoken.
+        unix_path: of a Unix socket, else None.
+    """
+
+    host: str = ""
+    port: int = 0
+    tls: bool = False
+    unix_path: str | None = None
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mcps' if self.tls else 'mcp'}://{host}:{self.port}"
+
+
+def read_address(text: str) -> Address:
+    """Read an address.
+
+    Raises:
+        RequestError: `invalid_request`: it is none of those in the module's table.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise _wrong(text, "a Unix socket needs a path")
+        return Address(unix_path=path)
+    try:
+        parts = urlsplit(text if "://" in text else f"mcp://{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _wrong(text, str(error)) from error
+    if parts.scheme not in _PLAIN + _TLS:
+        raise _wrong(text, f"{parts.scheme!r} is no scheme of ours")
+    if not host or parts.username is not None:
+        raise _wrong("…", "it needs a host, and no user: the key is given apart")
+    return Address(host, PORT if port is None else port, parts.scheme in _TLS)
+
+
+def _wrong(text: str, why: str) -> RequestError:
+    return RequestError("invalid_request", f"address {text!r}: {why}; write mcp://host:port, mcps://… or unix:/path")

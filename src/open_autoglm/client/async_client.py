@@ -1,0 +1,182 @@
+"""The client: requests and streams to one server, or to one node, over a few connections.
+
+A request that succeeds costs no task: the caller waits for a future that the connection's own callback resolves, and
+what is sent within one turn of the loop goes out in one write per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from types import TracebackType
+from typing import Final, Self, Unpack
+
+from open_autoglm import clock
+from open_autoglm.client.address import read_address
+from open_autoglm.client.answer import Answer, codec_of, read_answer
+from open_autoglm.client.pool import Pool
+from open_autoglm.client.request import Options, RequestWriter
+from open_autoglm.client.stream import AnswerStream
+from open_autoglm.client.unary import PendingAnswer
+from open_autoglm.errors import RequestError, ServerError
+from open_autoglm.protocol.handshake import WINDOW_BYTES, Credentials
+from open_autoglm.protocol.opcodes import RESUMABLE, STREAM
+from open_autoglm.transport.framed_session import FramedSession
+
+CONNECTIONS_MAX: Final = 256
+TIMEOUT_MAX_S: Final = 86_400.0
+KEY_VARIABLE: Final = "MCP_API_KEY"
+_TURNS_TO_CLOSE: Final = 3
+"""Of the loop: the goodbyes go out, the transports close, and their protocols hear of it."""
+
+
+class AsyncClient:
+    """See the module. For one event loop; connects when it is first used.
+
+    Args:
+        address: `mcp://host:port`, `mcps://host:port` with TLS, or `unix:/path`; see `client.address`.
+        key: API key; the variable MCP_API_KEY when left out.
+        codec: of bodies: `msgpack`, `json` or `protobuf`.
+        connections: how many are kept open, 1 to 256; one carries 1,024 requests at a time.
+        timeout_s: for requests that say none, above 0, at most a day.
+        connect_timeout_s: to open a connection, and to wait for one that was lost to come back.
+        waiting_max: requests that may wait for room on a connection; more fail as `overloaded`.
+        window_bytes: of a stream's text that may come before its reader takes it, 64 KiB to 2 GiB.
+        tls: context for TLS; the system's authorities when left out.
+
+    Raises:
+        AutoGLMError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        key: str | None = None,
+        codec: str = "msgpack",
+        *,
+        connections: int = 1,
+        timeout_s: float = 600.0,
+        connect_timeout_s: float = 5.0,
+        waiting_max: int = 4096,
+        window_bytes: int = WINDOW_BYTES,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        if not 1 <= connections <= CONNECTIONS_MAX:
+            raise RequestError("invalid_request", f"connections: {connections!r}; 1 to {CONNECTIONS_MAX}")
+        _check_timeout(timeout_s)
+        self._address = read_address(address)
+        self._key = key or os.environ.get(KEY_VARIABLE) or None
+        self._codec = codec_of(codec)
+        self._connections = connections
+        self._connect_timeout_s = connect_timeout_s
+        self._waiting_max = waiting_max
+        self._window_bytes = window_bytes
+        self._tls = tls
+        self._writer = RequestWriter(self._codec, timeout_s)
+        self._pool: Pool | None = None
+        self._elsewhere: dict[str, Pool] = {}  # by model: who is asked instead of the server
+        self._closed = False
+
+    async def infer(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Answer:
+        """Ask for a whole answer.
+
+        Args:
+            model: its name; empty leaves the choice to the server.
+            prompt: the question, unless `messages` are given.
+            **options: see `Options`.
+
+        Raises:
+            AutoGLMError: there is no answer; `code` says why, `retryable` whether to try again, `retry_after_s` when.
+        """
+        payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=False)
+        pool = self._elsewhere.get(model) or self._pool or self._start()
+        if timeout_s > TIMEOUT_MAX_S or flags & RESUMABLE:
+            _check_timeout(timeout_s)
+            return await AnswerStream(pool, payload, flags, timeout_s=timeout_s, trace=trace).whole()
+        until_s = clock.monotonic() + timeout_s
+        pending = PendingAnswer(asyncio.get_running_loop().create_future(), pool.codec, until_s, timeout_s)
+        session = pool.session()
+        stream = 0
+        if session is not None:
+            stream = session.request(pending, payload, flags, int(timeout_s * 1000) or 1)
+        if session is None or not stream:
+            session, stream = await _placed(pool, pending, payload, flags)
+        try:
+            answer = await pending.future
+        except asyncio.CancelledError:
+            session.cancel(stream)
+            raise
+        finally:
+            if pool.waiting:
+                pool.wake()
+        return read_answer(answer, pool.codec, trace)
+
+    def stream(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> AnswerStream:
+        """Ask for an answer in pieces. The request goes out when the stream is first read.
+
+        Args:
+            model, prompt, **options: see `infer`.
+
+        Raises:
+            AutoGLMError: the request cannot be written as it is.
+        """
+        payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=True)
+        _check_timeout(timeout_s)
+        pool = self._elsewhere.get(model) or self._pool or self._start()
+        return AnswerStream(pool, payload, flags | STREAM, timeout_s=timeout_s, trace=trace)
+
+    async def close(self) -> None:
+        """Close every connection; what runs ends with `client_closed`."""
+        self._closed = True
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(_closed_error())
+            for _ in range(_TURNS_TO_CLOSE):
+                await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Self:
+        if self._pool is None:
+            self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _start(self) -> Pool:
+        if self._closed:
+            raise _closed_error()
+        self._pool = Pool(
+            self._address,
+            self._codec,
+            Credentials(key=self._key),
+            connections=self._connections,
+            waiting_max=self._waiting_max,
+            connect_timeout_s=self._connect_timeout_s,
+            window_bytes=self._window_bytes,
+            tls=self._tls,
+        )
+        return self._pool
+
+
+async def _placed(pool: Pool, pending: PendingAnswer, payload: bytes, flags: int) -> tuple[FramedSession, int]:
+    """Send a request as soon as there is room."""
+
+    def send(session: FramedSession) -> int:
+        remaining_ms = max(1, int((pending.until_s - clock.monotonic()) * 1000))
+        return session.request(pending, payload, flags, remaining_ms)
+
+    return await pool.place(send, pending.until_s)
+
+
+def _check_timeout(timeout_s: float) -> None:
+    if not 0 < timeout_s <= TIMEOUT_MAX_S:
+        raise RequestError(
+            "invalid_request", f"timeout_s: {timeout_s!r}; above 0, at most {TIMEOUT_MAX_S:g}", param="timeout_s"
+        )
+
+
+def _closed_error() -> ServerError:
+    return ServerError("client_closed", "the client is closed")

@@ -1,0 +1,273 @@
+"""A few connections to one server, used in turn, and the requests that wait for one of them.
+
+| there is | a request |
+|---|---|
+| an open connection with room | goes out at once |
+| none with room | waits for its turn until its time is up; so many may wait |
+| none open, but one was before | waits `connect_timeout_s` at most |
+| none open, and all were tried in vain | fails |
+| a server that turned us away | fails, and nothing is tried again |
+
+Invariant: a request is on one connection or waits, and its time runs in both cases. Time is looked at in one sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from open_autoglm import clock
+from open_autoglm.client.address import Address
+from open_autoglm.client.failures import late, refused
+from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.protocol.codecs import Codec
+from open_autoglm.protocol.handshake import VERSIONS, Credentials, Hello
+from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.transport.framed_client import FramedLink
+from open_autoglm.transport.framed_session import FramedSession, StreamHandler
+from open_autoglm.transport.framed_shell import Flusher
+
+_SWEEP_S: Final = 0.05
+_FOR_GOOD: Final = frozenset(("invalid_request", "invalid_api_key", "forbidden", "token_expired", "not_implemented"))
+"""A server that ends a handshake with one of these will do so again."""
+
+Send = Callable[[FramedSession], int]
+"""Sends a request on a connection; returns its stream, or 0 when there is no room."""
+
+
+class Caller(StreamHandler, Protocol):
+    """Who waits for an answer.
+
+    Attributes:
+        until_s: monotonic seconds; the answer is of no use after that.
+    """
+
+    until_s: float
+
+    def expire(self) -> None:
+        """The time is up; the server has been told."""
+
+
+class Pool:
+    """See the module. Made within a running loop.
+
+    Args:
+        address: of the server.
+        codec: of bodies.
+        credentials: who we are.
+        connections: how many are kept open.
+        waiting_max: how many requests may wait.
+        connect_timeout_s: to open a connection, and to wait for one that comes back.
+        window_bytes: that a stream may be ahead of its reader.
+        tls: context for `mcps` addresses.
+
+    Attributes:
+        codec: as above.
+        waiting: requests that wait, the first first.
+    """
+
+    __slots__ = (
+        "_address",
+        "_connect_timeout_s",
+        "_links",
+        "_loop",
+        "_lost_s",
+        "_open",
+        "_refusal",
+        "_sessions",
+        "_sweep_handle",
+        "_turn",
+        "_waiting_max",
+        "codec",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        address: Address,
+        codec: Codec,
+        credentials: Credentials,
+        *,
+        connections: int,
+        waiting_max: int,
+        connect_timeout_s: float,
+        window_bytes: int,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._address = address
+        self.codec = codec
+        self._waiting_max = waiting_max
+        self._connect_timeout_s = connect_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._open: list[FramedSession] = []
+        self._sessions: set[FramedSession] = set()
+        self._turn = 0
+        self._lost_s = 0.0  # when the last open connection was lost; 0 when there was none yet
+        self._refusal: AutoGLMError | None = None
+        self._sweep_handle: asyncio.TimerHandle | None = None
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        hello = Hello(
+            versions=list(VERSIONS), codecs=[codec.name], auth=credentials, window=window_bytes, agent="open-autoglm"
+        )
+        flusher = Flusher(self._loop)
+        self._links = [
+            FramedLink(
+                hello,
+                address.host,
+                address.port,
+                flusher=flusher,
+                loop=self._loop,
+                rng=random.Random(),
+                connect_timeout_s=connect_timeout_s,
+                tls=(tls or ssl.create_default_context()) if address.tls else None,
+                unix_path=address.unix_path,
+                settings=ConnectionSettings(window_bytes=window_bytes),
+            )
+            for _ in range(connections)
+        ]
+        for link in self._links:
+            link.on_change = self._changed
+            link.start()
+
+    @property
+    def connections(self) -> int:
+        """How many are open and take requests."""
+        return len(self._open)
+
+    def session(self) -> FramedSession | None:
+        """The next connection in turn; None while none is open, or others wait for room."""
+        sessions = self._open
+        if not sessions or self.waiting:
+            return None
+        if self._sweep_handle is None:
+            self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+        self._turn = turn = self._turn + 1
+        return sessions[turn % len(sessions)]
+
+    async def place(self, send: Send, until_s: float) -> tuple[FramedSession, int]:
+        """Send a request as soon as there is room; returns where it is.
+
+        Args:
+            send: see `Send`.
+            until_s: monotonic seconds.
+
+        Raises:
+            ServerError: `no_healthy_endpoint`: nothing can be reached; `overloaded`: too many wait.
+            UpstreamError: `deadline_exceeded`.
+            AutoGLMError: whatever the server turned us away with.
+        """
+        if len(self.waiting) >= self._waiting_max:
+            raise ServerError("overloaded", f"{len(self.waiting)} requests wait for room on {self._address}")
+        began_s = clock.monotonic()
+        while True:
+            for session in list(self._open):
+                stream = send(session)
+                if stream:
+                    self._watch()
+                    return session, stream
+            now_s = clock.monotonic()
+            wait_s = until_s - now_s
+            if wait_s <= 0:
+                raise late(until_s - began_s)
+            if not self._open:
+                wait_s = min(wait_s, self._patience_s(now_s))
+            await self._wait(wait_s)
+
+    def wake(self) -> None:
+        """There may be room again for one that waits."""
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def close(self, error: AutoGLMError) -> None:
+        """Close every connection; what runs and what waits ends with an error."""
+        self._refusal = error
+        sessions = list(self._sessions)
+        for link in self._links:
+            link.close()
+        for session in sessions:
+            session.connection.goodbye("client_closed", error.message)
+        self._wake_all()
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+            self._sweep_handle = None
+
+    def _patience_s(self, now_s: float) -> float:
+        """How long to wait for a connection.
+
+        Raises:
+            AutoGLMError: there is no use in waiting.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        reasons = [link.failure[1] for link in self._links if link.failure[0]]
+        rest_s = self._lost_s + self._connect_timeout_s - now_s if self._lost_s else self._connect_timeout_s
+        if rest_s <= 0 or (not self._lost_s and len(reasons) == len(self._links)):
+            reason = f": {reasons[0]}" if reasons else ""
+            raise ServerError("no_healthy_endpoint", f"cannot connect to {self._address}{reason}")
+        return rest_s
+
+    async def _wait(self, wait_s: float) -> None:
+        waiter = self._loop.create_future()
+        self.waiting.append(waiter)
+        try:
+            async with asyncio.timeout(wait_s):
+                await waiter
+        except TimeoutError:
+            pass  # whoever waits looks again, and finds out which time is up
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.wake()
+            raise
+        finally:
+            if not waiter.done() or waiter.cancelled():
+                self._leave(waiter)
+
+    def _leave(self, waiter: asyncio.Future[None]) -> None:
+        if waiter in self.waiting:
+            self.waiting.remove(waiter)
+
+    def _wake_all(self) -> None:
+        waiting, self.waiting = self.waiting, deque()
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _changed(self, link: FramedLink) -> None:
+        """A connection has opened, takes nothing more, or could not be opened."""
+        before = self._open
+        self._open = [link.session for link in self._links if link.session is not None]
+        self._sessions.update(self._open)
+        if before and not self._open:
+            self._lost_s = clock.monotonic()
+        code, message = link.failure
+        if code in _FOR_GOOD and self._refusal is None:
+            self._refusal = refused(code, message)
+            for each in self._links:
+                each.close()
+        self._wake_all()
+
+    def _watch(self) -> None:
+        if self._sweep_handle is None:
+            self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up what has run out of time."""
+        self._sweep_handle = None
+        now_s = clock.monotonic()
+        for session in list(self._sessions):
+            callers = cast("dict[int, Caller]", session.handlers)
+            for stream, caller in list(callers.items()):
+                if caller.until_s <= now_s:
+                    session.cancel(stream)
+                    caller.expire()
+            if callers:
+                self._watch()
+            elif session.connection.finished:
+                self._sessions.discard(session)
