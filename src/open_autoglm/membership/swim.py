@@ -45,8 +45,10 @@ _GONE_EVERY: Final = 4
 _JOIN_MAX_S: Final = 5.0
 _JOIN_GROWTH: Final = 1.6
 _LEAVE_FANOUT: Final = 8
-_LOAD_REPEATS: Final = 2
-"""Each load is told so often, an interval apart: one datagram may be lost."""
+_LOAD_REPEATS: Final = 3
+"""Each load is told so often, an interval apart: datagrams may be lost."""
+_LOAD_REFRESH: Final = 8
+"""Intervals after which a load that stays is told again."""
 
 
 @dataclass(slots=True)
@@ -338,7 +340,7 @@ class Swim:
     def _report(self, now_s: float) -> None:
         self._load_left -= 1
         self._load_sent_s = now_s
-        self._load_s = now_s + self._settings.interval_s if self._load_left > 0 else inf
+        self._load_s = now_s + self._settings.interval_s * (1 if self._load_left > 0 else _LOAD_REFRESH)
         watchers = [member for member in self.roster.present() if member.record.role == "server"]
         if len(watchers) > self._settings.watchers_max:
             watchers = self._rng.sample(watchers, self._settings.watchers_max)

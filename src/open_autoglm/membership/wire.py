@@ -143,8 +143,9 @@ def read_message(data: bytes) -> Message:
     return Message(kind, sender, start, nonce, target, news)
 
 
+@lru_cache(maxsize=1024)
 def write_record(record: Record) -> bytes:
-    """Return a record as news.
+    """Return a record as news; each is told many times.
 
     Raises:
         ValueError: it holds more than a datagram has room for, or a name that is none.
