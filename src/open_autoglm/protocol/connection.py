@@ -424,6 +424,7 @@ class Connection:
     def _lose_streams(self) -> None:
         self._streams.clear()
         self._stalls = None
+        self._fragments_bytes = 0
 
 
 class MessageTooLargeError(ProtocolError):
