@@ -150,18 +150,20 @@ def main() -> int:
     """Run the seeds and write what came of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--members", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rows", type=Path, help="a line for each seed; seeds that are there are not run again")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/membership.json for 1,000 seeds")
     options = parser.parse_args()
-    jobs = [(seed, options.members) for seed in range(options.first, options.first + options.seeds)]
-    rows = []
+    rows = _read(options.rows)
+    done = {row["seed"] for row in rows}
+    jobs = [(seed, options.members) for seed in range(1, options.seeds + 1) if seed not in done]
     with multiprocessing.Pool(options.processes, initializer=gc.disable, maxtasksperchild=50) as pool:
         for row in pool.imap_unordered(run_seed, jobs):
             rows.append(row)
-            if len(rows) % 50 == 0:
-                print(f"{len(rows)} seeds", file=sys.stderr, flush=True)
+            if options.rows is not None:
+                with options.rows.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
     told = summary(rows)
     settings = SwimSettings()
     result = {
@@ -171,13 +173,18 @@ def main() -> int:
         "interval_s": settings.interval_s,
         "python": platform.python_version(),
         "summary": told,
-        "rows": sorted(rows, key=lambda row: int(row["seed"])) if options.out else [],
     }
     out = options.out or (RESULT if options.seeds >= 1000 else None)
     if out is not None:
         out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(told, indent=1))
     return 1 if told["unfinished"] else 0
+
+
+def _read(path: Path | None) -> list[dict[str, Any]]:
+    if path is None or not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 if __name__ == "__main__":
