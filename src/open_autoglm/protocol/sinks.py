@@ -44,7 +44,7 @@ class ServerSink(ConnectionSink, Protocol):
     def on_cancel(self, stream: int) -> None:
         """Nobody wants the answer any more: it was cancelled, its connection was lost, or its reader is too slow.
 
-        What is still sent on the stream goes nowhere.
+        What is still sent on the stream goes nowhere. It may be a stream of which only tensors came, or nothing whole.
         """
 
 
