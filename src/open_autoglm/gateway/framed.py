@@ -176,6 +176,10 @@ class FramedGateway:
         """The route of requests in a codec."""
         return self._routes[codec]
 
+    def stream_target(self) -> bytes:
+        """The path that is asked for a WebSocket."""
+        return f"{self.gateway.snapshot.context_path}/mcp/v1/stream".encode()
+
     @staticmethod
     def messages_target(snapshot: Snapshot) -> bytes:
         """The path of messages in JSON."""

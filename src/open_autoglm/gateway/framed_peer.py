@@ -13,6 +13,7 @@ that was shown in HELLO is looked up again when another configuration serves.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
@@ -20,14 +21,15 @@ import msgspec
 from open_autoglm import clock
 from open_autoglm.admission.classes import NAMES
 from open_autoglm.backends.node_answer import NodeAnswer
-from open_autoglm.errors import AutoGLMError
+from open_autoglm.dialects.mcp import McpFace
+from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.call import Call
 from open_autoglm.gateway.framed_relay import Lane, RelayedRequest
-from open_autoglm.gateway.framed_reply import FrameReply, Reply
+from open_autoglm.gateway.framed_reply import FrameReply, Reply, TextReply
 from open_autoglm.gateway.snapshot import Route
-from open_autoglm.protocol.handshake import Hello
+from open_autoglm.protocol.handshake import Credentials, Hello
 from open_autoglm.protocol.opcodes import STREAM
 from open_autoglm.protocol.preambles import NO_TRACE, PRIORITY_MAX, PRIORITY_OF_KEY, REQUEST_BYTES, TRACE_AT
 from open_autoglm.protocol.server_connection import ServerConnection
@@ -75,6 +77,7 @@ class _Message(msgspec.Struct):
 
 
 _messages = msgspec.json.Decoder(_Message)
+_face = McpFace()
 
 
 class FramedPeer:
@@ -91,7 +94,19 @@ class FramedPeer:
         connection: the protocol's side.
     """
 
-    __slots__ = ("_calls", "_key", "_lanes", "_principal", "_snapshot", "address", "connection", "hub", "shell")
+    __slots__ = (
+        "_calls",
+        "_key",
+        "_lanes",
+        "_principal",
+        "_snapshot",
+        "_texts",
+        "_unknown",
+        "address",
+        "connection",
+        "hub",
+        "shell",
+    )
 
     def __init__(self, hub: FramedGateway, shell: FramedShell, address: str, now_s: float) -> None:
         self.hub = hub
@@ -100,6 +115,8 @@ class FramedPeer:
         self._snapshot = hub.gateway.snapshot
         self._principal = self._snapshot.anonymous
         self._key: str | None = None
+        self._unknown: AutoGLMError | None = None
+        self._texts = 0
         self._lanes: dict[bytes, Lane | None] = hub.no_lanes
         self._calls: dict[int, _Running] = {}
         self.connection = ServerConnection(self, shell.wake, hub.settings, now_s, hub.store)
@@ -188,7 +205,39 @@ class FramedPeer:
             running.resume()
 
     def on_gone(self) -> None:
-        pass  # the protocol has said which streams nobody wants any more
+        # The protocol has said which of its streams nobody wants any more; text messages are none of those.
+        for running in list(self._calls.values()):
+            if isinstance(running, TextReply):
+                running.gone()
+
+    # A WebSocket calls these; see `transport.websocket.TextOwner`.
+
+    def show(self, key: str | None) -> None:
+        """The upgrade's head showed a key, which text messages are asked with; frames have HELLO for that."""
+        self._key = key
+        try:
+            # Who shows none may do so in HELLO, which is no failure.
+            hub = self.hub
+            self._principal = (
+                hub.identify_again(key) if key is None else hub.identify(Credentials(key=key), self.address)
+            )
+        except AutoGLMError as error:
+            self._unknown = error
+            return
+        self._snapshot = self.hub.gateway.snapshot
+
+    def on_text(self, payload: bytes, send_text: Callable[[bytes], None]) -> None:
+        """Serve a text message."""
+        if self._snapshot is not self.hub.gateway.snapshot and self._unknown is None and not self._renew():
+            return
+        refusal = self._unknown
+        if refusal is None and len(self._calls) >= self.hub.settings.requests_max:
+            refusal = ServerError("overloaded", f"{len(self._calls)} requests are open on this connection")
+        if refusal is not None:
+            send_text(_face.error_body(refusal, self.hub.request_id(), payload))
+            return
+        self._texts -= 1
+        self.ask(TextReply(self, self._texts, send_text), payload)
 
     # Calls come back through these.
 

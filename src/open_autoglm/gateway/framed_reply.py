@@ -7,6 +7,7 @@ nothing is written.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from open_autoglm import clock
@@ -132,6 +133,21 @@ class Reply:
         messages = [piece.removeprefix(_EVENT) for piece in payload.split(b"\n\n") if piece]
         for number, message in enumerate(messages, 1):
             self._client.connection.message(self.stream, message, last=last and number == len(messages))
+
+
+class TextReply(Reply):
+    """Answers a text message of a WebSocket by text messages."""
+
+    __slots__ = ("_send_text",)
+
+    def __init__(self, client: FramedPeer, number: int, send_text: Callable[[bytes], None]) -> None:
+        super().__init__(client, number)
+        self._send_text = send_text
+
+    def _send(self, payload: bytes, *, last: bool) -> None:
+        for piece in payload.split(b"\n\n"):
+            if piece:
+                self._send_text(piece.removeprefix(_EVENT))
 
 
 class FrameReply(Reply):

@@ -125,6 +125,7 @@ class Server:
         )
         self.relayed.collect = self.framed.collect
         self.framed_data = FramedServer(self.data, self.framed, self.assembly.flusher, loop)
+        self.framed_data.stream_target = self.framed.stream_target
         self.admin_key = self._find_admin_key(config)
         self.admin_address: tuple[str, int] | None = None
         self.data_address: tuple[str, int] = ("", 0)

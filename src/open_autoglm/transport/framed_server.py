@@ -7,6 +7,7 @@ open connection is in one beat of the patrol, which looks at its timers in turn.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from open_autoglm import clock
@@ -16,6 +17,7 @@ from open_autoglm.transport.framed_shell import Flusher, FramedShell, ShellOwner
 
 if TYPE_CHECKING:
     from open_autoglm.transport.http_connection import HttpConnection
+    from open_autoglm.transport.http_request import ServerRequest
     from open_autoglm.transport.http_server import HttpServer
 
 _PATROL_BEATS = 10
@@ -49,6 +51,16 @@ class ServedShell(FramedShell):
         self._server.http.vacate(self.client)
         super().connection_lost(exc)
 
+    def drain(self, grace_ms: int, now_s: float) -> None:
+        """Tell the client to send nothing new here; what runs has so long."""
+        if isinstance(self.connection, ServerConnection):
+            self.connection.drain(grace_ms, (), now_s)
+
+    def close_drained(self) -> None:
+        """Close, if the client was told so and nothing is to be waited for."""
+        if self.connection.draining and not self.connection.streams:
+            self.connection.goodbye("server_draining", "the server stops")
+
 
 class FramedServer:
     """See the module.
@@ -59,6 +71,9 @@ class FramedServer:
         application: see `FramedApplication`.
         loop: where it runs.
         beat_s: between two rounds of the patrol; see `HttpServer`.
+
+    Attributes:
+        stream_target: the path that is asked for a WebSocket; empty where none is served.
     """
 
     def __init__(
@@ -78,7 +93,9 @@ class FramedServer:
         self._beats: list[set[ServedShell]] = [set() for _ in range(_PATROL_BEATS)]
         self._entered = self._next_beat = 0
         self._patrol_handle: asyncio.TimerHandle | None = None
+        self.stream_target: Callable[[], bytes] = bytes
         http.framed = self.take
+        http.upgrade = self.upgrade
 
     @property
     def shells(self) -> list[ServedShell]:
@@ -88,6 +105,19 @@ class FramedServer:
     def take(self, connection: HttpConnection, data: bytes) -> None:
         """Go on with a connection whose first bytes are not HTTP."""
         self.adopt(ServedShell(self, connection.client), connection).data_received(data)
+
+    def upgrade(self, connection: HttpConnection, request: ServerRequest, rest: bytes) -> bool:
+        """Make a WebSocket of a connection that asks for one on our path; False: it is not for us."""
+        if (
+            request.method != b"GET"
+            or request.headers.get("upgrade", b"").lower() != b"websocket"
+            or request.target.partition(b"?")[0] != self.stream_target()
+        ):
+            return False
+        # Loaded when the first client asks: most servers never need it.
+        from open_autoglm.transport.websocket import upgrade
+
+        return upgrade(self, connection, request, rest)
 
     def adopt(self, shell: ServedShell, connection: HttpConnection) -> ServedShell:
         """Give a shell the transport that was an HTTP connection's."""
@@ -111,14 +141,12 @@ class FramedServer:
         """Tell every client to send nothing new here; what runs has so long."""
         now_s = clock.monotonic()
         for shell in self.shells:
-            if isinstance(shell.connection, ServerConnection):
-                shell.connection.drain(grace_ms, (), now_s)
+            shell.drain(grace_ms, now_s)
 
     def close_drained(self) -> None:
         """Close the connections that were told so and have nothing to wait for."""
         for shell in self.shells:
-            if shell.connection.draining and not shell.connection.streams:
-                shell.connection.goodbye("server_draining", "the server stops")
+            shell.close_drained()
 
     def close(self) -> None:
         """Close every connection now."""

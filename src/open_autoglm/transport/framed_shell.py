@@ -146,6 +146,13 @@ class FramedShell:
             return
         if now_s >= connection.next_deadline():
             connection.handle_timeout(now_s)
+        self.patrol_unsent(now_s, write_timeout_s)
+
+    def patrol_unsent(self, now_s: float, write_timeout_s: float) -> None:
+        """Close a peer that has taken nothing for too long."""
+        transport = self._transport
+        if transport is None:
+            return
         unsent = transport.get_write_buffer_size()
         if not unsent or not self._unsent or unsent < self._unsent:
             self._stalled_s = now_s

@@ -31,8 +31,13 @@ KEPT_HEADERS: Final = (
     "expect",
     "host",
     "idempotency-key",
+    "origin",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     "traceparent",
     "transfer-encoding",
+    "upgrade",
     "x-api-key",
     "x-forwarded-for",
     "x-mcp-priority",
@@ -49,13 +54,14 @@ _IGNORED_HEADERS: Final = (
     "cache-control",
     "connection",
     "cookie",
-    "origin",
     "pragma",
     "user-agent",
 )
 
 
-_LIST_HEADERS: Final = frozenset(("accept", "content-encoding", "expect", "x-forwarded-for"))
+_LIST_HEADERS: Final = frozenset(
+    ("accept", "content-encoding", "expect", "sec-websocket-protocol", "upgrade", "x-forwarded-for")
+)
 """Lists by their definition: sent in several lines they are one list (RFC 9110, 5.3). Of all others one is enough."""
 
 _PIPELINED_MAX: Final = 256

@@ -93,9 +93,7 @@ class Asker:
         self.session.shell.abort()
         await asyncio.sleep(0)
 
-    def ask(
-        self, prompt: str, model: str = "m", *, stream: bool = False, remaining_ms: int = 0, **more: Any
-    ) -> Answer:
+    def ask(self, prompt: str, model: str = "m", *, stream: bool = False, remaining_ms: int = 0, **more: Any) -> Answer:
         """Send a request."""
         answer = Answer(self)
         payload = write_request(model) + self.codec.encode({"prompt": prompt, **more})
