@@ -132,6 +132,7 @@ class ServerConnection(ResumingConnection):
             return
         self._owner = owner
         self._token = welcome.resume
+        self._hello = None
         self._write(encode_frame(WELCOME, 0, write_welcome(welcome)))
         self._open(welcome, hello.window)
         if self.draining:
