@@ -190,7 +190,7 @@ class ClusterMember:
         self._do(self.swim.set_address(address, clock.monotonic()))
 
     def set_load(self, load: LoadReport) -> None:
-        """Say how busy this member is; its number is given here."""
+        """Say how busy this member is; a report without a number of its own gets the next one."""
         self._do(self.swim.set_load(load, clock.monotonic()))
 
     def watch_load(self, read: Callable[[], LoadReport]) -> None:

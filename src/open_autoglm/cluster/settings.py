@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from open_autoglm.membership.seal import derive_key
 from open_autoglm.quantities import Seconds
 from open_autoglm.secret import Secret
 
@@ -33,3 +34,8 @@ class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     interval_s: Interval = field(default=0.25, name="interval")
     forget_s: Seconds = field(default=600.0, name="forget")
+
+
+def node_key(secret: Secret) -> Secret:
+    """The key that members of a cluster show its nodes; whoever reads it on the wire does not learn the secret."""
+    return Secret(derive_key(secret.reveal().encode(), "node").hex(), "derived")

@@ -158,7 +158,9 @@ class Swim:
         former = roster.load
         if former is not None and not is_news(former, load):
             return []
-        numbered = struct_of.replace(load, number=1 if former is None else former.number + 1)
+        # Who numbers its reports itself, because some go another way as well, is not renumbered.
+        number = max(load.number, 1 if former is None else former.number + 1)
+        numbered = struct_of.replace(load, number=number)
         roster.load = numbered
         self._tell_load(_LOAD_REPEATS, now_s)
         return self._take(now_s)

@@ -13,23 +13,28 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from msgspec import structs as struct_of
 
 from open_autoglm import clock
+from open_autoglm.backends.node import NodeBackend
 from open_autoglm.cluster.machine import Machine
 from open_autoglm.cluster.member import ClusterMember
-from open_autoglm.cluster.settings import ClusterSettings
+from open_autoglm.cluster.settings import ClusterSettings, node_key
 from open_autoglm.config.keys import is_name
 from open_autoglm.config.schema import WILDCARD, ModelEntry, ServerConfig
-from open_autoglm.membership.load import LoadReport
+from open_autoglm.membership.errors import GossipError
+from open_autoglm.membership.load import LoadReport, read_load
 from open_autoglm.membership.member import STATES, Member, Record, join_address, split_address
-from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.server.assembly import Part
 from open_autoglm.server.placement import placement_weight
 
 _log = logging.getLogger(__name__)
 _SETTLE_S: Final = 0.02
+_OPENING_S: Final = 0.1
+"""A connection to a new node is open by then, usually."""
 _EVERY_NETWORK: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 ENTRIES_MAX: Final = 4096
 """Models of all nodes together; further ones are not served."""
@@ -41,7 +46,7 @@ class Discovery:
     Args:
         settings: with a secret.
         loop: for timers.
-        endpoints: every endpoint that is in use.
+        parts: every endpoint that is in use, with what belongs to it.
         renew: builds and adopts the assembly anew; asks `extended` meanwhile.
         busy: requests in flight here, and those that wait.
 
@@ -54,14 +59,15 @@ class Discovery:
         settings: ClusterSettings,
         loop: asyncio.AbstractEventLoop,
         *,
-        endpoints: Callable[[], Iterable[Endpoint]],
+        parts: Callable[[], Iterable[Part]],
         renew: Callable[[], None],
         busy: Callable[[], tuple[int, int]],
     ) -> None:
         self.member: ClusterMember | None = None
         self._settings = settings
+        self._key = node_key(settings.secret) if settings.secret is not None else None
         self._loop = loop
-        self._endpoints = endpoints
+        self._parts = parts
         self._renew = renew
         self._busy = busy
         self._machine = Machine()
@@ -112,18 +118,26 @@ class Discovery:
         """Return a configuration with an entry for each model of each node that takes requests."""
         self._served = self._offered()
         written = {(entry.name, entry.endpoint) for entry in config.models}
-        entries = [_entry(name, url, config) for name, url in self._served if (name, url) not in written]
+        entries = [self._entry(name, url, config) for name, url in self._served if (name, url) not in written]
         return struct_of.replace(config, models=[*config.models, *entries]) if entries else config
 
     def weigh(self) -> None:
-        """Set the weights of nodes' endpoints; after each new assembly."""
+        """Set the weights of nodes' endpoints, and listen to their connections; after each new assembly."""
+        for part in self._parts():
+            if isinstance(part.backend, NodeBackend):
+                part.backend.on_load = partial(self.hear_load, part.endpoint.url)
         for member in self._nodes():
             self._weigh(member)
 
-    def hear_load(self, url: str, load: LoadReport) -> None:
+    def hear_load(self, url: str, payload: bytes) -> None:
         """Take a load report in that came on a connection to `mcp://HOST:PORT`."""
+        try:
+            load = read_load(payload)
+        except GossipError as error:
+            _log.warning("the node at %s: %s", url, error)
+            return
         for member in self._nodes():
-            if _url(member.record) == url and self.member is not None:
+            if member.present and _url(member.record) == url and self.member is not None:
                 self.member.hear_load(member.id, load)
 
     def _nodes(self) -> list[Member]:
@@ -135,6 +149,25 @@ class Discovery:
         takes = [m for m in self._nodes() if m.present and not m.record.draining]
         offered = {(name, _url(m.record)) for m in takes for name, _ in m.record.models}
         return sorted((name, url) for name, url in offered if name != WILDCARD and is_name(name))[:ENTRIES_MAX]
+
+    def _entry(self, name: str, url: str, config: ServerConfig) -> ModelEntry:
+        return ModelEntry(
+            name=name,
+            endpoint=url,
+            dialect="mcp",
+            upstream_model=name,
+            token=self._key,
+            weight=1.0,
+            max_retries=None,
+            context_window=None,
+            price=None,
+            timeouts=config.timeouts,
+            stream_usage=True,
+            continuation="none",
+            stream_failure=config.stream_failure,
+            hedged=config.hedging.enabled,
+            ca=None,
+        )
 
     def _on_change(self, member: Member) -> None:
         if member.record.role != "node":
@@ -149,12 +182,25 @@ class Discovery:
         if self._offered() == self._served:
             return
         self._renew()
-        self.weigh()
         after = set(self._served)
+        self._open(after - before)
+        self.weigh()
         for name, url in sorted(after - before):
             _log.info("model %s is served by the node at %s", name, url)
         for name, url in sorted(before - after):
             _log.info("model %s is no longer served by the node at %s", name, url)
+
+    def _open(self, fresh: set[tuple[str, str]]) -> None:
+        """Open connections to nodes that are new; where others can answer meanwhile, they do."""
+        now_s = clock.monotonic()
+        parts = list(self._parts())
+        groups = Counter(part.endpoint.model for part in parts)
+        for part in parts:
+            endpoint = part.endpoint
+            if (endpoint.model, endpoint.url) in fresh:
+                part.backend.sweep(now_s)
+                if groups[endpoint.model] > 1:
+                    endpoint.throttle(now_s + _OPENING_S)
 
     # Load.
 
@@ -166,7 +212,7 @@ class Discovery:
         if not member.present:
             return  # another one may have come to its address
         url, load = _url(member.record), member.load
-        everyone = list(self._endpoints())
+        everyone = [part.endpoint for part in self._parts()]
         for endpoint in everyone:
             if endpoint.url != url:
                 continue
@@ -222,26 +268,6 @@ class Discovery:
 
 def _url(record: Record) -> str:
     return f"mcp://{record.address}"
-
-
-def _entry(name: str, url: str, config: ServerConfig) -> ModelEntry:
-    return ModelEntry(
-        name=name,
-        endpoint=url,
-        dialect="mcp",
-        upstream_model=name,
-        token=None,
-        weight=1.0,
-        max_retries=None,
-        context_window=None,
-        price=None,
-        timeouts=config.timeouts,
-        stream_usage=True,
-        continuation="none",
-        stream_failure=config.stream_failure,
-        hedged=config.hedging.enabled,
-        ca=None,
-    )
 
 
 def _row(record: Record, state: str, load: LoadReport | None) -> dict[str, Any]:

@@ -348,7 +348,7 @@ class Server:
         return Discovery(
             config.cluster,
             self._loop,
-            endpoints=lambda: [part.endpoint for part in self.assembly.parts.values()],
+            parts=lambda: self.assembly.parts.values(),
             renew=self._renew_models,
             busy=lambda: (self.gateway.in_flight, int(sum(self.gateway.queue_depths().values()))),
         )
