@@ -43,7 +43,7 @@ MODULES: Final = {
         "sse",
     ),
     "exchange": ("attempt", "attempt_record", "exchange", "line", "plan", "record", "search"),
-    "gateway": ("affinity", "call", "door", "gateway"),
+    "gateway": ("affinity", "call", "door", "gateway", "snapshot"),
     "resilience": (
         "backoff",
         "breaker",
@@ -58,6 +58,7 @@ MODULES: Final = {
         "token_bucket",
     ),
     "routing": ("balancers", "endpoint", "group", "hash_ring", "hashing", "panic"),
+    "security": ("keys",),
     "server": ("accounts",),
     "telemetry": ("request_line", "series"),
     "transport": (

@@ -38,17 +38,19 @@ class OpenAIUnaryRelay:
             self.failure = answer
             return b""
         kind = self._kind
-        if not (answer.data if kind == "embedding" else answer.choices):
+        choices = answer.choices or ()
+        if not (answer.data if kind == "embedding" else choices):
             return self._miss("data" if kind == "embedding" else "choices")
-        for choice in answer.choices or ():
+        for choice in choices:
             message = choice.message
             if kind != "embedding" and (message if kind == "chat" else choice.text) is None:
                 return self._miss("choices")
             text = message.content if message is not None else choice.text
             if text:
                 self.delivered_chars += len(text)
-            if choice.finish_reason and not self.finish_reason:
-                self.finish_reason = choice.finish_reason
+            reason = choice.finish_reason
+            if reason and not self.finish_reason:
+                self.finish_reason = reason
         usage = answer.usage
         if usage is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens

@@ -1,4 +1,4 @@
-"""Everything that a configuration says about serving requests, in one immutable object.
+"""Everything that a configuration says about serving requests, in one object that is never changed.
 
 A request takes the snapshot that is current when its head arrives and keeps it to its end, so no request ever sees a
 mixture of two configurations. A reload builds a new one beside it and swaps a single reference.
@@ -6,7 +6,6 @@ mixture of two configurations. A reload builds a new one beside it and swaps a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from open_autoglm.admission.networks import Networks
@@ -21,7 +20,6 @@ Scope = Literal["public", "models", "infer"]
 """Who may call a route: everybody, any key, any key whose models include the one asked for."""
 
 
-@dataclass(frozen=True, slots=True)
 class Route:
     """One route of the data listener.
 
@@ -32,23 +30,27 @@ class Route:
         face: the dialect that is spoken here; None for routes that answer themselves.
     """
 
-    pattern: str
-    method: bytes
-    scope: Scope
-    face: Face | None = None
+    __slots__ = ("face", "method", "pattern", "scope")
+
+    def __init__(self, pattern: str, method: bytes, scope: Scope, face: Face | None = None) -> None:
+        self.pattern = pattern
+        self.method = method
+        self.scope: Scope = scope
+        self.face = face
 
 
-@dataclass(frozen=True, slots=True)
 class Listing:
     """A model name as clients see it in the list of models."""
 
-    name: str
-    created_s: int
-    owner: str
-    context_window: int
+    __slots__ = ("context_window", "created_s", "name", "owner")
+
+    def __init__(self, name: str, created_s: int, owner: str, context_window: int) -> None:
+        self.name = name
+        self.created_s = created_s
+        self.owner = owner
+        self.context_window = context_window
 
 
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """See the module.
 
@@ -64,17 +66,46 @@ class Snapshot:
         proxies: whose `x-forwarded-for` is believed.
     """
 
-    revision: int
-    context_path: str
-    routes: dict[bytes, Route]
-    plans: dict[str, Plan]
-    default_model: str
-    keys: KeyRing | None
-    anonymous: Principal
-    listings: tuple[Listing, ...]
-    affinity: Literal["none", "client", "session"] = "none"
-    model_headers: dict[str, str] = field(default_factory=dict)
-    proxies: Networks = field(default_factory=lambda: Networks(()))
+    __slots__ = (
+        "affinity",
+        "anonymous",
+        "context_path",
+        "default_model",
+        "keys",
+        "listings",
+        "model_headers",
+        "plans",
+        "proxies",
+        "revision",
+        "routes",
+    )
+
+    def __init__(
+        self,
+        revision: int,
+        context_path: str,
+        routes: dict[bytes, Route],
+        plans: dict[str, Plan],
+        default_model: str,
+        keys: KeyRing | None,
+        anonymous: Principal,
+        listings: tuple[Listing, ...],
+        *,
+        affinity: Literal["none", "client", "session"] = "none",
+        model_headers: dict[str, str] | None = None,
+        proxies: Networks | None = None,
+    ) -> None:
+        self.revision = revision
+        self.context_path = context_path
+        self.routes = routes
+        self.plans = plans
+        self.default_model = default_model
+        self.keys = keys
+        self.anonymous = anonymous
+        self.listings = listings
+        self.affinity: Literal["none", "client", "session"] = affinity
+        self.model_headers = model_headers or {}
+        self.proxies = Networks(()) if proxies is None else proxies
 
     def visible(self, principal: Principal) -> list[Listing]:
         """The models that a key may see."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from open_autoglm.secret import Secret
@@ -49,7 +48,6 @@ class Line(Protocol):
         """One has left."""
 
 
-@dataclass(slots=True, eq=False)
 class Principal:
     """Who a request comes from, and what they may do.
 
@@ -65,19 +63,35 @@ class Principal:
         requests, refused: answered so far, and of those with a status of 400 to 498, apart from 429.
     """
 
-    name: str
-    models: frozenset[str] | None
-    limiter: Limiter | None
-    limit: int = 0
-    line: Line | None = None
-    ceiling: int = 2
-    priority: int = -1
-    requests: int = 0
-    refused: int = 0
+    __slots__ = (
+        "ceiling",
+        "limit",
+        "limiter",
+        "line",
+        "models",
+        "name",
+        "priority",
+        "refused",
+        "requests",
+    )
 
-    def __post_init__(self) -> None:
-        if self.priority < 0:
-            self.priority = self.ceiling
+    def __init__(
+        self,
+        name: str,
+        models: frozenset[str] | None,
+        limiter: Limiter | None,
+        limit: int = 0,
+        line: Line | None = None,
+        *,
+        ceiling: int = 2,
+    ) -> None:
+        self.name = name
+        self.models = models
+        self.limiter = limiter
+        self.limit = limit
+        self.line = line
+        self.ceiling = self.priority = ceiling
+        self.requests = self.refused = 0
 
     def may_use(self, model: str) -> bool:
         """Whether this key may use a model."""

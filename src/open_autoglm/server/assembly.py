@@ -297,7 +297,7 @@ class Assembly:
     def _principal(entry: KeyEntry, limiters: dict[str, KeyLimiter], lines: dict[str, KeyLine[object]]) -> Principal:
         models = frozenset(entry.models) if entry.models is not None else None
         at_once, line = requests_at_once(entry.limits), lines.get(entry.name)
-        return Principal(entry.name, models, limiters[entry.name], at_once, line, NUMBERS[entry.priority])
+        return Principal(entry.name, models, limiters[entry.name], at_once, line, ceiling=NUMBERS[entry.priority])
 
     def _hedge_budgets(self, config: ServerConfig) -> dict[str, HedgeBudget]:
         """One for each name that hedging is asked for; what was learnt stays while the settings do."""
