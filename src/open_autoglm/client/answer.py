@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from open_autoglm.protocol.codecs import CODECS, Codec
 from open_autoglm.protocol.errors import ProtocolError
-from open_autoglm.protocol.preambles import read_response
+from open_autoglm.protocol.preambles import FINISHES, RESPONSE_BYTES, read_response
 
 
 class Usage(Struct, frozen=True, gc=False):
@@ -30,7 +31,7 @@ class Usage(Struct, frozen=True, gc=False):
         return self.prompt_tokens + self.completion_tokens
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, gc=False):
     """A whole answer.
 
     Attributes:
@@ -39,9 +40,9 @@ class Answer(Struct, frozen=True, kw_only=True):
         usage: tokens.
         model: that answered, by the name that was asked for unless another one stood in.
         model_version: that computed it; empty when unknown.
-        trace_id: 32 hexadecimal digits; `autoglm trace` finds the request by it.
+        trace: id that the request had on its way, 16 bytes.
         reasoning: the model's thinking, where it shows it.
-        tool_calls: as OpenAI writes them; empty when there are none.
+        tool_calls: as OpenAI writes them.
         attempts: endpoints that were asked, 0 when that is not said.
         failover: what was done when a stream broke and another endpoint went on with it; None when none did.
     """
@@ -51,62 +52,93 @@ class Answer(Struct, frozen=True, kw_only=True):
     usage: Usage
     model: str
     model_version: str
-    trace_id: str
+    trace: bytes
     reasoning: str = ""
-    tool_calls: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    tool_calls: tuple[dict[str, Any], ...] = ()
     attempts: int = 0
     failover: dict[str, Any] | None = None
 
+    @property
+    def trace_id(self) -> str:
+        """`trace` as 32 hexadecimal digits; `autoglm trace` finds the request by it."""
+        return self.trace.hex()
 
-class Body(Struct):
+
+class Body(Struct, gc=False):
     """What the body of a response may say; other fields are passed over, for a later version."""
 
     text: str = ""
     reasoning: str = ""
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
     usage_estimated: bool = False
     x_mcp_failover: dict[str, Any] | None = None
 
 
 _DECODERS: Final = {"msgpack": msgspec.msgpack.Decoder(Body).decode, "json": msgspec.json.Decoder(Body).decode}
 _EMPTY: Final = Body()
+_NAMES_MAX: Final = 1024
+_SIZES_AT: Final = 10
+"""Where a response's preamble says how long its names are; they end it."""
+_unpack: Final = struct.Struct(">IIBBBB").unpack_from
 
 
-def read_answer(payload: bytes, codec: Codec, trace: bytes, text: str = "", reasoning: str = "") -> Answer:
-    """Read a response.
+class AnswerReader:
+    """Reads the responses of one client.
 
     Args:
-        payload: preamble and body.
-        codec: of the body.
-        trace: trace id of the request, 16 bytes.
-        text, reasoning: what chunks have brought before.
-
-    Raises:
-        ProtocolError: `invalid_request`: it cannot be read.
+        codec: of bodies.
     """
-    preamble = read_response(payload)
-    at = preamble.body_at
-    body = _read_body(payload[at:], codec) if len(payload) > at else _EMPTY
-    return Answer(
-        text=text + body.text if text else body.text,
-        finish_reason=preamble.finish,
-        usage=Usage(preamble.prompt_tokens, preamble.completion_tokens, body.usage_estimated),
-        model=preamble.model,
-        model_version=preamble.version,
-        trace_id=trace.hex(),
-        reasoning=reasoning + body.reasoning if reasoning else body.reasoning,
-        tool_calls=body.tool_calls or [],
-        attempts=preamble.attempts,
-        failover=body.x_mcp_failover,
-    )
 
+    __slots__ = ("_codec", "_decode", "_names")
 
-def _read_body(data: bytes, codec: Codec) -> Body:
-    decode = _DECODERS.get(codec.name)
-    try:
-        return decode(data) if decode is not None else msgspec.convert(codec.decode(data), Body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError("invalid_request", f"the answer's body cannot be read: {error}") from error
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._decode = _DECODERS.get(codec.name) or self._decode_slowly
+        self._names: dict[bytes, tuple[str, str]] = {}
+
+    def read(self, payload: bytes, trace: bytes, text: str = "", reasoning: str = "") -> Answer:
+        """Read a response.
+
+        Args:
+            payload: preamble and body.
+            trace: trace id of the request, 16 bytes.
+            text, reasoning: what chunks have brought before.
+
+        Raises:
+            ProtocolError: `invalid_request`: it cannot be read.
+        """
+        if len(payload) < RESPONSE_BYTES:
+            read_response(payload)  # raises
+        prompt_tokens, completion_tokens, finish, attempts, version_bytes, model_bytes = _unpack(payload)
+        at = RESPONSE_BYTES + version_bytes + model_bytes
+        names = self._names.get(payload[_SIZES_AT:at]) or self._read_names(payload)
+        try:
+            body = self._decode(payload[at:]) if len(payload) > at else _EMPTY
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError("invalid_request", f"the answer's body cannot be read: {error}") from error
+        return Answer(
+            text + body.text if text else body.text,
+            FINISHES[finish] if finish < len(FINISHES) else "",
+            Usage(prompt_tokens, completion_tokens, body.usage_estimated),
+            names[1],
+            names[0],
+            trace,
+            reasoning + body.reasoning if reasoning else body.reasoning,
+            body.tool_calls,
+            attempts,
+            body.x_mcp_failover,
+        )
+
+    def _read_names(self, payload: bytes) -> tuple[str, str]:
+        """Version and model, which are the same in most responses."""
+        preamble = read_response(payload)
+        if len(self._names) >= _NAMES_MAX:
+            self._names.clear()
+        names = self._names[payload[_SIZES_AT : preamble.body_at]] = (preamble.version, preamble.model)
+        return names
+
+    def _decode_slowly(self, data: bytes) -> Body:
+        return msgspec.convert(self._codec.decode(data), Body)
 
 
 def codec_of(name: str) -> Codec:

@@ -14,13 +14,13 @@ from typing import Final, Self, Unpack
 
 from open_autoglm import clock
 from open_autoglm.client.address import read_address
-from open_autoglm.client.answer import Answer, codec_of, read_answer
-from open_autoglm.client.pool import Pool
+from open_autoglm.client.answer import Answer, codec_of
+from open_autoglm.client.pool import Pool, open_links
 from open_autoglm.client.request import Options, RequestWriter
 from open_autoglm.client.stream import AnswerStream
 from open_autoglm.client.unary import PendingAnswer
 from open_autoglm.errors import RequestError, ServerError
-from open_autoglm.protocol.handshake import WINDOW_BYTES, Credentials
+from open_autoglm.protocol.handshake import VERSIONS, WINDOW_BYTES, Credentials, Hello
 from open_autoglm.protocol.opcodes import RESUMABLE, STREAM
 from open_autoglm.transport.framed_session import FramedSession
 
@@ -90,12 +90,14 @@ class AsyncClient:
             AutoGLMError: there is no answer; `code` says why, `retryable` whether to try again, `retry_after_s` when.
         """
         payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=False)
-        pool = self._elsewhere.get(model) or self._pool or self._start()
+        pool = self._pool if not self._elsewhere else self._elsewhere.get(model, self._pool)
+        if pool is None:
+            pool = self._start()
         if timeout_s > TIMEOUT_MAX_S or flags & RESUMABLE:
             _check_timeout(timeout_s)
             return await AnswerStream(pool, payload, flags, timeout_s=timeout_s, trace=trace).whole()
         until_s = clock.monotonic() + timeout_s
-        pending = PendingAnswer(asyncio.get_running_loop().create_future(), pool.codec, until_s, timeout_s)
+        pending = PendingAnswer(pool.create_future(), pool.codec, until_s, timeout_s)
         session = pool.session()
         stream = 0
         if session is not None:
@@ -110,7 +112,7 @@ class AsyncClient:
         finally:
             if pool.waiting:
                 pool.wake()
-        return read_answer(answer, pool.codec, trace)
+        return pool.answers.read(answer, trace)
 
     def stream(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> AnswerStream:
         """Ask for an answer in pieces. The request goes out when the stream is first read.
@@ -148,16 +150,16 @@ class AsyncClient:
     def _start(self) -> Pool:
         if self._closed:
             raise _closed_error()
-        self._pool = Pool(
-            self._address,
-            self._codec,
-            Credentials(key=self._key),
-            connections=self._connections,
-            waiting_max=self._waiting_max,
-            connect_timeout_s=self._connect_timeout_s,
-            window_bytes=self._window_bytes,
-            tls=self._tls,
+        hello = Hello(
+            versions=list(VERSIONS),
+            codecs=[self._codec.name],
+            auth=Credentials(key=self._key),
+            window=self._window_bytes,
+            agent="open-autoglm",
         )
+        timeout_s = self._connect_timeout_s
+        links = open_links(self._address, hello, self._connections, connect_timeout_s=timeout_s, tls=self._tls)
+        self._pool = Pool(self._address, self._codec, links, waiting_max=self._waiting_max, connect_timeout_s=timeout_s)
         return self._pool
 
 

@@ -17,15 +17,16 @@ import asyncio
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 from open_autoglm import clock
 from open_autoglm.client.address import Address
+from open_autoglm.client.answer import AnswerReader
 from open_autoglm.client.failures import late, refused
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.protocol.codecs import Codec
-from open_autoglm.protocol.handshake import VERSIONS, Credentials, Hello
+from open_autoglm.protocol.handshake import Hello
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.transport.framed_client import FramedLink
 from open_autoglm.transport.framed_session import FramedSession, StreamHandler
@@ -56,17 +57,16 @@ class Pool:
     """See the module. Made within a running loop.
 
     Args:
-        address: of the server.
+        address: of the server, for messages.
         codec: of bodies.
-        credentials: who we are.
-        connections: how many are kept open.
+        links: to the server, not started.
         waiting_max: how many requests may wait.
-        connect_timeout_s: to open a connection, and to wait for one that comes back.
-        window_bytes: that a stream may be ahead of its reader.
-        tls: context for `mcps` addresses.
+        connect_timeout_s: how long to wait for a connection that was lost to come back.
 
     Attributes:
         codec: as above.
+        answers: reads them.
+        create_future: of the loop.
         waiting: requests that wait, the first first.
     """
 
@@ -82,7 +82,9 @@ class Pool:
         "_sweep_handle",
         "_turn",
         "_waiting_max",
+        "answers",
         "codec",
+        "create_future",
         "waiting",
     )
 
@@ -90,19 +92,18 @@ class Pool:
         self,
         address: Address,
         codec: Codec,
-        credentials: Credentials,
+        links: Sequence[FramedLink],
         *,
-        connections: int,
         waiting_max: int,
         connect_timeout_s: float,
-        window_bytes: int,
-        tls: ssl.SSLContext | None,
     ) -> None:
         self._address = address
         self.codec = codec
+        self.answers = AnswerReader(codec)
         self._waiting_max = waiting_max
         self._connect_timeout_s = connect_timeout_s
         self._loop = asyncio.get_running_loop()
+        self.create_future = self._loop.create_future
         self._open: list[FramedSession] = []
         self._sessions: set[FramedSession] = set()
         self._turn = 0
@@ -110,25 +111,7 @@ class Pool:
         self._refusal: AutoGLMError | None = None
         self._sweep_handle: asyncio.TimerHandle | None = None
         self.waiting: deque[asyncio.Future[None]] = deque()
-        hello = Hello(
-            versions=list(VERSIONS), codecs=[codec.name], auth=credentials, window=window_bytes, agent="open-autoglm"
-        )
-        flusher = Flusher(self._loop)
-        self._links = [
-            FramedLink(
-                hello,
-                address.host,
-                address.port,
-                flusher=flusher,
-                loop=self._loop,
-                rng=random.Random(),
-                connect_timeout_s=connect_timeout_s,
-                tls=(tls or ssl.create_default_context()) if address.tls else None,
-                unix_path=address.unix_path,
-                settings=ConnectionSettings(window_bytes=window_bytes),
-            )
-            for _ in range(connections)
-        ]
+        self._links = links
         for link in self._links:
             link.on_change = self._changed
             link.start()
@@ -271,3 +254,35 @@ class Pool:
                 self._watch()
             elif session.connection.finished:
                 self._sessions.discard(session)
+
+
+def open_links(
+    address: Address, hello: Hello, count: int, *, connect_timeout_s: float, tls: ssl.SSLContext | None
+) -> list[FramedLink]:
+    """Links for a pool, not started. Called within a running loop.
+
+    Args:
+        address: of the server.
+        hello: who we are.
+        count: how many connections are kept open.
+        connect_timeout_s: to open one, handshake included.
+        tls: context where the address asks for TLS; the system's authorities when None.
+    """
+    loop = asyncio.get_running_loop()
+    flusher = Flusher(loop)
+    context = (tls or ssl.create_default_context()) if address.tls else None
+    return [
+        FramedLink(
+            hello,
+            address.host,
+            address.port,
+            flusher=flusher,
+            loop=loop,
+            rng=random.Random(),
+            connect_timeout_s=connect_timeout_s,
+            tls=context,
+            unix_path=address.unix_path,
+            settings=ConnectionSettings(window_bytes=hello.window),
+        )
+        for _ in range(count)
+    ]

@@ -129,8 +129,9 @@ class Reception:
             self._waiter = None
 
     def cancel(self, error: AutoGLMError) -> None:
-        """Nobody wants the rest."""
+        """Nobody wants the rest, nor what waits to be taken."""
         if not self.over:
+            self._taken = len(self.text)
             session, self._session = self._session, None
             if session is not None:
                 session.cancel(self._stream)

@@ -7,8 +7,9 @@ that the caller said is, by the names of a chat completion.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, TypedDict
 
 from open_autoglm.errors import RequestError
 from open_autoglm.protocol.codecs import Codec
@@ -16,8 +17,10 @@ from open_autoglm.protocol.opcodes import NO_RETRY, RESUMABLE
 from open_autoglm.protocol.preambles import PRIORITY_OF_KEY, TRACE_AT, TRACE_BYTES, write_request
 
 _HEADS_MAX: Final = 1024
-_PREFIX_BYTES: Final = 8
-_COUNTER_BYTES: Final = TRACE_BYTES - _PREFIX_BYTES
+_PREFIX_BYTES: Final = TRACE_BYTES - 8
+_pack_number: Final = struct.Struct(">Q").pack
+_OF_THE_FRAME: Final = frozenset(("session", "timeout_s", "priority", "trace_id", "retry", "resumable"))
+"""Options that are not said in the body."""
 
 
 class Options(TypedDict, total=False):
@@ -68,7 +71,7 @@ class RequestWriter:
         self._timeout_s = timeout_s
         self._prefix = random_bytes(_PREFIX_BYTES)
         self._next_trace = 0
-        self._heads: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
+        self._heads: dict[str, tuple[bytes, bytes]] = {}
 
     def write(
         self, model: str, prompt: str | None, options: Options, *, resumable: bool
@@ -85,39 +88,38 @@ class RequestWriter:
             RequestError: `invalid_request`: there is not one of prompt and messages, or a value is out of its range.
             ProtocolError: `invalid_request`: a name is too long, or a value has no form on the wire.
         """
-        said = cast(dict[str, Any], options)
-        flags = 0
-        timeout_s = self._timeout_s
-        session, priority, given_trace = "", PRIORITY_OF_KEY, None
-        if said:
-            session = said.pop("session", "")
-            priority = said.pop("priority", PRIORITY_OF_KEY)
-            timeout_s = said.pop("timeout_s", None) or timeout_s
-            given_trace = said.pop("trace_id", None)
+        said: dict[str, Any] = options  # type: ignore[assignment]  # at run time they are one, and may have more
+        if _OF_THE_FRAME.isdisjoint(said):
+            flags, timeout_s, trace = 0, self._timeout_s, b""
+            head, names = self._heads.get(model) or self._head(model)
+        else:
+            flags = 0 if said.pop("retry", True) else NO_RETRY
+            timeout_s = said.pop("timeout_s", None) or self._timeout_s
             resumable = said.pop("resumable", resumable)
-            if not said.pop("retry", True):
-                flags = NO_RETRY
+            trace = _read_trace(said.pop("trace_id")) if "trace_id" in said else b""
+            session, priority = said.pop("session", ""), said.pop("priority", PRIORITY_OF_KEY)
+            head, names = _split(write_request(model, session, priority))
         if (prompt is None) is ("messages" not in said):
             raise RequestError("invalid_request", "give a prompt or messages, one of the two", param="prompt")
         if prompt is not None:
             said["prompt"] = prompt
         if resumable:
             flags |= RESUMABLE
-        if given_trace is None:
+        if not trace:
             self._next_trace += 1
-            trace = self._prefix + self._next_trace.to_bytes(_COUNTER_BYTES, "big")
-        else:
-            trace = _read_trace(given_trace)
-        head, names = self._heads.get((model, session, priority)) or self._head(model, session, priority)
+            trace = self._prefix + _pack_number(self._next_trace)
         return head + trace + names + self._encode(said), trace, flags, timeout_s
 
-    def _head(self, model: str, session: str, priority: int) -> tuple[bytes, bytes]:
-        """What stands before and behind the trace id."""
-        preamble = write_request(model, session, priority)
+    def _head(self, model: str) -> tuple[bytes, bytes]:
+        """What stands before and behind the trace id of a request that says nothing of itself but its model."""
         if len(self._heads) >= _HEADS_MAX:
             self._heads.clear()
-        head = self._heads[model, session, priority] = (preamble[:TRACE_AT], preamble[TRACE_AT + TRACE_BYTES :])
+        head = self._heads[model] = _split(write_request(model))
         return head
+
+
+def _split(preamble: bytes) -> tuple[bytes, bytes]:
+    return preamble[:TRACE_AT], preamble[TRACE_AT + TRACE_BYTES :]
 
 
 def _read_trace(text: str) -> bytes:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from open_autoglm import clock
-from open_autoglm.client.answer import Answer, read_answer
+from open_autoglm.client.answer import Answer
 from open_autoglm.client.failures import late
 from open_autoglm.client.pool import Pool, Send
 from open_autoglm.client.reception import Reception
@@ -132,7 +132,7 @@ class AnswerStream:
             raise reception.error
         if self._answer is None and reception.payload is not None:
             text, reasoning = "".join(reception.text), "".join(reception.reasoning)
-            self._answer = read_answer(reception.payload, self._pool.codec, self._trace, text, reasoning)
+            self._answer = self._pool.answers.read(reception.payload, self._trace, text, reasoning)
             if self._pool.waiting:
                 self._pool.wake()
 
