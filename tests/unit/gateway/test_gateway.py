@@ -71,7 +71,9 @@ class Request:
 
 
 def gateway_of(plan: Plan, loop: Loop) -> Gateway:
-    snapshot = Snapshot(1, "", {}, {"model-0": plan}, "model-0", None, Principal("anonymous", None, None), ())
+    snapshot = Snapshot(
+        1, "", {}, {"model-0": plan}, "model-0", keys=None, anonymous=Principal("anonymous", None, None)
+    )
     return Gateway(
         snapshot,
         Accounts(),
