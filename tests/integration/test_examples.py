@@ -101,6 +101,15 @@ def test_openai_package(url: str) -> None:
     assert re.fullmatch(r"error: model_not_found \| request: req-[0-9a-f]{24}", lines[6])
 
 
+def test_our_own_protocol(url: str) -> None:
+    lines = run(url, sys.executable, str(EXAMPLES / "ask_mcp.py")).splitlines()
+    assert re.fullmatch(r"answer: 932 \(\d+ tokens\)", lines[0])
+    assert lines[1] == "stream: 932 (stop)"
+    assert [line.rpartition(" ")[0] for line in lines[2:5]] == ["What is 12 + 30?", "What is 9 - 4?", "What is 6 * 7?"]
+    assert all(re.fullmatch(r"-?\d+", line.rpartition(" ")[2]) for line in lines[2:5])
+    assert lines[5:] == ["error: model_not_found 404 | again: False"]
+
+
 def test_mcp_messages(url: str) -> None:
     typed, opcode, meta, streamed, error = sections(run(url, str(EXAMPLES / "mcp" / "send.sh")))
     assert json.loads(typed)["type"] == "INFER_RESPONSE"
