@@ -125,6 +125,7 @@ def _served(parts: list[bytes], opened: bool) -> Any:
     assert store.size <= store.bytes_max
     assert len(store) <= store.streams_max
     store.expire(1e9)
+    store.expire(2e9)
     assert store.size == 0
     return result
 

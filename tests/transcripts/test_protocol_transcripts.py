@@ -11,7 +11,7 @@ before they are committed.
 | `NAME < OPCODE [stream=N] [aux=N] [arg=N] [FLAG ...] [PAYLOAD]` | the peer sends a frame |
 | `NAME << HEX` | the peer sends bytes |
 | `NAME METHOD [ARGUMENT ...]` | the role calls a method; `FLAG`s and numbers are what they are, `CODE!` is an error |
-| `at S` | goes to that second; due timeouts are handled |
+| `at S` | goes to that second; what is due is done, as after each command |
 
 A payload is text in quotes, or `"x"*30000`. Output: `NAME > OPCODE …` is a frame that goes out, `NAME ! callback …`
 what the role hears, `NAME = value` what a method returned. `open` says nothing of its handshake.
@@ -94,16 +94,16 @@ class Stage:
         elif first == "at":
             assert float(words[0]) >= self.now_s, f"time goes back in {command!r}"
             self.now_s = float(words[0])
-            for end in self.ends.values():
-                if end.next_deadline() <= self.now_s:
-                    end.handle_timeout(self.now_s)
-            self.store.expire(self.now_s)
         elif words[0] == "<":
             self.ends[first].receive(frame(words[1:]), self.now_s)
         elif words[0] == "<<":
             self.ends[first].receive(bytes.fromhex("".join(words[1:])), self.now_s)
         else:
             self.call(first, words[0], words[1:])
+        for end in self.ends.values():
+            if end.next_deadline() <= self.now_s:
+                end.handle_timeout(self.now_s)
+        self.store.expire(self.now_s)
         for name, end in self.ends.items():
             for number, (opcode, flags, aux, stream, arg, payload) in enumerate(frames(self.taken(end))):
                 assert number < 100, "a transcript is to be read"

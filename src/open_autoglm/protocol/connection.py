@@ -136,8 +136,12 @@ class Connection:
         if self._until_s < inf and not self._streams:
             return self._heard_s
         heartbeat_s = self.welcome.heartbeat_ms / 1000
-        due_s = self._heard_s + heartbeat_s * (2 if self._pinged_s >= self._heard_s else 1)
+        due_s = self._heard_s + heartbeat_s
+        if self._pinged_s >= self._heard_s:
+            due_s = max(due_s, self._pinged_s) + heartbeat_s
         if self._stalls:
+            if inf in self._stalls.values():
+                return self._heard_s
             due_s = min(due_s, min(self._stalls.values()) + self._settings.stall_s)
         return min(due_s, self._until_s)
 
@@ -151,14 +155,16 @@ class Connection:
             return
         heartbeat_s = self.welcome.heartbeat_ms / 1000
         silence_s = now_s - self._heard_s
-        if silence_s >= 2 * heartbeat_s and self._pinged_s >= self._heard_s:
-            self.goodbye("request_timeout", f"nothing was heard for {silence_s:.1f} s")
-            return
-        if silence_s >= heartbeat_s and self._pinged_s < self._heard_s:
+        if self._pinged_s >= self._heard_s:
+            # Who asks late, since the process stood still, waits as long for the answer.
+            if silence_s >= 2 * heartbeat_s and now_s - self._pinged_s >= heartbeat_s:
+                self.goodbye("request_timeout", f"nothing was heard for {silence_s:.1f} s")
+                return
+        elif silence_s >= heartbeat_s:
             self._pinged_s = now_s
             self._write(encode_frame(PING, 0, arg=int(now_s * 1000) & 0xFFFFFFFF))
-        for stream in [n for n, since_s in (self._stalls or {}).items() if now_s - since_s >= self._settings.stall_s]:
-            self._give_up(stream, ProtocolError("request_timeout", f"no credit came in {self._settings.stall_s:g} s"))
+        if self._stalls:
+            self._look_at_stalls(self._stalls, now_s)
         if self._until_s < inf:
             self._drained(now_s)
 
@@ -298,7 +304,7 @@ class Connection:
             state.waiting = deque()
         if not state.waiting:
             self._stalls = self._stalls or {}
-            self._stalls[stream] = self._heard_s
+            self._stalls[stream] = inf  # who sends a chunk does not say when; the next timeout does
         state.waiting.append((size, owed, frame))
         state.waiting_bytes += size
         return 0
@@ -344,6 +350,14 @@ class Connection:
             self._fragments_bytes -= len(state.fragments)
         if self._stalls:
             self._stalls.pop(stream, None)
+
+    def _look_at_stalls(self, stalls: dict[int, float], now_s: float) -> None:
+        limit_s = self._settings.stall_s
+        for stream, since_s in list(stalls.items()):
+            if since_s == inf:
+                stalls[stream] = now_s
+            elif now_s - since_s >= limit_s:
+                self._give_up(stream, ProtocolError("request_timeout", f"no credit came in {limit_s:g} s"))
 
     def _give_up(self, stream: int, error: AutoGLMError) -> None:
         """End a stream whose reader is too slow."""

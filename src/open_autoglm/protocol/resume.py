@@ -1,8 +1,8 @@
 """Streams that outlive their connection: a ring of the last chunks of each, and the store that finds it by its token.
 
-A ring keeps the last 64 KiB of chunks and how the stream ended. It is kept while its connection lives, and for 60 s
-after that or after its end, whatever is later to come; whoever resumes must be the one who asked. Invariant: the chunks
-in a ring are those from `first` to `next` without a gap; the store never holds more bytes than its limit.
+A ring keeps the last 64 KiB of chunks and how the stream ended. It is kept while the stream runs on a connection, and
+for 60 s after it has lost that or has ended; whoever resumes must be the one who asked. Invariant: the chunks in a ring
+are those from `first` to `next` without a gap; the store never holds more bytes than its limit.
 Source: `docs/protocol.md`, "Resume".
 """
 
@@ -39,7 +39,7 @@ class Ring:
         next: number of the next chunk.
         end: opcode, flags, aux, arg and payload of what ended it.
         ended: nothing more will come.
-        expires_s: from when on it is forgotten.
+        expires_s: from when on it is forgotten; infinite until the store has seen that it has ended or been lost.
         forgotten: nothing is kept any more.
     """
 
@@ -87,10 +87,9 @@ class Ring:
             self.first += 1
             self._grow(-len(self.chunks.popleft()[2]))
 
-    def close(self, end: _End, now_s: float) -> None:
+    def close(self, end: _End) -> None:
         """Keep how the stream ended, unless that is too long: then nothing is left to go on with."""
         self.ended = True
-        self.expires_s = now_s + KEPT_S
         size = len(end[4])
         if self.forgotten:
             return
@@ -162,8 +161,11 @@ class ResumeStore:
     def expire(self, now_s: float) -> int:
         """Forget what was not asked for in time, cancel what still runs for nobody, and say how many these were.
 
-        Call it about once a second.
+        Call it about once a second: the time that is left to a stream begins with the first call after its end or loss.
         """
+        for ring in self._rings.values():
+            if ring.expires_s == inf and (ring.ended or ring.carrier is None):
+                ring.expires_s = now_s + KEPT_S
         due = [ring for ring in self._rings.values() if ring.expires_s <= now_s]
         for ring in due:
             self.forget(ring)

@@ -21,7 +21,7 @@ from open_autoglm.protocol.connection import Connection
 from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.frames import encode_frame
 from open_autoglm.protocol.opcodes import ERROR, INFER_CHUNK, INFER_RESPONSE
-from open_autoglm.protocol.resume import KEPT_S, ResumeStore, Ring
+from open_autoglm.protocol.resume import ResumeStore, Ring
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.protocol.sinks import ServerSink
 from open_autoglm.protocol.streams import Stream, pieces_of
@@ -136,7 +136,6 @@ class ResumingConnection(Connection):
         if ring.forgotten:
             producer.abandon(number)
             return
-        ring.expires_s = self._heard_s + KEPT_S
         if producer is self and number == stream:
             self._left = self._left or {}
             self._left[stream] = ring
@@ -181,7 +180,7 @@ class ResumingConnection(Connection):
         if ring.carrier is not None:
             connection, number = ring.carrier
             return connection._end_with(number, opcode, payload, flags, aux, arg)
-        ring.close((opcode, flags, aux, ring.next if opcode == INFER_RESPONSE else arg, payload), self._heard_s)
+        ring.close((opcode, flags, aux, ring.next if opcode == INFER_RESPONSE else arg, payload))
         return True
 
     def _end_with(self, stream: int, opcode: int, payload: bytes, flags: int = 0, aux: int = 0, arg: int = 0) -> bool:

@@ -56,7 +56,6 @@ _OTHERS: Final = frozenset(
 _CLIENT_OPCODES: Final = _ONCE | _OTHERS
 _WITHOUT_STREAM: Final = frozenset((opcodes.USAGE_ACK,))
 _SLOW_FLAGS: Final = MORE | RESUMABLE | TENSORS
-_ENDS: Final = frozenset((opcodes.TICKET, opcodes.NODE_RESULT, opcodes.UPDATE_RESULT))
 
 _pack = HEADER.pack
 
@@ -357,7 +356,7 @@ class ServerConnection(ResumingConnection):
             if opcode == INFER_RESPONSE:
                 arg = state.seq
             if state.ring is not None:
-                state.ring.close((opcode, flags, aux, arg, payload), self._heard_s)
+                state.ring.close((opcode, flags, aux, arg, payload))
             if state.fragments is not None:
                 self._skip(stream)
         self._end(stream, self._frames(opcode, stream, payload, flags, aux, arg), state, at_once=opcode == ERROR)

@@ -147,6 +147,8 @@ def test_a_reader_that_gives_no_credit_is_given_up() -> None:
     stream = asked(pair, STREAM)
     for _ in range(3):
         pair.server.chunk(stream, b"x" * 30_000)
+    assert pair.server.next_deadline() <= 100.0, "whoever owns it says when that was"
+    pair.server.handle_timeout(100.0)
     assert pair.server.next_deadline() == 160.0
     pair.server.handle_timeout(159.0)
     assert pair.answering.take() == []
@@ -276,7 +278,11 @@ def test_a_patrol_that_comes_late_asks_before_it_gives_up() -> None:
     pair = Pair(heartbeat_ms=1000)
     pair.server.handle_timeout(150.0)
     assert names(b"".join(pair.server.take())) == ["PING"]
+    pair.server.handle_timeout(150.9)
     assert not pair.server.finished
+    assert pair.server.next_deadline() == 151.0
+    pair.server.handle_timeout(151.0)
+    assert pair.server.finished
 
 
 def test_a_draining_server_takes_no_more_and_ends_with_its_last_stream() -> None:
