@@ -19,8 +19,12 @@ PROBES = ("12 + 30", "847 - 292", "What is 7 times 381?", "345 plus 999", "63 å‡
 """Questions to compare two versions by; every embedded model was trained on sums."""
 
 
-def load(stored: StoredVersion) -> GlmModel:
+def load(stored: StoredVersion, name: str | None = None) -> GlmModel:
     """Make a stored version ready to compute; a `validation.Loader`.
+
+    Args:
+        stored: the version.
+        name: of the engine that is to run it; None for the manifest's.
 
     Raises:
         UpdateRefused: `format`, it is no embedded model.
@@ -33,7 +37,7 @@ def load(stored: StoredVersion) -> GlmModel:
     if manifest.weights_bytes > FILE_BYTES_MAX:
         raise UpdateRefused("format", f"{manifest.weights_bytes} bytes of weights are more than {FILE_BYTES_MAX}")
     tasks = frozenset(str(task) for task in properties["tasks"]) & frozenset(TASKS)
-    abilities = Abilities(manifest.name, manifest.version, tasks, int(properties["digits_max"]))
+    abilities = Abilities(name or manifest.name, manifest.version, tasks, int(properties["digits_max"]))
     config = GlmConfig.from_json(json.loads(stored.config))
     return GlmModel(config, pack(config, parse_safetensors(stored.file_bytes())), abilities)
 
@@ -43,6 +47,7 @@ def adopt(
     name: str,
     version: str | None = None,
     *,
+    shipped_name: str | None = None,
     parent: str | None = None,
     golden: tuple[GoldenPrompt, ...] = (),
     models_dir: Path = catalog.MODELS_DIR,
@@ -51,7 +56,9 @@ def adopt(
 
     Args:
         store: where to.
-        name, version: as in the catalog; None for the version that is served.
+        name: in the store.
+        version: as in the catalog; None for the version that is served.
+        shipped_name: as in the catalog, when that is another.
         parent, golden: for the manifest.
         models_dir: a folder of the catalog's layout.
 
@@ -60,9 +67,12 @@ def adopt(
         ServerError: the installed files are damaged.
         UpdateRefused: the store's disk is full.
     """
-    shipped = catalog.read_manifest(name, version, models_dir=models_dir)
-    catalog.open_model(name, version, models_dir=models_dir)  # checks the hashes of what is copied
-    folder = models_dir / name if version is None else models_dir / name / "versions" / version
+    shipped_name = shipped_name or name
+    shipped = catalog.read_manifest(shipped_name, version, models_dir=models_dir)
+    catalog.open_model(shipped_name, version, models_dir=models_dir)  # checks the hashes of what is copied
+    folder = models_dir / shipped_name
+    if version is not None:
+        folder = folder / "versions" / version
     return store.add(
         name,
         read_file(folder / WEIGHTS, FILE_BYTES_MAX),

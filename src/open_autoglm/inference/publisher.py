@@ -82,6 +82,7 @@ class Publisher:
         store: where versions are.
         loader: makes a stored version ready to compute.
         serving: the version that answers now.
+        name: that clients and the store use; None for the engine's own.
         rules: what every version must pass.
         on_event: told of every step, in the thread that makes it.
     """
@@ -93,11 +94,13 @@ class Publisher:
         loader: Loader,
         serving: StepModel,
         *,
+        name: str | None = None,
         rules: ValidationRules | None = None,
         on_event: Callable[[UpdateEvent], None] = log_event,
     ) -> None:
         self.engine = engine
         self.store = store
+        self.name = engine.name if name is None else name
         self._loader = loader
         self._rules = rules or ValidationRules()
         self._on_event = on_event
@@ -105,11 +108,6 @@ class Publisher:
         self._serving = serving
         self._before: StepModel | None = None
         self._staged: StepModel | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the model."""
-        return self.engine.name
 
     @property
     def staged(self) -> str | None:
@@ -128,7 +126,7 @@ class Publisher:
             UpdateRefused: see `validation`.
         """
         model = validate(stored, self._loader, self._serving, self._rules)
-        if (model.name, model.version) != (self.name, stored.manifest.version):
+        if (model.name, model.version) != (self.engine.name, stored.manifest.version):
             raise UpdateRefused("format", f"the engine made {model.name!r} {model.version!r} of it")
         return model
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ WAITING_MAX: Final = 2 * WINDOW + 4
 """Messages that may wait for the thread: a window of chunks, repeated once after a cut, and the commands."""
 
 _T = TypeVar("_T", bound=msgspec.Struct)
+_R = TypeVar("_R")
 
 
 class UpdateLine(Protocol):
@@ -90,6 +92,10 @@ class UpdateDesk:
         self._waiting += 1
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._work, opcode, desked, payload, chunk)
         work.add_done_callback(lambda done: self._done(done, line, stream, len(payload) if chunk else 0))
+
+    def run(self, work: Callable[[], _R]) -> asyncio.Future[_R]:
+        """Have something else done by the thread, in its turn; on the loop."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def gone(self, line: UpdateLine, stream: int | None = None) -> None:
         """A stream was given up, or (None) its whole connection is lost: what it sent is kept for the next offer."""
