@@ -45,6 +45,7 @@ class Command:
 COMMANDS = (
     Command("demo", "a server with models and a first question, all offline", "demo"),
     Command("serve", "the server: prints its address and the table of models", "serve"),
+    Command("node", "an inference node: runs models for servers, over the framed protocol", "node"),
     Command("chat", "talk to a model in the terminal", "chat"),
     Command("models", "the models of a running server and the state of their endpoints", "models"),
     Command("status", "whether a running server is well, and what it runs", "status"),
@@ -58,7 +59,6 @@ COMMANDS = (
 )
 
 PLANNED = {
-    "node": "inference nodes",
     "rollout": "roll-outs of models",
     "tasks": "task graphs",
     "session": "sessions",

@@ -6,12 +6,11 @@ most that old.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from open_autoglm import clock
+from open_autoglm.cluster.machine import Machine
 from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.membership.load import LoadReport, is_news, write_load
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 INTERVAL_S: Final = 0.1
 _RATES_S: Final = 1.0
 """CPU, memory and tokens per second are taken over so long."""
-_MEMINFO: Final = Path("/proc/meminfo")
 
 
 class LoadWatch:
@@ -43,11 +41,11 @@ class LoadWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._told = LoadReport()
         self._taken_s = clock.monotonic()
-        self._cpu_s = clock.cpu()
         self._tokens = 0
         self._passes = 0
-        self._rates = (0.0, 0.0, 0.0)
-        self._memory = system_memory()
+        self._rates = (0.0, 0.0)
+        self._machine = Machine()
+        self._figures = self._machine.read()
         self._number = 0
 
     def start(self) -> None:
@@ -67,19 +65,20 @@ class LoadWatch:
         now_s = clock.monotonic()
         if now_s - self._taken_s >= _RATES_S:
             self._take_rates(now_s, sum(load.tokens_total for load in loads), sum(load.passes_total for load in loads))
-        cpu, tokens_per_s, tokens_per_pass = self._rates
+        tokens_per_s, tokens_per_pass = self._rates
         slots = sum(load.slots for load in loads)
-        free_bytes, all_bytes = self._memory
+        machine = self._figures
+        free, free_bytes = machine.memory_free, machine.memory_free_bytes
         bounded = [load for load in loads if load.memory_max]
         if bounded:
             most = sum(load.memory_max for load in bounded)
             left = most - sum(load.memory_bytes for load in bounded)
-            if left < free_bytes:
-                free_bytes, all_bytes = left, most
+            if left < free_bytes or not free_bytes:
+                free, free_bytes = left / most, left
         self._number += 1
         return LoadReport(
-            cpu=cpu,
-            memory_free=free_bytes / all_bytes if all_bytes else 1.0,
+            cpu=machine.cpu,
+            memory_free=free,
             memory_free_bytes=free_bytes,
             batch_fill=min(tokens_per_pass / slots, 1.0) if slots else 0.0,
             slots=slots,
@@ -91,12 +90,10 @@ class LoadWatch:
 
     def _take_rates(self, now_s: float, tokens: int, passes: int) -> None:
         passed_s = now_s - self._taken_s
-        cpu_s = clock.cpu()
-        cpu = (cpu_s - self._cpu_s) / (passed_s * (os.cpu_count() or 1))
         fresh_tokens, fresh_passes = tokens - self._tokens, passes - self._passes
-        self._rates = (min(cpu, 1.0), fresh_tokens / passed_s, fresh_tokens / fresh_passes if fresh_passes else 0.0)
-        self._taken_s, self._cpu_s, self._tokens, self._passes = now_s, cpu_s, tokens, passes
-        self._memory = system_memory()
+        self._rates = (fresh_tokens / passed_s, fresh_tokens / fresh_passes if fresh_passes else 0.0)
+        self._taken_s, self._tokens, self._passes = now_s, tokens, passes
+        self._figures = self._machine.read()
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(INTERVAL_S, self._look)
@@ -104,13 +101,3 @@ class LoadWatch:
         if is_news(self._told, load):
             self._told = load
             self._tell(write_load(load))
-
-
-def system_memory(meminfo: Path = _MEMINFO) -> tuple[int, int]:
-    """Bytes of this machine's memory that are free, and all of them; zeros where nobody says."""
-    try:
-        lines = meminfo.read_text(encoding="ascii").splitlines()
-        sizes = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith(" kB")}
-        return sizes["MemAvailable"], sizes["MemTotal"]
-    except (OSError, KeyError, ValueError, IndexError):
-        return 0, 0

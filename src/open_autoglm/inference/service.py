@@ -54,7 +54,7 @@ class NodeService:
     Args:
         models: by the name that clients use.
         loop: where it runs.
-        secret: that a peer must show as its key; None lets everybody in.
+        keys: of which a peer must show one; none let everybody in.
         settings: of connections.
 
     Attributes:
@@ -68,7 +68,7 @@ class NodeService:
         self,
         models: Mapping[str, ServedModel],
         loop: asyncio.AbstractEventLoop,
-        secret: Secret | None = None,
+        keys: tuple[Secret, ...] = (),
         settings: ConnectionSettings | None = None,
     ) -> None:
         self.models = dict(models)
@@ -78,7 +78,7 @@ class NodeService:
         self.commands: dict[str, Command] = {}
         self.updates: UpdateDesk | None = None
         self.load = b""
-        self.secret = secret
+        self.keys = keys
         self.ids = IdSource()
         self.draining = False
         self._settings = settings or ConnectionSettings()
@@ -153,8 +153,7 @@ class NodeLine:
 
     def on_hello(self, hello: Hello) -> None:
         service, connection = self.service, self.connection
-        secret = service.secret
-        if secret is not None and (hello.auth.key is None or Secret(hello.auth.key) != secret):
+        if service.keys and not (hello.auth.key and Secret(hello.auth.key) in service.keys):
             _log.warning("a peer at %s showed no key of this cluster, or a wrong one", self._address)
             connection.refuse(RequestError("invalid_api_key", "this is not the cluster's key"))
             return

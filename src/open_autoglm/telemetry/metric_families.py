@@ -58,6 +58,16 @@ FAMILIES: dict[str, Family] = {
     "mcp_source_flags_total": Family("counter", ("kind",), "Sources flagged for unusual behaviour: address, key."),
     "mcp_nodes": Family("gauge", ("state",), "Members of the cluster, this server included, by state."),
     "mcp_model_version_info": Family("gauge", ("node", "model", "version"), "1 for each version a node serves."),
+    "mcp_engine_queue": Family("gauge", ("model",), "Requests that wait for a slot of a node's engine."),
+    "mcp_engine_running": Family("gauge", ("model",), "Requests that a node's engine computes."),
+    "mcp_engine_passes_total": Family("counter", ("model",), "Forward passes of a node's engine."),
+    "mcp_engine_memory_bytes": Family(
+        "gauge", ("model",), "Bytes of keys and values that a node's engine has reserved or keeps."
+    ),
+    "mcp_engine_swaps_total": Family("counter", ("model",), "Versions that a node's engine has made current."),
+    "mcp_engine_swap_pause_seconds": Family(
+        "gauge", ("model", "figure"), "Time between two forward passes with a swap between them: max, p99."
+    ),
     "mcp_connections": Family("gauge", ("side",), "Open connections: client, upstream_busy, upstream_idle."),
     "mcp_log_dropped_total": Family("counter", (), "Log lines lost: queue full, disk full, file gone."),
     "process_cpu_seconds_total": Family("counter", (), "CPU seconds of this process, user and system."),
