@@ -24,12 +24,14 @@ class Answer:
         stream: its number.
         text: what the chunks said.
         preamble, body: of the response.
+        ends: how often it was told the end.
         status, error: of the ERROR that ended it; -1 when the connection was lost.
         consumes: whether it gives credit back.
     """
 
     def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+        self.asker = asker
+        self.ends = 0
         self._over = asyncio.Event()
         self.first = asyncio.Event()
         self.stream = 0
@@ -40,36 +42,47 @@ class Answer:
         self.error: dict[str, Any] = {}
         self.consumes = True
 
-    async def wait(self) -> Answer:
-        await asyncio.wait_for(self._over.wait(), PATIENCE_S)
+    async def wait(self, patience_s: float = PATIENCE_S) -> Answer:
+        await asyncio.wait_for(self._over.wait(), patience_s)
         return self
 
     def on_response(self, flags: int, chunks: int, payload: bytes) -> None:
         self.preamble = read_response(payload)
-        self.body = self._asker.codec.decode(payload[self.preamble.body_at :])
-        self._over.set()
+        self.body = self.asker.codec.decode(payload[self.preamble.body_at :])
+        self._end()
 
     def on_chunk(self, flags: int, choice: int, seq: int, payload: bytes) -> None:
         self.text += payload
         self.first.set()
         if self.consumes:
-            self._asker.session.consume(self.stream, len(payload))
+            self.asker.session.consume(self.stream, len(payload))
 
     def on_error(self, status: int, flags: int, retry_after_ms: int, payload: bytes) -> None:
         self.status = status
-        self.error = self._asker.codec.decode(payload)
-        self._over.set()
+        self.error = self.asker.codec.decode(payload)
+        self._end()
 
     def on_lost(self, detail: str) -> None:
         self.status = -1
+        self._end()
+
+    def _end(self) -> None:
+        self.ends += 1
         self._over.set()
 
 
 class Asker:
     """One connection; use as a context."""
 
-    def __init__(self, port: int, key: str | None, codec: str = "msgpack", window: int = 256 * 1024) -> None:
-        self._port = port
+    def __init__(
+        self,
+        port: int,
+        key: str | None,
+        codec: str = "msgpack",
+        window: int = 256 * 1024,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._place = (host, port)
         self.codec = CODECS[codec]
         self._hello = Hello(versions=["1.0"], codecs=[codec], auth=Credentials(key=key), window=window)
         self.over = asyncio.Event()
@@ -85,7 +98,7 @@ class Asker:
             over=lambda session: self.over.set(),
             welcomed=loop.create_future(),
         )
-        await loop.create_connection(lambda: self.session.shell, "127.0.0.1", self._port)
+        await loop.create_connection(lambda: self.session.shell, *self._place)
         self.let_in = await asyncio.wait_for(self.session.welcomed, PATIENCE_S)
         return self
 
