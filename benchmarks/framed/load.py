@@ -108,7 +108,7 @@ async def _measure(given: argparse.Namespace, core: int) -> int:
             return await _ask(given, loop, port, server)
         finally:
             server.terminate()
-            server.wait(30)
+            await asyncio.to_thread(server.wait, 30)
 
 
 async def _ask(

@@ -21,7 +21,7 @@ from open_autoglm.testing.network import Link, Network
 NODES = ("node-1", "node-2")
 PORT = 7000
 REQUESTS = 120
-PROMPTS = ("hi there", "stream 40", "error 503", "error 400", "hang", "die")
+PROMPTS = (*["hi there"] * 12, *["stream 40"] * 8, "error 503", "error 400", "hang", "die")
 KEY = "key-of-the-simulation"
 
 

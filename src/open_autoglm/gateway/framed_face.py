@@ -60,7 +60,7 @@ class FramedFace:
             view = _json.read(msgspec.json.encode(envelope))
         except RequestError as error:
             if error.param is not None:
-                error.param = error.param.removeprefix("payload.")
+                error.param = error.param.removeprefix("payload").lstrip(".") or None
             raise
         view.model = preamble.model
         return view

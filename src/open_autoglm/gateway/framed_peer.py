@@ -130,7 +130,9 @@ class FramedPeer:
 
     def on_hello(self, hello: Hello) -> None:
         hub = self.hub
-        self._key = hello.auth.key
+        key = hello.auth.key
+        # Many connections show one key; it is kept once.
+        self._key = sys.intern(key) if key is not None else None
         try:
             self._principal = hub.identify(hello.auth, self.address)
         except AutoGLMError as error:

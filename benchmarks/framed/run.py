@@ -1,0 +1,180 @@
+"""The framed path beside REST in front of gRPC, on the same engine: `python -m benchmarks.framed.run [--quick]`.
+
+All processes run for the whole time, each side is asked in turn, round after round: gateways on core 0, nodes and
+load on core 1. The result goes to `benchmarks/results/framed.json`, and from there to docs/benchmarks.md by
+`python benchmarks/report.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.framed.asking import KEY, MODEL
+from benchmarks.rig.machine import commit, describe
+from benchmarks.rig.process import Child, free_ports
+
+RESULT = ROOT / "benchmarks" / "results" / "framed.json"
+START_S = 30.0
+GATEWAY_CORE, LOAD_CORE = 0, 1
+_ENVIRONMENT = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+
+
+class Side(NamedTuple):
+    """Something that is measured.
+
+    Attributes:
+        kind: what it is asked in; see `benchmarks.framed.asking`.
+        address: of its front.
+        gateway: its process; empty where the client talks to a node.
+        nodes: the processes behind it.
+    """
+
+    kind: str
+    address: str
+    gateway: str
+    nodes: tuple[str, ...]
+
+
+class Stage:
+    """Every process of the comparison; use as a context.
+
+    Args:
+        folder: for logs and configurations.
+
+    Attributes:
+        sides: by name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._children: dict[str, Child] = {}
+        self._exits = ExitStack()
+        self.sides: dict[str, Side] = {}
+
+    def __enter__(self) -> Stage:
+        ports = free_ports(12)
+        frame_ports, grpc_ports = ports[:2], ports[2:4]
+        server, admin, grpc_port, rest = ports[4:8]
+        for place, (port, admin_port) in enumerate(zip(frame_ports, ports[8:10], strict=True)):
+            words = ["node", "--model", f"{MODEL}=echo:", "--port", str(port), "--admin-port", str(admin_port)]
+            self._start(f"frames{place}", ["-m", "mcp_server", *words], LOAD_CORE, port)
+        for place, port in enumerate(grpc_ports):
+            self._start(f"grpc{place}", ["-m", "benchmarks.framed.grpc_node", str(port)], LOAD_CORE, port)
+        self._start("server", ["-m", "mcp_server", "--config", self._configure(server, admin, frame_ports)], 0, server)
+        for name, port in (("grpc_gateway", grpc_port), ("rest_gateway", rest)):
+            words = ["-m", f"benchmarks.framed.{name}", str(port), KEY, *map(str, grpc_ports)]
+            self._start(name, words, GATEWAY_CORE, port)
+        frames, grpcs = ("frames0", "frames1"), ("grpc0", "grpc1")
+        self.sides = {
+            "framed": Side("frames", f"127.0.0.1:{server}", "server", frames),
+            "rest_grpc": Side("http", f"127.0.0.1:{rest}/infer", "rest_gateway", grpcs),
+            "http": Side("http", f"127.0.0.1:{server}/v1/chat/completions", "server", frames),
+            "grpc": Side("grpc", f"127.0.0.1:{grpc_port}", "grpc_gateway", grpcs),
+            "direct": Side("frames", f"127.0.0.1:{frame_ports[0]}", "", ("frames0",)),
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def measure(self, side: Side, connections: int, in_flight: int, seconds: float) -> dict[str, Any]:
+        """One load on one side.
+
+        Raises:
+            RuntimeError: the load failed, with what it said.
+        """
+        pids = {name: self._children[name].pid for name in side.nodes}
+        if side.gateway:
+            pids["gateway"] = self._children[side.gateway].pid
+        words = [side.kind, side.address, "--connections", str(connections), "--in-flight", str(in_flight)]
+        words += ["--seconds", str(seconds), "--pids", ",".join(f"{name}={pid}" for name, pid in pids.items())]
+        done = subprocess.run(
+            ["taskset", "-c", str(LOAD_CORE), sys.executable, "-m", "benchmarks.framed.asking", *words],
+            env={**os.environ, **_ENVIRONMENT},
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{side}: {done.stdout[-500:]} {done.stderr[-2000:]}")
+        figures: dict[str, Any] = json.loads(done.stdout)
+        return figures
+
+    def _configure(self, port: int, admin_port: int, node_ports: list[int]) -> str:
+        path = self._folder / "server.json"
+        config = {
+            "server": {"port": port, "admin_port": admin_port, "data_dir": str(self._folder / "data")},
+            "auth": {"api_key": KEY},
+            "limits": {"requests_per_second": 0},
+            "logging": {"file": str(self._folder / "server.log")},
+            "models": [{"name": MODEL, "endpoint": f"mcp://127.0.0.1:{node}"} for node in node_ports],
+        }
+        path.touch(0o600)
+        path.write_text(json.dumps(config))
+        return str(path)
+
+    def _start(self, name: str, words: list[str], core: int, port: int) -> None:
+        child = Child([sys.executable, *words], core, self._folder / f"{name}.out", env=_ENVIRONMENT, folder=ROOT)
+        self._children[name] = self._exits.enter_context(child)
+        until_s = time.monotonic() + START_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1.0).close()
+            except OSError as error:
+                if time.monotonic() > until_s or child.exit_code() is not None:
+                    raise RuntimeError(f"{name} did not start: {child.log_tail()}") from error
+                time.sleep(0.05)
+            else:
+                return
+
+
+def main() -> int:
+    """Measure all sides in turn and keep what came of it."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--seconds", type=float, default=3.0, help="of each side in each round")
+    words.add_argument("--quick", action="store_true", help="one short round, not kept")
+    words.add_argument("--only", default="", help="sides, with commas between them; not kept")
+    given = words.parse_args()
+    rounds, seconds = (1, 1.5) if given.quick else (given.rounds, given.seconds)
+    began_s = time.monotonic()
+    runs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
+        sides = {name: side for name, side in stage.sides.items() if not given.only or name in given.only.split(",")}
+        for number in range(rounds):
+            for load, connections, in_flight in (("many", 8, 64), ("one", 1, 1)):
+                for name, side in sides.items():
+                    figures = stage.measure(side, connections, in_flight, seconds)
+                    runs.append({"round": number, "load": load, "side": name, **figures})
+                    print(number, f"{load:4} {name:10}", json.dumps(figures), flush=True)
+    if given.quick or given.only:
+        return 0
+    result = {
+        "measured_at": datetime.now(UTC).isoformat(),
+        **commit(),
+        "machine": describe(),
+        "settings": {"rounds": rounds, "seconds": seconds},
+        "elapsed_s": round(time.monotonic() - began_s, 1),
+        "runs": runs,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {RESULT}; `python benchmarks/report.py` makes the page of it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
