@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.framed.asking import KEY, MODEL
 from benchmarks.rig.machine import commit, describe
 from benchmarks.rig.process import Child, free_ports
 
+ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "framed.json"
 START_S = 30.0
 GATEWAY_CORE, LOAD_CORE = 0, 1
