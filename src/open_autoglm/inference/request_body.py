@@ -6,7 +6,7 @@ changes nothing is passed over, and one that an engine cannot honour is named.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -41,7 +41,7 @@ class _Body(Struct, forbid_unknown_fields=True):
     seed: int | None = None
     tools: list[dict[str, Any]] | None = None
     max_completion_tokens: int | None = None
-    tool_choice: str | None = None
+    tool_choice: Literal["auto", "none"] | None = None
 
 
 _DECODERS: Final[dict[str, msgspec.msgpack.Decoder[_Body] | msgspec.json.Decoder[_Body]]] = {
