@@ -27,8 +27,9 @@ Logits = NDArray[np.float32]
 class Reader(Protocol):
     """Turns the tokens of one answer into events."""
 
-    stopped: bool
-    """Whether a stop string was reached: the engine ends the answer."""
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was reached: the engine ends the answer."""
 
     def push(self, token: int) -> list[GenerateEvent]:
         """Events of one more token, which is no end token."""

@@ -25,12 +25,15 @@ from open_autoglm.engines.events import (
     TextDelta,
     ToolCall,
 )
+from open_autoglm.engines.request_text import StopCutter, check_numbers, content_text
+from open_autoglm.engines.step_model import Prompt
 from open_autoglm.errors import RequestError
+from open_autoglm.ids import IdSource
 
-STOP_STRINGS_MAX: Final = 16
 RESULT_CHARACTERS_MAX: Final = 120  # of a tool's result that is shown to the model
 CHARACTERS_PER_TOKEN_MAX: Final = 4  # a longer message cannot fit, and is refused before any work is done on it
 _RESULT_CHINESE: Final = "结果："  # before a tool's result when the user writes Chinese
+_CALL_IDS: Final = IdSource()
 _COLUMN_TOKENS: Final = 4  # digits per column of the reasoning: a, b, carry, digit
 _WIDE: Final = {0xFF01 + i: 0x21 + i for i in range(94) if chr(0x21 + i) in "0123456789+-*/="}
 _SYSTEM: Final[tuple[tuple[prompt.SystemWord, re.Pattern[str]], ...]] = (
@@ -69,7 +72,7 @@ def prepare(request: GenerateRequest, abilities: Abilities, context: int) -> Pre
     Raises:
         RequestError: `invalid_request`, `unsupported_parameter` or `context_length_exceeded`.
     """
-    _check_numbers(request)
+    check_numbers(request)
     too_long = RequestError(
         "context_length_exceeded",
         f"the last message has more than the {context} tokens that {abilities.name!r} can read; shorten it",
@@ -96,6 +99,16 @@ def prepare(request: GenerateRequest, abilities: Abilities, context: int) -> Pre
     return PreparedPrompt(tokens, tokenizer.encode(text), system, tools, guarded)
 
 
+def prompt_of(request: GenerateRequest, abilities: Abilities, context: int) -> Prompt:
+    """What an engine needs of a request; see `prepare` for what is refused."""
+    prepared = prepare(request, abilities, context)
+    prompt = Prompt(prepared.tokens, ReplyReader(prepared, request.stop, _new_call_id), constraint_of(prepared))
+    if prepared.guarded is not None:
+        prompt.answer = guarded_events(prepared.guarded)
+        prompt.answer_tokens = guarded_tokens(prepared.guarded)
+    return prompt
+
+
 def constraint_of(prepared: PreparedPrompt) -> CopyConstraint | EchoConstraint | None:
     """What holds the answer's slots to the user's text, or its quotation to a tool's result; None for other tasks."""
     if prepared.system == "result":
@@ -105,20 +118,6 @@ def constraint_of(prepared: PreparedPrompt) -> CopyConstraint | EchoConstraint |
     if prepared.system not in ("tools", "plan"):
         return None
     return CopyConstraint(prepared.source, plan=prepared.system == "plan")
-
-
-def _check_numbers(request: GenerateRequest) -> None:
-    """Refuses sampling parameters out of range."""
-    ranges = (
-        ("max_tokens", request.max_tokens is None or request.max_tokens >= 1, "at least 1"),
-        ("temperature", 0.0 <= request.temperature <= 2.0, "0 to 2"),
-        ("top_p", 0.0 < request.top_p <= 1.0, "above 0, at most 1"),
-        ("stop", len(request.stop) <= STOP_STRINGS_MAX and all(request.stop), f"{STOP_STRINGS_MAX} texts at most"),
-    )
-    for name, fits, allowed in ranges:
-        if not fits:
-            value = getattr(request, name)
-            raise RequestError("invalid_request", f"{name} is {value!r}; it must be {allowed}", param=name)
 
 
 def _tool_names(tools: list[dict[str, Any]] | None) -> list[str]:
@@ -137,7 +136,7 @@ def _system_word(messages: list[dict[str, Any]], abilities: Abilities) -> prompt
     for message in messages:
         if message.get("role") not in ("system", "developer"):
             continue
-        text = _content_text(message.get("content"))
+        text = content_text(message.get("content"))
         for word, pattern in _SYSTEM:
             if word in abilities.tasks and pattern.match(text):
                 return word
@@ -149,34 +148,15 @@ def _last_text(messages: list[dict[str, Any]]) -> tuple[str, bool]:
     question = ""
     for message in reversed(messages):
         if message.get("role") == "user":
-            question = _content_text(message.get("content"))
+            question = content_text(message.get("content"))
             break
     last = messages[-1] if messages else {}
     if last.get("role") == "tool":
-        result = _content_text(last.get("content"))[:RESULT_CHARACTERS_MAX]
+        result = content_text(last.get("content"))[:RESULT_CHARACTERS_MAX]
         return (f"{_RESULT_CHINESE}{result}" if calculator.is_chinese(question) else result), True
     if not question or question.isspace():
         raise RequestError("invalid_request", "messages hold no text of the user; add one", param="messages")
     return question, False
-
-
-def _content_text(content: object) -> str:
-    """Text of a message's content: a string, or a list of text parts."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise RequestError("invalid_request", "content is neither text nor a list of parts", param="messages")
-    parts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text" or not isinstance(part.get("text"), str):
-            raise RequestError(
-                "unsupported_parameter", f"this model reads text only, not {kind!r} parts", param="messages"
-            )
-        parts.append(part["text"])
-    return "\n".join(parts)
 
 
 def _plain(text: str) -> str:
@@ -197,18 +177,21 @@ class ReplyReader:
         new_id: makes the id of a tool call.
     """
 
-    __slots__ = ("_column", "_decoder", "_held", "_new_id", "_prepared", "_stop", "_thinking", "_whole", "stopped")
+    __slots__ = ("_column", "_cutter", "_decoder", "_new_id", "_prepared", "_thinking", "_whole")
 
     def __init__(self, prepared: PreparedPrompt, stop: tuple[str, ...], new_id: Callable[[], str]) -> None:
         self._prepared = prepared
-        self._stop = stop
+        self._cutter = StopCutter(stop)
         self._new_id = new_id
         self._decoder = tokenizer.StreamDecoder()
         self._thinking = False
         self._column = 0
         self._whole: str | None = None if prepared.system != "tools" else ""
-        self._held = ""
-        self.stopped = False  # a stop string was reached: the caller ends the answer
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was reached: the caller ends the answer."""
+        return self._cutter.stopped
 
     def push(self, token: int) -> list[GenerateEvent]:
         """Events of one more token."""
@@ -250,16 +233,7 @@ class ReplyReader:
         return [ReasoningDelta(before + digits)]
 
     def _text(self, text: str, *, last: bool = False) -> list[GenerateEvent]:
-        if self.stopped:
-            return []
-        text = self._held + text
-        cut = min((place for place in map(text.find, self._stop) if place >= 0), default=-1)
-        if cut >= 0:
-            self.stopped, self._held = True, ""
-            text = text[:cut]
-        elif not last:
-            keep = max((_overlap(text, stop) for stop in self._stop), default=0)
-            text, self._held = text[: len(text) - keep], text[len(text) - keep :]
+        text = self._cutter.push(text, last=last)
         return [TextDelta(text)] if text else []
 
     def _tool_call(self, text: str) -> ToolCall | None:
@@ -285,9 +259,5 @@ def guarded_tokens(answer: calculator.GuardedAnswer) -> int:
     return len(tokenizer.encode(answer.reasoning)) + len(tokenizer.encode(answer.text))
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that `stop` begins with, shorter than `stop`."""
-    for size in range(min(len(stop) - 1, len(text)), 0, -1):
-        if text.endswith(stop[:size]):
-            return size
-    return 0
+def _new_call_id() -> str:
+    return f"call_{_CALL_IDS.trace_id()[-24:]}"

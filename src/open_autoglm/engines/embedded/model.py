@@ -23,12 +23,10 @@ from open_autoglm.engines.embedded.weights import Array
 from open_autoglm.engines.events import GenerateRequest
 from open_autoglm.engines.step_model import Prompt
 from open_autoglm.errors import ServerError
-from open_autoglm.ids import IdSource
 
 Ids = NDArray[np.int64]
 _MASKED: Final = np.float32(-1e9)  # finite, so that a fully masked padding row gives no NaN
 _PARAMETERS_MAX: Final = 16_000_000
-_CALL_IDS: Final = IdSource()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,13 +243,7 @@ class GlmModel:
 
     def prepare(self, request: GenerateRequest) -> Prompt:
         """The prompt of a request; see `chat.prepare` for what is refused."""
-        prepared = chat.prepare(request, self.abilities, self.config.context)
-        reader = chat.ReplyReader(prepared, request.stop, _new_call_id)
-        prompt = Prompt(prepared.tokens, reader, chat.constraint_of(prepared))
-        if prepared.guarded is not None:
-            prompt.answer = chat.guarded_events(prepared.guarded)
-            prompt.answer_tokens = chat.guarded_tokens(prepared.guarded)
-        return prompt
+        return chat.prompt_of(request, self.abilities, self.config.context)
 
     def memory_bytes(self, tokens: int) -> int:
         """Bytes of the keys and values of so many tokens."""
@@ -384,7 +376,3 @@ def _mlp(layer: LayerWeights, x: Array, width: int) -> Array:
     product /= divisor
     result: Array = product @ layer.down
     return result
-
-
-def _new_call_id() -> str:
-    return f"call_{_CALL_IDS.trace_id()[-24:]}"
