@@ -303,8 +303,7 @@ class Connection:
         if state.waiting is None:
             state.waiting = deque()
         if not state.waiting:
-            self._stalls = self._stalls or {}
-            self._stalls[stream] = inf  # who sends a chunk does not say when; the next timeout does
+            self._wait(stream)
         state.waiting.append((size, owed, frame))
         state.waiting_bytes += size
         return 0
@@ -351,13 +350,20 @@ class Connection:
         if self._stalls:
             self._stalls.pop(stream, None)
 
+    def _wait(self, stream: int) -> None:
+        """From now on the peer has to do something for a stream: when that was is for the next timeout to say."""
+        self._stalls = self._stalls or {}
+        self._stalls[stream] = inf
+
     def _look_at_stalls(self, stalls: dict[int, float], now_s: float) -> None:
         limit_s = self._settings.stall_s
         for stream, since_s in list(stalls.items()):
             if since_s == inf:
                 stalls[stream] = now_s
-            elif now_s - since_s >= limit_s:
-                self._give_up(stream, ProtocolError("request_timeout", f"no credit came in {limit_s:g} s"))
+            elif now_s - since_s >= limit_s and stream in self._streams:  # a callback may have ended it
+                state = self._streams[stream]
+                missing = "credit" if state is not None and state.waiting else "more of the message"
+                self._give_up(stream, ProtocolError("request_timeout", f"no {missing} came in {limit_s:g} s"))
 
     def _give_up(self, stream: int, error: AutoGLMError) -> None:
         """End a stream whose reader is too slow."""
@@ -391,7 +397,10 @@ class Connection:
         if self._fragments_bytes > 2 * limit:
             raise MessageTooLargeError("overloaded", f"more than {2 * limit} bytes of messages that are not whole")
         if flags & MORE:
+            self._wait(stream)
             return None
+        if self._stalls:
+            self._stalls.pop(stream, None)
         message = bytes(state.fragments)
         self._fragments_bytes -= size
         state.fragments = None

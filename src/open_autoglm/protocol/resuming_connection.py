@@ -187,7 +187,8 @@ class ResumingConnection(Connection):
         raise NotImplementedError
 
     def _lose_streams(self) -> None:
-        for stream, state in list(self._streams.items()):
+        streams, self._streams = self._streams, {}  # what callbacks still send goes nowhere
+        for stream, state in streams.items():
             if state is not None and state.ring is not None:
                 self._leave(stream, state, state.ring)
             else:

@@ -288,6 +288,8 @@ class ServerConnection(ResumingConnection):
 
     def _refuse(self, stream: int, flags: int, error: AutoGLMError) -> None:
         """Answer what a stream is not opened for, and pass over the rest of its message."""
+        if self.finished:
+            return  # by a callback
         bits, aux, arg, payload = write_error(self.codec, error)
         self._write(encode_frame(ERROR, stream, payload, bits, aux, arg))
         if flags & MORE:
@@ -321,8 +323,13 @@ class ServerConnection(ResumingConnection):
                 return
             payload = message
             flags &= ~MORE
-        if opcode in _ONCE and state is not None:
-            state.asked = True
+        if state is not None and not state.asked:
+            if opcode in _ONCE:
+                state.asked = True
+                if self._stalls:
+                    self._stalls.pop(stream, None)
+            elif opcode == TENSOR:
+                self._wait(stream)
         self._tell(opcode, flags, aux, stream, arg, payload)
 
     def _tell(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
@@ -363,12 +370,15 @@ class ServerConnection(ResumingConnection):
         return True
 
     def _give_up(self, stream: int, error: AutoGLMError) -> None:
-        self._drop(stream, self._streams[stream])
-        self._refuse(stream, 0, error)
+        state = self._streams[stream]
+        self._drop(stream, state)
+        self._refuse(stream, MORE if state is not None and state.fragments is not None else 0, error)
 
     def _drained(self, now_s: float) -> None:
         if now_s >= self._until_s:
-            for stream in list(self._streams):
+            for stream in [*self._streams]:
+                if stream not in self._streams:
+                    continue  # a callback has ended it
                 self._give_up(stream, ServerError("server_draining", "the server stops"))
         if not self._streams:
             self.goodbye("server_draining", "the server stops")

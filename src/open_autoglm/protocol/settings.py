@@ -27,7 +27,7 @@ class ConnectionSettings(Struct, frozen=True, kw_only=True):
             client's goes out in its `Hello`.
         handshake_s: until when the handshake must have come to its end.
         waiting_bytes_max: chunk bytes of a stream that wait for credit; a producer that goes on regardless is cut off.
-        stall_s: how long chunks wait for credit before the stream is given up.
+        stall_s: how long a stream waits for credit, or for more of a message, before it is given up.
     """
 
     frame_bytes_max: int = FRAME_BYTES_MAX

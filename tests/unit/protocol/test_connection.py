@@ -228,6 +228,37 @@ def test_messages_that_are_not_whole_have_a_limit_together() -> None:
     assert server.take() == [], "a cancelled message has left its room"
 
 
+@pytest.mark.parametrize("first", [encode_frame(INFER_REQUEST, 1, b"x", MORE), encode_frame(TENSOR, 1, b"t", LAST)])
+def test_a_message_that_does_not_go_on_is_given_up(first: bytes) -> None:
+    server, role = opened_server(heartbeat_ms=3_600_000)
+    server.receive(first, 0.0)
+    server.handle_timeout(1.0)
+    assert server.next_deadline() == 61.0
+    server.receive(first, 2.0)
+    server.handle_timeout(3.0)
+    assert server.next_deadline() == 63.0, "what comes counts"
+    role.take()
+    server.handle_timeout(63.0)
+    [(opcode, _, status, stream, _, payload)] = frames(b"".join(server.take()))
+    assert (opcode, status, stream) == (ERROR, 408, 1)
+    assert "more of the message" in json.loads(payload)["message"]
+    assert role.take() == [("cancel", 1)]
+    server.receive(first, 64.0)
+    assert not server.finished, "its rest is passed over"
+    assert server.streams == 0
+
+
+def test_a_message_that_has_come_waits_for_nothing() -> None:
+    server, _ = opened_server(heartbeat_ms=3_600_000)
+    server.receive(encode_frame(INFER_REQUEST, 1, b"x", MORE) + encode_frame(INFER_REQUEST, 1, b"x"), 0.0)
+    server.receive(encode_frame(TENSOR, 3, b"t", LAST) + encode_frame(INFER_REQUEST, 3, b"x", TENSORS), 0.0)
+    assert server.next_deadline() == 3600.0
+    client, _ = opened_client(heartbeat_ms=3_600_000)
+    client.request(b"a")
+    client.receive(encode_frame(INFER_RESPONSE, 1, b"x", MORE) + encode_frame(INFER_RESPONSE, 1, b"x"), 100.0)
+    assert client.next_deadline() == 3700.0
+
+
 def test_an_answer_that_is_too_long_is_an_error_for_its_caller() -> None:
     client, role = opened_client(frame_bytes_max=WINDOW_LEAST, message_bytes_max=100_000)
     client.request(b"a")
@@ -330,6 +361,34 @@ def test_goodbye_is_the_last_word() -> None:
     pair.server.receive(encode_frame(INFER_REQUEST, 9, b"a"), 0.0)
     assert pair.server.take() == []
     assert pair.answering.take() == []
+
+
+@pytest.mark.parametrize("how", ["goodbye", "drain", "stall"])
+def test_a_role_that_answers_from_within_a_cancel_sends_nothing_more(how: str) -> None:
+    pair = Pair(heartbeat_ms=3_600_000)
+    first, second = asked(pair), asked(pair)
+    told: list[bool] = []
+
+    def on_cancel(stream: int) -> None:
+        told.append(pair.server.respond(first + second - stream, b"late"))
+        pair.server.goodbye("internal_error", "enough")
+
+    pair.answering.on_cancel = on_cancel  # type: ignore[attr-defined]
+    if how == "goodbye":
+        pair.server.goodbye("internal_error", "enough")
+        assert told == [False, False]
+    elif how == "drain":
+        pair.server.drain(1000, [], 100.0)
+        pair.server.handle_timeout(101.0)
+        assert told == [True]
+    else:
+        for stream in (first, second):
+            pair.server._wait(stream)
+        pair.server.handle_timeout(100.0)
+        pair.server.handle_timeout(160.0)
+        assert told == [True]
+    assert pair.server.finished
+    assert names(b"".join(pair.server.take()))[-1] == "GOODBYE"
 
 
 def test_a_lost_connection_cancels_what_runs() -> None:
