@@ -27,9 +27,19 @@ from open_autoglm.protocol import (
     encode_frame,
     read_error,
 )
-from open_autoglm.protocol.frames import HEADER_BYTES
+from open_autoglm.protocol.frames import HEADER_BYTES, FrameReader
 from open_autoglm.protocol.handshake import HELLO_BYTES_MAX, Welcome, write_hello, write_welcome
-from open_autoglm.protocol.opcodes import INFER_REQUEST, LAST, MORE, NAMES, RESUMABLE, RESUME, STREAM, UPDATE_CHUNK
+from open_autoglm.protocol.opcodes import (
+    GOODBYE,
+    INFER_REQUEST,
+    LAST,
+    MORE,
+    NAMES,
+    RESUMABLE,
+    RESUME,
+    STREAM,
+    UPDATE_CHUNK,
+)
 from open_autoglm.protocol.preambles import read_request, read_response, read_tensor, write_request, write_response
 
 SETTINGS: Final = ConnectionSettings(
@@ -107,6 +117,13 @@ class _Role:
         self.heard.append(("chunk", stream, flags, choice, seq, payload))
         self.connection.consume(stream, len(payload))
 
+    def on_cancel(self, stream: int) -> None:
+        self.heard.append(("on_cancel", stream))
+        for other in [*self.connection._streams] if stream % 8 == 5 else []:
+            self.connection.respond(other, RESPONSE)
+        if stream % 8 == 7:
+            self.connection.goodbye("internal_error", "enough")
+
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
         self.heard.append(("other", opcode, flags, aux, stream, arg, payload))
         if opcode == UPDATE_CHUNK:
@@ -151,13 +168,33 @@ def _feed(end: Connection, role: _Role, parts: list[bytes]) -> Any:
         _check_streams(end)
         sent += b"".join(end.take())
     finished = end.finished
-    end.handle_timeout(1e6)
-    end.lose(2e6)
+    for now_s in (9.0, 20.0, 30.0, 61.0, 75.0, 92.0, 200.0):
+        if end.next_deadline() <= now_s:
+            end.handle_timeout(now_s)
+        _check_streams(end)
+        sent += b"".join(end.take())
+    _check_goodbye(sent)
+    end.lose(300.0)
     assert end.finished
     assert end.streams == 0
     closed = [call for call in role.heard if call[0] == "on_closed"]
     assert len(closed) == 1, "an end is told once"
     return role.heard, sent, finished
+
+
+def _check_goodbye(sent: bytes) -> None:
+    """Nothing is said after GOODBYE."""
+    role = _Frames()
+    FrameReader(1 << 24).feed(sent, role)
+    assert GOODBYE not in role.opcodes[:-1]
+
+
+class _Frames:
+    def __init__(self) -> None:
+        self.opcodes: list[int] = []
+
+    def on_frame(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+        self.opcodes.append(opcode)
 
 
 def _check_streams(end: Connection) -> None:
