@@ -1,7 +1,8 @@
 """Measures how a server finds and loses nodes, each a process of its own: `python benchmarks/discovery.py`.
 
-Five nodes join with the server's address as their one seed; requests are sent all the while; one node is killed. A
-request that the client saw fail is a failed one: what a server can try again elsewhere must not fail. Writes
+Five nodes join with the server's address as their one seed; 16 clients send requests for three seconds, and go on while
+one node is killed. A request that the client saw fail is a failed one: what a server can try again elsewhere must not
+fail. Writes
 `benchmarks/results/discovery.json`, whose figures stand in `docs/cluster.md`.
 """
 
@@ -30,6 +31,8 @@ ADMIN_KEY: Final = "admin-key-of-the-benchmark"
 MODEL: Final = "echo"
 CLIENTS: Final = 16
 LIMIT_S: Final = 60.0
+WARM_S: Final = 3.0
+"""A server that has served next to nothing may retry next to nothing: its retry budget grows with its successes."""
 BODY: Final = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hello"}]})
 
 
@@ -211,6 +214,7 @@ def measure(folder: Path, count: int, kills: int = 1) -> dict[str, Any]:
         }
         wait_until(lambda: all(row["state"] == "ready" for row in admin.get("models")["models"]), "open links")
         with Load(data) as load:
+            time.sleep(WARM_S)
             for node in nodes[:kills]:
                 wait_until(lambda before=load.answered: load.answered > before + 100, "answers")  # type: ignore[misc]
                 killed_s = time.monotonic()

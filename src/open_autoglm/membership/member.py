@@ -82,6 +82,7 @@ class Member:
         state: see the module.
         since_s: monotonic seconds of the last change of state.
         heard_s: monotonic seconds of its last sign of life, heard directly or through others.
+        judged: the incarnation that was last suspected, or taken for dead or gone; its record may come later.
         load: its newest report; None while there was none.
         delay_s: time for a question and its answer, smoothed; None while it was not asked directly.
     """
@@ -92,6 +93,12 @@ class Member:
     heard_s: float
     load: LoadReport | None = None
     delay_s: float | None = None
+    judged: int = -1
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Start and incarnation that are known of."""
+        return self.record.start, max(self.record.incarnation, self.judged)
 
     @property
     def id(self) -> str:

@@ -109,7 +109,7 @@ class Roster:
         member = self.members.get(sender)
         if member is None or member.state not in ("suspect", "dead"):
             return []
-        verdict = Verdict(member.state, member.id, *member.record.age, self.me.id)
+        verdict = Verdict(member.state, member.id, *member.age, self.me.id)
         return [write_verdict(verdict)]
 
     def my_load(self) -> list[bytes]:
@@ -176,7 +176,7 @@ class Roster:
 
     def suspect(self, member: Member, now_s: float) -> None:
         """Suspect a member that gave no sign of life."""
-        self._hear_verdict(Verdict("suspect", member.id, *member.record.age, self.me.id), now_s)
+        self._hear_verdict(Verdict("suspect", member.id, *member.age, self.me.id), now_s)
 
     def _hear_record(self, record: Record, now_s: float) -> None:
         if record.id == self.me.id:
@@ -196,14 +196,12 @@ class Roster:
             if record.start != member.record.start:
                 # A new process counts its reports anew.
                 member.load = member.delay_s = None
+                member.judged = -1
             former = member.state
-            self.count += not member.present
             member.record = record
-            member.heard_s = now_s
-            if member.state != state:
-                member.state = state
-                member.since_s = now_s
-            self._suspicions.pop(record.id, None)
+            if record.incarnation > member.judged:
+                member.heard_s = now_s
+                self._revive(member, state, now_s)
         else:
             return
         self.rumours.spread_record(record.id, write_record(record))
@@ -228,16 +226,25 @@ class Roster:
                 self._contradict(verdict)
             return
         member = self.members.get(verdict.id)
-        if member is None or (verdict.start, verdict.incarnation) < member.record.age:
+        if member is None or (verdict.start, verdict.incarnation) < member.age:
             return
         if verdict.start > member.record.start:
             return  # Its record is on the way; before it there is nobody to judge.
-        if verdict.incarnation > member.record.incarnation:
-            member.record = struct_of.replace(member.record, incarnation=verdict.incarnation)
+        if verdict.incarnation > member.age[1]:
+            # It has contradicted what was said before; the record that did is on the way.
+            self._revive(member, "alive", now_s)
+        member.judged = verdict.incarnation
         if verdict.state == "suspect":
             self._hear_suspicion(member, verdict, now_s)
         elif member.state != "left" and verdict.state != member.state:
             self._end(member, verdict.state, verdict.by, now_s)
+
+    def _revive(self, member: Member, state: State, now_s: float) -> None:
+        self._suspicions.pop(member.id, None)
+        self.count += not member.present
+        if member.state != state:
+            member.state = state
+            member.since_s = now_s
 
     def _contradict(self, verdict: Verdict) -> None:
         self.refuted += 1
@@ -271,7 +278,7 @@ class Roster:
         self.count -= member.present
         member.state = state
         member.since_s = now_s
-        verdict = Verdict("left" if state == "left" else "dead", member.id, *member.record.age, by)
+        verdict = Verdict("left" if state == "left" else "dead", member.id, *member.age, by)
         self.rumours.spread_verdict(member.id, write_verdict(verdict))
         self.effects.append(Changed(member, former))
 
