@@ -1,0 +1,70 @@
+"""A server in front of a node: written into its configuration, and found by itself."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.integration.node.node_process import Process
+from tests.integration.running import RunningServer
+
+SECRET = "a secret of the tests"
+PATIENCE_S = 20.0
+SUMS = [(a, b) for a in (137, 265, 818) for b in (346, 571)]
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    return path
+
+
+def answer(server: RunningServer, question: str) -> tuple[int, str]:
+    body = {"model": "glm-nano", "messages": [{"role": "user", "content": question}]}
+    said = server.http.post("/v1/chat/completions", json=body)
+    return said.status_code, said.json()["choices"][0]["message"]["content"] if said.status_code == 200 else said.text
+
+
+def until(holds: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline_s, "it did not come true"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_node_that_is_written_into_the_configuration_answers(tmp_path: Path, secret_file: Path) -> None:
+    node = Process("--secret-file", str(secret_file), models=("glm-nano=embedded:glm-nano", "echo=echo:"))
+    entry = {"name": "glm-nano", "endpoint": f"mcp://127.0.0.1:{node.port}", "token": SECRET}
+    try:
+        with RunningServer(tmp_path, {"models": [entry]}) as server:
+            until(lambda: answer(server, "What is 1 + 2?")[0] == 200)
+            for a, b in SUMS:
+                assert answer(server, f"What is {a} + {b}?") == (200, str(a + b))
+    finally:
+        node.end()
+
+
+def test_a_node_that_joins_is_found_used_and_missed(tmp_path: Path, secret_file: Path) -> None:
+    port = free_port()
+    cluster = {"secret": SECRET, "bind": f"127.0.0.1:{port}"}
+    with RunningServer(tmp_path, {"cluster": cluster}) as server:
+        words = ("--secret-file", str(secret_file), "--join", f"127.0.0.1:{port}")
+        node = Process(*words, models=("glm-nano=embedded:glm-nano", "echo=echo:"))
+        try:
+            until(lambda: answer(server, "What is 1 + 2?")[0] == 200)
+            for a, b in SUMS:
+                assert answer(server, f"What is {a} + {b}?") == (200, str(a + b))
+        finally:
+            code, _ = node.end()
+        assert code == 0
+        until(lambda: answer(server, "What is 1 + 2?")[0] != 200)
