@@ -48,6 +48,7 @@ COMMANDS = (
     Command("node", "an inference node: runs models for servers, over the framed protocol", "node"),
     Command("chat", "talk to a model in the terminal", "chat"),
     Command("models", "the models of a running server and the state of their endpoints", "models"),
+    Command("rollout", "versions of models: try one on a share of the requests, promote it, take it back", "rollout"),
     Command("status", "whether a running server is well, and what it runs", "status"),
     Command("keys", "the API keys of a running server; `keys new` makes one", "keys"),
     Command("config", "check, compare, show, apply and roll back configurations", "config"),
@@ -59,7 +60,6 @@ COMMANDS = (
 )
 
 PLANNED = {
-    "rollout": "roll-outs of models",
     "tasks": "task graphs",
     "session": "sessions",
     "evaluate": "evaluation of models",

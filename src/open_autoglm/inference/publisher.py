@@ -163,6 +163,9 @@ class Publisher:
         """
         if version == self.engine.version:
             return
+        if self._before is not None and version == self._before.version:
+            self.rollback(policy, drain_s)  # it was checked when it served, and is still in memory
+            return
         if self.staged != version:
             self.stage(version)
         with self._lock:

@@ -5,7 +5,7 @@ immutable snapshot and is made anew on a reload; what lives longer is in its end
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import Final
 
@@ -14,6 +14,9 @@ from open_autoglm.routing.endpoint import Endpoint
 
 CRITICAL: Final = 2
 """The class of a request that says nothing about itself."""
+
+Pick = Callable[[Sequence[Endpoint], float, int], Endpoint]
+"""Chooses among two endpoints or more; monotonic seconds and the request's affinity come with them."""
 
 LONE_TRIAL_EVERY_S = 5.0
 """While every endpoint of a group is open, one request is let through so often."""
@@ -41,6 +44,7 @@ class Group:
     """
 
     __slots__ = (
+        "_balance",
         "_lone_trial_s",
         "_lone_turn",
         "_pick",
@@ -65,7 +69,8 @@ class Group:
         self.full = False
         self.panic = False
         self.has_fallback = False
-        self._pick = balancer.pick
+        self._balance: Pick = balancer.pick
+        self._pick: Pick = balancer.pick
         self._rng = rng
         self._several = len(self.endpoints) > 1
         self._lone_trial_s = -inf
@@ -105,6 +110,23 @@ class Group:
             return None if self.full else self._acquire_trial(now_s, tried)
         self.permit = chosen.permit if chosen.plain else chosen.gate.acquire(now_s)
         return chosen
+
+    def steer(self, narrow: Callable[[Sequence[Endpoint], int], Sequence[Endpoint]] | None) -> None:
+        """Choose from now on among those endpoints only that `narrow` leaves of two or more.
+
+        Args:
+            narrow: is given the endpoints and the request's affinity, and returns at least one of them; None ends it.
+        """
+        if narrow is None:
+            self._pick = self._balance
+            return
+        balance = self._balance
+
+        def pick(endpoints: Sequence[Endpoint], now_s: float, affinity: int) -> Endpoint:
+            wanted = narrow(endpoints, affinity)
+            return balance(wanted, now_s, affinity) if len(wanted) > 1 else wanted[0]
+
+        self._pick = pick
 
     def has_untried(self, tried: Collection[Endpoint], now_s: float) -> bool:
         """Whether an endpoint that is not among `tried` may be used now, if it has room."""

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
     from open_autoglm.server.admin_listener import AdminListener
 
-__all__ = ["AdminControl", "EndpointAction", "JSONObject", "RequestFilter", "build_admin", "serve_admin"]
+__all__ = ["AdminControl", "EndpointAction", "JSONObject", "RequestFilter", "RolloutStep", "build_admin", "serve_admin"]
 
 JSONObject = dict[str, Any]
 
 EndpointAction = Literal["open", "reset"]
 """`open` keeps requests away from an endpoint until `reset`, which also forgets what its breaker remembers."""
+
+
+RolloutStep = Literal["start", "weights", "promote", "rollback"]
+"""What may be done with a rollout."""
 
 
 class AdminControl(Protocol):
@@ -98,6 +102,18 @@ class AdminControl(Protocol):
 
     def nodes(self) -> list[JSONObject]:
         """One row per member of the cluster, this server first; none where there is no cluster."""
+        ...
+
+    def rollouts(self) -> list[JSONObject]:
+        """One row per rollout that is remembered: `model`, `state`, `share`, both versions with figures, `history`."""
+        ...
+
+    def rollout_step(self, model: str, step: RolloutStep, fields: JSONObject) -> Awaitable[JSONObject]:
+        """Start, weigh, promote or take back a rollout; returns its row.
+
+        Raises:
+            AutoGLMError: `not_found`, `conflict`, `invalid_request`; what was not done is undone.
+        """
         ...
 
     def keys(self) -> list[JSONObject]:

@@ -34,10 +34,14 @@ _WORDS = {
     422: "The configuration is wrong; `problems` lists everything that is.",
     500: "The server failed at this request.",
     501: "This part is not in this version.",
+    502: "A node could not be reached, or refused.",
     503: "Not now: the server is not ready, or has too many connections.",
 }
 
-_PATH_VALUES: dict[str, Schema] = {"action": {"type": "string", "enum": ["open", "reset"]}}
+_PATH_VALUES: dict[str, Schema] = {
+    "action": {"type": "string", "enum": ["open", "reset"]},
+    "step": {"type": "string", "enum": ["start", "weights", "promote", "rollback"]},
+}
 
 
 def _object(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
@@ -130,6 +134,25 @@ SCHEMAS: dict[str, Schema] = {
         {"address": _TEXT, "gossip": _TEXT, "incarnation": _WHOLE},
     ),
     "Nodes": _object({"nodes": _list("Node")}),
+    "RolloutSide": _object(
+        {
+            "version": _TEXT,
+            "requests": _WHOLE,
+            "failures": _WHOLE,
+        }
+    ),
+    "Rollout": _object(
+        {
+            "model": _TEXT,
+            "state": {"type": "string", "enum": ["running", "promoted", "rolled_back"]},
+            "share": {"type": "number", "minimum": 0, "maximum": 1},
+            "stable": _ref("RolloutSide"),
+            "candidate": _ref("RolloutSide"),
+            "history": _list("RolloutStep"),
+        }
+    ),
+    "RolloutStep": _object({"ago_s": _NUMBER, "what": _TEXT, "why": _TEXT}),
+    "Rollouts": _object({"rollouts": _list("Rollout")}),
     "Key": _object({"name": _TEXT}),
     "Keys": _object({"keys": _list("Key")}),
     "Request": _object(_SUMMARY),

@@ -42,11 +42,6 @@ _CONFIG: Final = """\
 
 The body of `POST /admin/v1/config` and `POST /admin/v1/config/diff` is a configuration in YAML or JSON. `${NAME}` and
 `file:PATH` are refused in it.
-
-## What `GET /admin/v1/requests` can be asked for
-
-| query | value | means |
-|---|---|---|
 """
 
 _ANSWERS: Final = """\
@@ -65,23 +60,24 @@ def page() -> str:
     """Return the page."""
     built = [route for route in ROUTES if 501 not in route.statuses]
     later = ", ".join(f"`{route.path}`" for route in ROUTES if 501 in route.statuses)
-    asked = [
-        f"| `{each.name}` | {each.kind} | {each.help} |"
-        for route in built
-        if route.operation == "requests"
-        for each in route.query
-    ]
+    asked = "".join(_query(route) for route in built if route.query)
     answers = [f"| {name} | {_fields(schema)} |" for name, schema in SCHEMAS.items()]
     routes = _lines([_row(route) for route in built])
     return (
         f"{_HEAD}{routes}\nNot in this version, and answered with 501: {later}.\n"
-        f"{_CONFIG}{_lines(asked)}{_ANSWERS}{_lines(answers)}"
+        f"{_CONFIG}{asked}{_ANSWERS}{_lines(answers)}"
     )
 
 
 def _row(route: AdminRoute) -> str:
     answers = route.schema or "text"
     return f"| `{route.method} {route.path}` | {route.summary} | {_ACCESS[route.access]} | {answers} |"
+
+
+def _query(route: AdminRoute) -> str:
+    """What may stand behind the question mark of one route."""
+    rows = _lines([f"| `{each.name}` | {each.kind} | {each.help} |" for each in route.query])
+    return f"\n## The query of `{route.method} {route.path}`\n\n| query | value | means |\n|---|---|---|\n{rows}"
 
 
 def _fields(schema: dict[str, Any]) -> str:

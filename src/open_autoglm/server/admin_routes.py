@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from open_autoglm.errors import RequestError, ServerError
-from open_autoglm.server.admin import AdminControl, EndpointAction, JSONObject
+from open_autoglm.server.admin import AdminControl, EndpointAction, JSONObject, RolloutStep
 from open_autoglm.server.admin_guard import BODY_BYTES_MAX, Access, json_response, peer, too_large
 from open_autoglm.server.admin_query import Parameter, flag, integer, text
 from open_autoglm.telemetry.explain import RequestFilter
@@ -166,6 +166,18 @@ async def _nodes(call: AdminCall) -> Response:
     return json_response({"nodes": call.control.nodes()})
 
 
+async def _rollouts(call: AdminCall) -> Response:
+    return json_response({"rollouts": call.control.rollouts()})
+
+
+async def _rollout_step(call: AdminCall) -> Response:
+    step = call.path["step"]
+    if step not in ("start", "weights", "promote", "rollback"):
+        raise RequestError("not_found", f"there is no step {step!r}; there are start, weights, promote and rollback")
+    done = call.control.rollout_step(call.path["name"], cast(RolloutStep, step), call.query)
+    return json_response(await done)
+
+
 async def _keys(call: AdminCall) -> Response:
     return json_response({"keys": call.control.keys()})
 
@@ -206,6 +218,15 @@ REQUEST_FILTERS = (
     text("key", "The name of the API key; empty for requests without one.", empty=True),
     text("endpoint", "The name of an endpoint that was tried."),
     flag("failed", "Only those that ended with an error, or only those that did not."),
+)
+
+ROLLOUT_FIELDS = (
+    text("version", "Of `start`: the version to roll out."),
+    integer("percent", 0, 100, "Of `start` and `weights`: the candidate's share of the requests."),
+    integer("window_s", 1, 86_400, "Of `start`: how far back errors count, seconds; 60 when left out."),
+    integer("requests_min", 1, 1_000_000, "Of `start`: requests before the candidate is judged; 20 when left out."),
+    integer("errors_percent", 0, 100, "Of `start`: how many of them may fail; 5 when left out."),
+    integer("promote_after_s", 1, 1_000_000, "Of `start`: promote after so long without a fault, seconds."),
 )
 
 _EXPLAIN = "/admin/v1/requests/{request_id}/explain"
@@ -266,6 +287,18 @@ ROUTES: tuple[AdminRoute, ...] = (
         "POST", _ENDPOINT, "key", "endpointAction", "Force a breaker open, or reset it.", _endpoint_action, "Model"
     ),
     AdminRoute("GET", "/admin/v1/nodes", "key", "nodes", "Members of the cluster.", _nodes, "Nodes"),
+    AdminRoute("GET", "/admin/v1/rollouts", "key", "rollouts", "Rollouts of models.", _rollouts, "Rollouts"),
+    AdminRoute(
+        "POST",
+        "/admin/v1/rollouts/{name}/{step}",
+        "key",
+        "rolloutStep",
+        "Start a rollout, change its weights, promote the candidate, or roll back.",
+        _rollout_step,
+        "Rollout",
+        query=ROLLOUT_FIELDS,
+        statuses=(200, 409, 502),
+    ),
     AdminRoute("GET", "/admin/v1/keys", "key", "keys", "API keys by name, never the keys.", _keys, "Keys"),
     AdminRoute(
         "GET",
@@ -283,7 +316,6 @@ ROUTES: tuple[AdminRoute, ...] = (
         AdminRoute("GET", path, "key", part, f"Not part of this version: {part}.", _not_built(words), statuses=(501,))
         for path, part, words in (
             ("/admin/v1/sessions", "sessions", "sessions"),
-            ("/admin/v1/rollouts", "rollouts", "rollouts"),
             ("/console", "console", "the console's pages"),
         )
     ),

@@ -9,11 +9,12 @@ from open_autoglm import __version__, clock
 from open_autoglm.config import Loaded, Revision, diff_configs, parse_config
 from open_autoglm.errors import RequestError
 from open_autoglm.native import current_form
+from open_autoglm.rollout.plan import RolloutRules
 from open_autoglm.server.models_view import models_view
 from open_autoglm.telemetry.explain import RequestFilter, explain, summarize
 
 if TYPE_CHECKING:
-    from open_autoglm.server.admin import EndpointAction, JSONObject
+    from open_autoglm.server.admin import EndpointAction, JSONObject, RolloutStep
     from open_autoglm.server.server import Server
 
 _SOURCE = "the admin API"
@@ -88,6 +89,30 @@ class Control:
     def nodes(self) -> list[JSONObject]:
         discovery = self._server.discovery
         return [] if discovery is None else discovery.rows()
+
+    def rollouts(self) -> list[JSONObject]:
+        return self._server.rollouts.rows()
+
+    async def rollout_step(self, model: str, step: RolloutStep, fields: JSONObject) -> JSONObject:
+        rollouts = self._server.rollouts
+        if step == "promote":
+            return await rollouts.promote(model)
+        if step == "rollback":
+            return await rollouts.rollback(model)
+        if "percent" not in fields:
+            raise RequestError("invalid_request", "percent is missing: the share, 0 to 100", param="percent")
+        share = fields["percent"] / 100
+        if step == "weights":
+            return await rollouts.set_share(model, share)
+        if "version" not in fields:
+            raise RequestError("invalid_request", "version is missing: the one to roll out", param="version")
+        rules = RolloutRules(
+            window_s=float(fields.get("window_s", 60)),
+            requests_min=fields.get("requests_min", 20),
+            ratio_max=fields.get("errors_percent", 5) / 100,
+            promote_after_s=float(fields["promote_after_s"]) if "promote_after_s" in fields else None,
+        )
+        return await rollouts.start(model, fields["version"], share, rules)
 
     def keys(self) -> list[JSONObject]:
         rows: list[JSONObject] = []

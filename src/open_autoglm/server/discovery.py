@@ -245,6 +245,11 @@ class Discovery:
         """1 for each node, model and version that is offered."""
         return {(m.id, name, version): 1.0 for m in self._nodes() if m.present for name, version in m.record.models}
 
+    def served_versions(self, model: str) -> list[tuple[str, str]]:
+        """Address and version of each node that offers a model and takes requests."""
+        takes = [m for m in self._nodes() if m.present and not m.record.draining]
+        return sorted((_url(m.record), version) for m in takes for name, version in m.record.models if name == model)
+
     def rows(self) -> list[dict[str, Any]]:
         """One row for each member, this one first."""
         me = self.member

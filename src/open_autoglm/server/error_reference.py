@@ -23,6 +23,7 @@ MEANINGS: Final[dict[str, str]] = {
     "invalid_api_key": "no API key was sent, or one that is not known here",
     "forbidden": "the admin listener does not answer this host, or this page's origin",
     "model_not_found": "no model of this name, or none that this key may use; the message lists those that it may",
+    "invalid_signature": "the manifest of a model's version is not signed by the cluster's key",
     "not_found": "no such route, or no such object",
     "method_not_allowed": "the route exists, but takes another method",
     "request_timeout": "the request's head or body came too slowly",
@@ -40,11 +41,11 @@ MEANINGS: Final[dict[str, str]] = {
     "no_healthy_endpoint": "every endpoint of the model is resting after failures, or no model is configured",
     "server_draining": "the server is stopping",
     "deadline_exceeded": "the request's time ran out",
+    "storage_full": "a node's disk has no room for a version of a model, or fails",
 }
 """What each code means, for those that something raises."""
 
 RESERVED: Final[dict[str, str]] = {
-    "invalid_signature": "signed requests",
     "replayed": "signed requests",
     "token_expired": "tokens for users",
     "session_conflict": "sessions",
@@ -52,7 +53,6 @@ RESERVED: Final[dict[str, str]] = {
     "idempotency_mismatch": "idempotency keys",
     "insufficient_quota": "budgets",
     "no_quorum": "several servers",
-    "storage_full": "stores",
 }
 """Codes that nothing raises yet, and the part of the system that will."""
 

@@ -43,6 +43,8 @@ from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.overload_watch import OverloadWatch
 from open_autoglm.server.ports import holder_of
 from open_autoglm.server.relayed_accounts import RelayedAccountant
+from open_autoglm.server.rollout_nodes import ServerNodes
+from open_autoglm.server.rollouts import Rollouts
 from open_autoglm.server.tls import listener_context
 from open_autoglm.telemetry.explain import ExplainStore
 from open_autoglm.telemetry.loop_lag import LoopLag
@@ -97,6 +99,7 @@ class Server:
         )
         config = loaded.config
         self.discovery = self._discovery(config) if config.cluster.secret is not None else None
+        self.rollouts = Rollouts(ServerNodes(self), self._rng)
         built = self._build(loaded, self.revision.number)
         self.assembly.adopt(built)
         self.metrics = Metrics(lambda: self.gateway.snapshot.plans.keys())
@@ -290,6 +293,7 @@ class Server:
         revision = self.revisions.propose(loaded, by, clock.wall())
         self.assembly.adopt(built)
         self.gateway.adopt(built.snapshot)
+        self.rollouts.renew()
         self.revision = revision
         self._adopt_sources()
         self.overload.renew()
@@ -339,6 +343,7 @@ class Server:
             return
         self.assembly.adopt(built)
         self.gateway.adopt(built.snapshot)
+        self.rollouts.renew()
         self._adopt_sources()
         self._accountant.forget()
 
@@ -427,6 +432,7 @@ class Server:
         for part in self.assembly.parts.values():
             part.backend.sweep(now_s)
         self.health.sweep(now_s, self.config, self._lag.usual_s())
+        self.rollouts.sweep(now_s)
 
     def _find_admin_key(self, config: ServerConfig) -> Secret:
         """The configured key, or the one of an earlier start, or a new one, kept in `data_dir/admin.key`."""

@@ -7,13 +7,17 @@ sent it has cancelled it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from open_autoglm.protocol.client_connection import ClientConnection
 from open_autoglm.protocol.handshake import Hello, Welcome
+from open_autoglm.protocol.opcodes import NODE_RESULT
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.transport.framed_shell import Flusher, FramedShell
+
+_log = logging.getLogger(__name__)
 
 OtherFrame = Callable[[int, int, int, int, int, bytes], None]
 """Takes opcode, flags, aux, stream, arg and payload of a message that has no callback of its own."""
@@ -114,19 +118,29 @@ class FramedSession:
     def on_response(self, stream: int, flags: int, chunks: int, payload: bytes) -> None:
         handler = self.handlers.pop(stream, None)
         if handler is not None:
-            handler.on_response(flags, chunks, payload)
+            try:
+                handler.on_response(flags, chunks, payload)
+            except Exception:  # one request's defect must not end the others of this connection
+                _log.exception("a response failed")
         if self._over is None:
             self.leave()
 
     def on_chunk(self, stream: int, flags: int, choice: int, seq: int, payload: bytes) -> None:
         handler = self.handlers.get(stream)
         if handler is not None:
-            handler.on_chunk(flags, choice, seq, payload)
+            try:
+                handler.on_chunk(flags, choice, seq, payload)
+            except Exception:  # as above
+                _log.exception("a chunk failed")
+                self.cancel(stream)
 
     def on_error(self, stream: int, status: int, flags: int, retry_after_ms: int, payload: bytes) -> None:
         handler = self.handlers.pop(stream, None)
         if handler is not None:
-            handler.on_error(status, flags, retry_after_ms, payload)
+            try:
+                handler.on_error(status, flags, retry_after_ms, payload)
+            except Exception:  # as above
+                _log.exception("an error failed")
         if self._over is None:
             self.leave()
 
@@ -140,7 +154,10 @@ class FramedSession:
         """Only chunks wait for credit, and none are sent here."""
 
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
-        self._other(opcode, flags, aux, stream, arg, payload)
+        if opcode == NODE_RESULT:
+            self.on_response(stream, flags, 0, payload)
+        else:
+            self._other(opcode, flags, aux, stream, arg, payload)
 
     def on_closed(self, code: str, message: str) -> None:
         self.ending = (code, message)
@@ -150,7 +167,10 @@ class FramedSession:
         handlers, self.handlers = self.handlers, {}
         self.end()
         for handler in handlers.values():
-            handler.on_lost(f"the connection ended: {message[:200] or code}")
+            try:
+                handler.on_lost(f"the connection ended: {message[:200] or code}")
+            except Exception:  # as above
+                _log.exception("the end of a connection failed")
 
     # The shell calls these.
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from open_autoglm.errors import AutoGLMError, ConfigError, ConfigProblem, RequestError
 from open_autoglm.ids import new_key
 from open_autoglm.secret import Secret
-from open_autoglm.server.admin import AdminControl, EndpointAction, JSONObject, build_admin
+from open_autoglm.server.admin import AdminControl, EndpointAction, JSONObject, RolloutStep, build_admin
 from open_autoglm.server.admin_app import Door
 from open_autoglm.server.admin_guard import BODY_BYTES_MAX
 from open_autoglm.server.admin_openapi import SCHEMAS, description
@@ -101,6 +101,17 @@ class Control:
     def nodes(self) -> list[JSONObject]:
         row = {"id": "node-1", "role": "node", "class": "cpu", "state": "alive", "last_heard_s": 0.1, "delay_ms": None}
         return [self._row(**row, models=[{"name": "chat", "version": "1"}], load=None, self=False)]
+
+    def rollouts(self) -> list[JSONObject]:
+        return [self._rollout("chat")]
+
+    async def rollout_step(self, model: str, step: RolloutStep, fields: JSONObject) -> JSONObject:
+        self.asked.append((step, model, fields))
+        return self._rollout(model)
+
+    def _rollout(self, model: str) -> JSONObject:
+        side = {"version": "1", "requests": 0, "failures": 0, "nodes": []}
+        return self._row(model=model, state="running", share=0.2, stable=side, candidate=side, history=[])
 
     def keys(self) -> list[JSONObject]:
         return [self._row(name="default")]
@@ -472,11 +483,23 @@ async def test_an_endpoint_s_breaker_is_opened_and_reset(client: Client, control
     assert control.asked[:2] == [("open", "org/chat", "local:8001"), ("reset", "chat", "local")]
 
 
+async def test_rollouts_are_told_and_changed(client: Client, control: Control) -> None:
+    path = "/admin/v1/rollouts"
+    async with client(headers=BEARER) as http:
+        assert (await http.get(path)).json()["rollouts"][0]["model"] == "chat"
+        response = await http.post(f"{path}/org%2Fchat/start?version=abc&percent=20&errors_percent=5")
+        assert response.json()["model"] == "org/chat"
+        assert (await http.post(f"{path}/chat/promote")).status_code == 200
+        assert (await http.post(f"{path}/chat/nothing")).status_code == 404
+        assert (await http.post(f"{path}/chat/weights?percent=101")).status_code == 400
+    asked = {"version": "abc", "percent": 20, "errors_percent": 5}
+    assert control.asked == [("start", "org/chat", asked), ("promote", "chat", {})]
+
+
 @pytest.mark.parametrize(
     ("path", "part"),
     [
         ("/admin/v1/sessions", "sessions"),
-        ("/admin/v1/rollouts", "rollouts"),
         ("/console", "console"),
     ],
 )

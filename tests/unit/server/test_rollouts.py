@@ -1,0 +1,200 @@
+"""Rollouts over nodes: who is told what, who is sent where, and what ends one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any
+
+import pytest
+from tests.unit.routing.scripted_gate import ScriptedGate
+
+from open_autoglm.errors import RequestError, UpstreamError
+from open_autoglm.rollout.plan import RolloutRules
+from open_autoglm.routing.balancers import make_balancer
+from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.routing.group import Group
+from open_autoglm.server.rollouts import Nodes, Rollouts, Served
+
+RULES = RolloutRules(requests_min=10)
+
+
+class FakeNodes(Nodes):
+    """A cluster of nodes that do as they are told, but for those in `stubborn`."""
+
+    def __init__(self, count: int) -> None:
+        self.versions = {f"mcp://10.0.0.{number}:1": "old" for number in range(count)}
+        self.made = [_endpoint(url) for url in self.versions]
+        rng = random.Random(1)
+        self.one = Group("m", self.made, make_balancer("round_robin", self.made, rng), rng)
+        self.outcomes: dict[str, dict[str, int]] = {url: {"ok": 0} for url in self.versions}
+        self.told: list[tuple[str, str]] = []
+        self.stubborn: set[str] = set()
+        self.together = False
+
+    def served(self, model: str) -> list[Served]:
+        return [Served(url, version) for url, version in self.versions.items()] if model == "m" else []
+
+    def endpoints(self, model: str) -> Iterable[Endpoint]:
+        return self.made
+
+    def group(self, model: str) -> Group | None:
+        return self.one
+
+    def counts(self, endpoint: Endpoint) -> Mapping[str, int]:
+        return self.outcomes[endpoint.url]
+
+    async def tell(self, url: str, fields: dict[str, Any]) -> dict[str, Any]:
+        if url in self.stubborn:
+            raise UpstreamError("upstream_error", "no link to the node is open")
+        assert fields["command"] == "publish"
+        self.told.append((url, fields["version"]))
+        self.versions[url] = fields["version"]
+        return {}
+
+    def keep_together(self, wanted: bool) -> None:
+        self.together = wanted
+
+    def sent(self, count: int, affinity: int = 0) -> list[str]:
+        """Versions of the nodes that requests went to."""
+        found = []
+        for _ in range(count):
+            endpoint = self.one.acquire(1.0, affinity)
+            assert endpoint is not None
+            found.append(self.versions[endpoint.url])
+        return found
+
+
+def _endpoint(url: str) -> Endpoint:
+    return Endpoint(url.removeprefix("mcp://"), ScriptedGate(), model="m", url=url)
+
+
+class Later:
+    """Keeps what is to be done in the background."""
+
+    def __init__(self) -> None:
+        self.work: list[Awaitable[None]] = []
+
+    def __call__(self, work: Awaitable[None]) -> None:
+        self.work.append(work)
+
+
+def made(count: int) -> tuple[FakeNodes, Rollouts, Later]:
+    nodes, later = FakeNodes(count), Later()
+    return nodes, Rollouts(nodes, random.Random(2), later), later
+
+
+async def test_a_fifth_of_five_nodes_gets_a_fifth_of_the_requests() -> None:
+    nodes, rollouts, _ = made(5)
+    row = await rollouts.start("m", "new", 0.2, RULES)
+    assert nodes.told == [("mcp://10.0.0.0:1", "new")]
+    assert (row["state"], row["share"], row["candidate"]["nodes"]) == ("running", 0.2, ["mcp://10.0.0.0:1"])
+    assert 150 < nodes.sent(1000).count("new") < 250
+    assert nodes.together
+
+
+async def test_a_conversation_stays_with_its_version() -> None:
+    nodes, rollouts, _ = made(4)
+    await rollouts.start("m", "new", 0.5, RULES)
+    seen = {tuple(set(nodes.sent(20, affinity))) for affinity in range(1, 40)}
+    assert seen == {("old",), ("new",)}
+
+
+async def test_where_no_node_of_its_version_is_left_another_serves() -> None:
+    nodes, rollouts, _ = made(3)
+    await rollouts.start("m", "new", 0.3, RULES)
+    nodes.versions = dict.fromkeys(nodes.versions, "old")
+    rollouts.renew()
+    assert set(nodes.sent(50)) == {"old"}
+
+
+async def test_more_share_takes_more_nodes_and_promotion_takes_all() -> None:
+    nodes, rollouts, _ = made(4)
+    await rollouts.start("m", "new", 0.25, RULES)
+    await rollouts.set_share("m", 0.75)
+    assert list(nodes.versions.values()).count("new") == 3
+    row = await rollouts.promote("m")
+    assert set(nodes.versions.values()) == {"new"}
+    assert (row["state"], row["share"]) == ("promoted", 1.0)
+    assert not nodes.together
+    with pytest.raises(RequestError, match="promoted"):
+        await rollouts.set_share("m", 0.5)
+
+
+async def test_a_rollback_by_hand_brings_every_node_back() -> None:
+    nodes, rollouts, _ = made(4)
+    await rollouts.start("m", "new", 0.5, RULES)
+    assert (await rollouts.rollback("m"))["state"] == "rolled_back"
+    assert set(nodes.versions.values()) == {"old"}
+    assert len({endpoint.url for endpoint in [nodes.one.acquire(1.0) for _ in range(8)] if endpoint}) == 4
+
+
+async def test_a_rise_of_errors_takes_the_candidate_away_at_once() -> None:
+    nodes, rollouts, later = made(4)
+    await rollouts.start("m", "new", 0.25, RULES)
+    bad = next(url for url, version in nodes.versions.items() if version == "new")
+    rollouts.sweep(1.0)
+    for url in nodes.versions:
+        nodes.outcomes[url] = {"ok": 5, "failed": 5} if url == bad else {"ok": 30, "cancelled": 9}
+    rollouts.sweep(2.0)
+    assert set(nodes.sent(40)) <= {"old", "new"}
+    assert rollouts.row("m")["state"] == "rolled_back"
+    assert "5 of 10 requests failed" in rollouts.row("m")["history"][-1]["why"]
+    for work in later.work:
+        await work
+    assert set(nodes.versions.values()) == {"old"}
+
+
+async def test_errors_before_the_start_do_not_count() -> None:
+    nodes, rollouts, _ = made(2)
+    for url in nodes.versions:
+        nodes.outcomes[url] = {"ok": 0, "failed": 1000}
+    await rollouts.start("m", "new", 0.5, RULES)
+    rollouts.sweep(1.0)
+    assert rollouts.row("m")["state"] == "running"
+
+
+async def test_a_node_that_refuses_ends_the_start_and_the_others_go_back() -> None:
+    nodes, rollouts, _ = made(4)
+    nodes.stubborn = {"mcp://10.0.0.1:1"}
+    with pytest.raises(RequestError, match=r"10\.0\.0\.1"):
+        await rollouts.start("m", "new", 0.5, RULES)
+    assert set(nodes.versions.values()) == {"old"}
+    assert rollouts.rows() == []
+
+
+async def test_a_node_that_does_not_go_back_is_named() -> None:
+    nodes, rollouts, _ = made(2)
+    await rollouts.start("m", "new", 0.5, RULES)
+    nodes.stubborn = set(nodes.versions)
+    with pytest.raises(RequestError, match="try again"):
+        await rollouts.rollback("m")
+    assert rollouts.row("m")["state"] == "rolled_back"
+    nodes.stubborn = set()
+    await rollouts.rollback("m")
+    assert set(nodes.versions.values()) == {"old"}
+
+
+@pytest.mark.parametrize(
+    ("model", "candidate", "share", "code"),
+    [("x", "new", 0.5, "not_found"), ("m", "old", 0.5, "conflict"), ("m", "new", 1.5, "invalid_request")],
+)
+async def test_what_cannot_be_started_says_so(model: str, candidate: str, share: float, code: str) -> None:
+    nodes, rollouts, _ = made(2)
+    with pytest.raises(RequestError) as caught:
+        await rollouts.start(model, candidate, share, RULES)
+    assert caught.value.code == code
+    assert nodes.told == []
+
+
+async def test_one_node_cannot_be_shared_but_changed() -> None:
+    nodes, rollouts, _ = made(1)
+    with pytest.raises(RequestError, match="0 or 1"):
+        await rollouts.start("m", "new", 0.5, RULES)
+    await rollouts.start("m", "new", 1.0, RULES)
+    assert set(nodes.versions.values()) == {"new"}
+    with pytest.raises(RequestError, match="already"):
+        await rollouts.start("m", "newer", 1.0, RULES)
+    for action in (rollouts.promote, rollouts.rollback):
+        with pytest.raises(RequestError, match="no rollout"):
+            await action("x")
