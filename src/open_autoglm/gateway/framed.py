@@ -26,7 +26,6 @@ from open_autoglm.protocol.codecs import CODECS
 from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.handshake import Credentials
 from open_autoglm.protocol.opcodes import NAMES as OPCODE_NAMES
-from open_autoglm.protocol.opcodes import STREAM
 from open_autoglm.protocol.preambles import REQUEST_BYTES, TRACE_AT, read_response
 from open_autoglm.protocol.resume import ResumeStore
 from open_autoglm.protocol.server_connection import ServerConnection
@@ -207,7 +206,7 @@ class FramedGateway:
         plan = snapshot.plan(model, principal) if model else None
         if plan is None or snapshot.affinity != "none" or plan.stream_failure == "continue" or not name:
             return None
-        lane = Lane(model, plan, snapshot)
+        lane = Lane(model, plan, snapshot, principal)
         return lane if lane.nodes else None
 
     def _follow(self) -> None:
@@ -248,31 +247,44 @@ class FramedGateway:
                     self.count(tally)
         self._retired = [lane for lane in self._retired if lane.in_flight]
 
-    def keep(self, call: RelayedRequest, target: Endpoint, payload: bytes, now_s: float) -> None:
+    def keep(self, call: RelayedRequest, payload: bytes, now_s: float) -> None:
         """Write a relayed request down."""
         self.unkept = 0
         try:
             preamble = read_response(payload)
         except ProtocolError:
             return
-        lane = call.lane
-        started_s = call.started_s
-        attempt = AttemptRecord(target.name, lane.group.name, 0, lane.leg.reason, started_s)
-        attempt.sent_s, attempt.head_s, attempt.ended_s = started_s, call.first_s or now_s, now_s
-        attempt.first_s = call.first_s or now_s
-        attempt.status, attempt.outcome, attempt.reused = 200, "ok", True
+        record = self._record(call, "ok", now_s)
+        record.status = 200
+        record.first_s = record.attempts[0].first_s = call.first_s or now_s
+        record.finish_reason = preamble.finish
+        record.prompt_tokens, record.completion_tokens = preamble.prompt_tokens, preamble.completion_tokens
+        record.bytes_out = len(payload)
+        self._accounts.keep(record)
+
+    def left(self, call: RelayedRequest, now_s: float) -> None:
+        """Account for a relayed request whose client has left."""
+        record = self._record(call, "cancelled", now_s)
+        record.status, record.code = 499, "client_closed"
+        record.first_s = call.first_s
+        self.gateway.account(record)
+
+    def _record(self, call: RelayedRequest, outcome: str, now_s: float) -> RequestRecord:
+        lane, started_s = call.lane, call.started_s
+        attempt = AttemptRecord(call.target.name, lane.group.name, 0, lane.leg.reason, started_s)
+        attempt.sent_s, attempt.head_s, attempt.first_s = started_s, call.first_s, call.first_s
+        attempt.ended_s, attempt.outcome, attempt.reused = now_s, outcome, True
+        attempt.status = 200 if call.first_s or outcome == "ok" else 0
         wall_s = clock.wall() - (now_s - started_s)
         record = RequestRecord(ROUTE, started_s, lane.snapshot.revision, self._ids.request_id(), wall_s, call.address)
         record.trace_id = call.payload[TRACE_AT:REQUEST_BYTES].hex()
-        record.model, record.served_by, record.key = lane.model, lane.group.name, call.key
-        record.stream = bool(call.flags & STREAM)
+        record.model, record.served_by, record.key = lane.model, lane.group.name, lane.principal.name
+        record.stream = call.streamed
         record.admitted_s = record.read_s = started_s
-        record.first_s, record.ended_s, record.status = attempt.first_s, now_s, 200
-        record.finish_reason = preamble.finish
-        record.prompt_tokens, record.completion_tokens = preamble.prompt_tokens, preamble.completion_tokens
-        record.bytes_in, record.bytes_out = len(call.payload), len(payload)
+        record.ended_s = now_s
+        record.bytes_in = len(call.payload)
         record.attempts.append(attempt)
-        self._accounts.keep(record)
+        return record
 
     def in_flight(self) -> Counter[str]:
         """Relayed now, by model."""

@@ -121,11 +121,6 @@ class FramedPeer:
         self._calls: dict[int, _Running] = {}
         self.connection = ServerConnection(self, shell.wake, hub.settings, now_s, hub.store)
 
-    @property
-    def key(self) -> str:
-        """Name of the client's key."""
-        return self._principal.name
-
     # The protocol calls these; see `protocol.sinks.ServerSink`.
 
     def on_hello(self, hello: Hello) -> None:
@@ -148,6 +143,7 @@ class FramedPeer:
         gateway = hub.gateway
         if self._snapshot is not gateway.snapshot and not self._renew():
             return
+        lane: Lane | None = None
         admitted = False
         now_s = clock.monotonic()
         # A request that says more of itself than its model is one for the request path.
@@ -168,9 +164,8 @@ class FramedPeer:
                     if self._relay(lane, stream, flags, remaining_ms, payload, now_s):
                         return
                     admitted = True
-        call = self._call(stream, flags, remaining_ms, payload, now_s)
+        call = self._call(stream, flags, remaining_ms, payload, now_s, lane=lane if admitted else None)
         if admitted:
-            call.priority, call.record.key = self._principal.priority, self._principal.name
             call.record.admitted_s = now_s
         self._serve(call, admitted=admitted)
 
@@ -252,11 +247,11 @@ class FramedPeer:
         self.hub.break_off(self.connection, stream)
 
     def relayed(self, call: RelayedRequest) -> None:
-        """A relayed request was answered."""
+        """A relayed request is over."""
         self._calls.pop(call.stream, None)
         self.hub.calls.discard(call)
         call.lane.in_flight -= 1
-        principal = self._principal
+        principal = call.lane.principal
         principal.requests += 1
         if principal.limiter is not None:
             principal.limiter.release()
@@ -272,7 +267,6 @@ class FramedPeer:
             relayed.stream, relayed.flags, relayed.remaining_ms, relayed.payload, relayed.started_s, lane=lane
         )
         record = call.record
-        call.priority, record.key = self._principal.priority, self._principal.name
         record.admitted_s = relayed.started_s
         face = call.route.face
         assert face is not None
@@ -294,12 +288,6 @@ class FramedPeer:
         exchange.take_over(attempt, now_s)
         call.open(attempt)
         return answer
-
-    def abandon(self, stream: int) -> None:
-        """Nobody wants the answer of what was relayed until now."""
-        running = self._calls.pop(stream, None)
-        if running is not None:
-            running.gone()
 
     def cut(self, stream: int, error: AutoGLMError) -> None:
         """End what was relayed until now."""
@@ -382,7 +370,8 @@ class FramedPeer:
         route = self.hub.route(self.connection.codec.name)
         call = self._made(FrameReply(self, stream), route, headers, bytes((flags,)) + payload, now_s)
         if lane is not None:
-            call.snapshot = lane.snapshot
+            call.snapshot, call.principal = lane.snapshot, lane.principal
+            call.priority, call.record.key = lane.principal.priority, lane.principal.name
         return call
 
     def _made(self, reply: Reply, route: Route, headers: dict[str, bytes], body: bytes, now_s: float) -> Call:

@@ -27,6 +27,7 @@ from open_autoglm.gateway.framed_tally import Tally
 from open_autoglm.gateway.snapshot import Snapshot
 from open_autoglm.protocol.opcodes import STREAM
 from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.security.keys import Principal
 
 if TYPE_CHECKING:
     from open_autoglm.gateway.framed_peer import FramedPeer
@@ -49,7 +50,7 @@ class Lane:
 
     Attributes:
         model: the name asked for.
-        snapshot, plan, leg: of the configuration; `leg` is the first one.
+        principal, snapshot, plan, leg: whose it is, and of which configuration; `leg` is the first one.
         nodes: the endpoints that can be reached by frames as they stand.
         tallies: by endpoint.
         in_flight: requests relayed now.
@@ -69,6 +70,7 @@ class Lane:
         "model",
         "nodes",
         "plan",
+        "principal",
         "queue",
         "snapshot",
         "tallies",
@@ -76,8 +78,9 @@ class Lane:
         "total_s",
     )
 
-    def __init__(self, model: str, plan: Plan, snapshot: Snapshot) -> None:
+    def __init__(self, model: str, plan: Plan, snapshot: Snapshot, principal: Principal) -> None:
         self.model = model
+        self.principal = principal
         self.plan = plan
         self.snapshot = snapshot
         self.leg = leg = plan.legs[0]
@@ -179,11 +182,6 @@ class RelayedRequest:
         """Of the client."""
         return self._peer.address
 
-    @property
-    def key(self) -> str:
-        """Name of the client's key."""
-        return self._peer.key
-
     def send(self, stream: int, flags: int, remaining_ms: int, payload: bytes, now_s: float) -> bool:
         """Send it on; False when the link has no room, and nothing has happened."""
         lane = self._lane
@@ -237,7 +235,7 @@ class RelayedRequest:
             hub.count(tally)
         hub.unkept += 1
         if hub.unkept >= hub.keep_every:
-            hub.keep(self, target, payload, now_s)
+            hub.keep(self, payload, now_s)
 
     def on_chunk(self, flags: int, choice: int, seq: int, payload: bytes) -> None:
         now_s = clock.monotonic()
@@ -280,9 +278,15 @@ class RelayedRequest:
             self._session.consume(self.upstream, held)
 
     def gone(self) -> None:
-        """Nobody wants the answer any more."""
-        self.ordinary(clock.monotonic())
-        self._peer.abandon(self.stream)
+        """Nobody wants the answer any more. In less than the exchange needs: a client that leaves may leave many."""
+        now_s = clock.monotonic()
+        lane, peer = self._lane, self._peer
+        self._session.cancel(self.upstream)
+        self._target.release(self._permit, now_s)
+        if lane.queue.waiting:
+            lane.leg.line.wake()
+        peer.relayed(self)
+        peer.hub.left(self, now_s)
 
     @property
     def streamed(self) -> bool:

@@ -22,7 +22,6 @@ class Answer:
 
     Attributes:
         stream: its number.
-        text: what the chunks said.
         preamble, body: of the response.
         ends: how often it was told the end.
         status, error: of the ERROR that ended it; -1 when the connection was lost.
@@ -35,12 +34,17 @@ class Answer:
         self._over = asyncio.Event()
         self.first = asyncio.Event()
         self.stream = 0
-        self.text = b""
+        self._pieces: list[bytes] = []
         self.preamble: ResponsePreamble | None = None
         self.body: dict[str, Any] = {}
         self.status = 0
         self.error: dict[str, Any] = {}
         self.consumes = True
+
+    @property
+    def text(self) -> bytes:
+        """What the chunks said."""
+        return b"".join(self._pieces)
 
     async def wait(self, patience_s: float = PATIENCE_S) -> Answer:
         await asyncio.wait_for(self._over.wait(), patience_s)
@@ -52,7 +56,7 @@ class Answer:
         self._end()
 
     def on_chunk(self, flags: int, choice: int, seq: int, payload: bytes) -> None:
-        self.text += payload
+        self._pieces.append(payload)
         self.first.set()
         if self.consumes:
             self.asker.session.consume(self.stream, len(payload))
