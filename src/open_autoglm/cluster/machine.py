@@ -34,10 +34,10 @@ class Machine:
 
     def read(self) -> MachineLoad:
         """Return what is known now."""
-        with suppress(OSError, ValueError, IndexError):
+        with suppress(OSError, ValueError, LookupError):
             self._read_cpu()
         total, free = 0, 0
-        with suppress(OSError, ValueError, IndexError):
+        with suppress(OSError, ValueError, LookupError):
             total, free = self._memory()
         return MachineLoad(self._cpu, free / total if total else 1.0, free)
 

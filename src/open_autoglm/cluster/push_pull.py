@@ -31,7 +31,7 @@ PREFACE: Final = b"GOSS\x01"
 STATE_BYTES_MAX: Final = 2 * 2**20
 """More than 1,024 members with everything that fits their records."""
 EXCHANGE_S: Final = 3.0
-"""For all of an exchange, seconds."""
+"""For all of an exchange."""
 CALLERS_MAX: Final = 32
 """Exchanges that others began and that run at once."""
 _NUMBER_BYTES: Final = 16
@@ -49,15 +49,17 @@ class PushPull:
         secret: the cluster's.
         give: returns the own state.
         take: is given the other's, and the address `HOST:PORT` that was called, or nothing; it may raise `GossipError`.
+        limit_s: for all of an exchange, seconds.
 
     Attributes:
         refused: exchanges that ended because the other side did not know the secret, or spoke nonsense.
     """
 
-    def __init__(self, secret: bytes, give: GiveState, take: TakeState) -> None:
+    def __init__(self, secret: bytes, give: GiveState, take: TakeState, limit_s: float = EXCHANGE_S) -> None:
         self._secret = secret
         self._give = give
         self._take = take
+        self._limit_s = limit_s
         self._callers = 0
         self._server: asyncio.Server | None = None
         self.refused = 0
@@ -88,7 +90,7 @@ class PushPull:
         host, port = split_address(address)
         writer: StreamWriter | None = None
         try:
-            async with asyncio.timeout(EXCHANGE_S):
+            async with asyncio.timeout(self._limit_s):
                 reader, writer = await asyncio.open_connection(host, port, limit=2**16)
                 number = secrets.token_bytes(_NUMBER_BYTES)
                 writer.write(PREFACE + number)
@@ -111,7 +113,7 @@ class PushPull:
             return
         self._callers += 1
         try:
-            async with asyncio.timeout(EXCHANGE_S):
+            async with asyncio.timeout(self._limit_s):
                 await self._exchange(reader, writer)
         except GossipError:
             self.refused += 1

@@ -79,7 +79,8 @@ class UdpSocket(asyncio.DatagramProtocol):
         self._on_datagram(data, address[:2])
 
     def error_received(self, error: Exception) -> None:
-        """Called by the event loop: an earlier datagram met a closed port, or none took it."""
+        """Called by the event loop: a datagram met a closed port, or could not be sent."""
+        self.dropped += 1
 
 
 async def open_udp(host: str, port: int, on_datagram: OnDatagram, bytes_max: int) -> UdpSocket:
