@@ -193,3 +193,31 @@ def test_refuses_weights_that_do_not_fit() -> None:
         pack(CONFIG, {**good, "model.norm.weight": np.full(16, np.nan, np.float32)})
     with pytest.raises(ServerError, match="larger than"):
         pack(dataclasses.replace(CONFIG, hidden=8192, mlp=8192), good)
+
+
+@pytest.mark.parametrize("start", [1, 5, 9])
+def test_a_prompt_is_read_on_after_what_was_kept_of_another(start: int) -> None:
+    model = catalog.open_model("glm-nano")
+    prompts = [build("What is 12 + 30?"), build("What is 12 + 7?")]
+    cache, other = model.new_cache(3), model.new_cache(3)
+    whole = model.prefill(cache, 1, prompts)
+    saved = cache.save(1, start)
+    assert sum(part.nbytes for part in saved) == model.memory_bytes(start)
+    for row in (1, 2):
+        other.restore(row, saved, start)
+    assert prompts[0][:start] == prompts[1][:start]
+    after = model.prefill(other, 1, prompts, start)
+    np.testing.assert_allclose(after, whole, atol=2e-5)
+    tokens, lengths = np.array([0, 9, 9]), np.array([0, len(prompts[0]), len(prompts[1])])
+    np.testing.assert_allclose(
+        model.decode(other, tokens, lengths)[1:], model.decode(cache, tokens, lengths)[1:], atol=2e-5
+    )
+
+
+def test_one_token_is_read_on() -> None:
+    model = catalog.open_model("glm-nano")
+    prompt = build("What is 12 + 30?")
+    cache, other = model.new_cache(1), model.new_cache(1)
+    whole = model.prefill(cache, 0, [prompt])
+    other.restore(0, cache.save(0, len(prompt)), len(prompt) - 1)
+    np.testing.assert_allclose(model.prefill(other, 0, [prompt], len(prompt) - 1), whole, atol=2e-5)
