@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
 
 from open_autoglm import clock
@@ -85,8 +86,10 @@ class Asker:
         codec: str = "msgpack",
         window: int = 256 * 1024,
         host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._place = (host, port)
+        self._tls = tls
         self.codec = CODECS[codec]
         self._hello = Hello(versions=["1.0"], codecs=[codec], auth=Credentials(key=key), window=window)
         self.over = asyncio.Event()
@@ -102,7 +105,7 @@ class Asker:
             over=lambda session: self.over.set(),
             welcomed=loop.create_future(),
         )
-        await loop.create_connection(lambda: self.session.shell, *self._place)
+        await loop.create_connection(lambda: self.session.shell, *self._place, ssl=self._tls)
         self.let_in = await asyncio.wait_for(self.session.welcomed, PATIENCE_S)
         return self
 
