@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.framed.section import framed_section, serialization_section
 from benchmarks.rig.embedded_page import embedded_section
 from benchmarks.rig.page import page
 from benchmarks.rig.plot import draw
@@ -22,6 +23,12 @@ from benchmarks.rig.targets import DIRECT, ROOT
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 IMAGE = ROOT / "docs" / "images" / "benchmarks"
+SECTIONS = {
+    "framed.json": framed_section,
+    "serialization.json": serialization_section,
+    "embedded.json": embedded_section,
+}
+"""What was measured apart: results, and what writes their sections."""
 
 
 def write(path: Path) -> None:
@@ -29,10 +36,13 @@ def write(path: Path) -> None:
     result: dict[str, Any] = json.loads(path.read_text())
     summary = Summary(result["runs"])
     draw(summary, [name for name in result["targets"] if name != DIRECT], IMAGE)
-    embedded_file = RESULTS / "embedded.json"
-    embedded = embedded_section(json.loads(embedded_file.read_text())) if embedded_file.exists() else ""
+    sections = [
+        write_section(json.loads((RESULTS / name).read_text()))
+        for name, write_section in SECTIONS.items()
+        if (RESULTS / name).exists()
+    ]
     PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page(result, summary, embedded))
+    PAGE.write_text(page(result, summary, *sections))
     print(f"wrote {PAGE} and {IMAGE}.svg")
 
 

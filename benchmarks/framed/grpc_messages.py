@@ -9,8 +9,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 METHOD: Final = "/autoglm.bench.Model/Infer"
 _TEXT: Final = descriptor_pb2.FieldDescriptorProto.TYPE_STRING
 _NUMBER: Final = descriptor_pb2.FieldDescriptorProto.TYPE_INT32
+_DOUBLE: Final = descriptor_pb2.FieldDescriptorProto.TYPE_DOUBLE
 _MESSAGES: Final = {
-    "Ask": {"model": _TEXT, "prompt": _TEXT, "max_tokens": _NUMBER},
+    "Ask": {"model": _TEXT, "prompt": _TEXT, "max_tokens": _NUMBER, "temperature": _DOUBLE},
     "Told": {
         "text": _TEXT,
         "model": _TEXT,

@@ -16,8 +16,8 @@ _NONE: Final = "–"
 _REASON_CHARACTERS_MAX: Final = 100
 
 
-def page(result: dict[str, Any], summary: Summary, embedded: str) -> str:
-    """The whole page as Markdown. `embedded` is the section about the embedded model, or empty."""
+def page(result: dict[str, Any], summary: Summary, *sections: str) -> str:
+    """The whole page as Markdown. `sections` are about what was measured apart; empty ones are left out."""
     targets = list(result["targets"])
     parts = [
         "# Benchmarks",
@@ -28,7 +28,7 @@ def page(result: dict[str, Any], summary: Summary, embedded: str) -> str:
         goal_table(summary, targets),
         *(table_section(table, summary, targets) for table in TABLES),
         _faults(summary, targets),
-        embedded,
+        *sections,
         _configurations(result),
         _METHOD,
         _notes(summary, result),

@@ -1,0 +1,142 @@
+"""The sections of docs/benchmarks.md about the framed path and about forms of messages, from the results that are kept.
+
+Figures are medians of the rounds, with the lowest and the highest in brackets.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any, Final
+
+_SIDES: Final = {
+    "framed": "**our client → our server → two nodes, frames**",
+    "http": "HTTP client → our server → two nodes, frames",
+    "rest_grpc": "HTTP client → aiohttp → two nodes, grpc.aio",
+    "grpc": "grpc.aio client → grpc.aio → two nodes, grpc.aio",
+    "direct": "our client → one node, frames, no server",
+}
+_LOADS: Final = {
+    "many": "64 in flight (frames and gRPC: on 8 connections; HTTP: on 64)",
+    "one": "One in flight",
+}
+_FIGURES: Final = (
+    ("requests_per_s", 0),
+    ("p50_ms", 2),
+    ("p99_ms", 1),
+    ("gateway_us", 1),
+    ("nodes_us", 1),
+    ("client_us", 1),
+)
+
+
+def framed_section(result: dict[str, Any]) -> str:
+    """The comparison, and what it says of our goals."""
+    settings = result["settings"]
+    lines = [
+        "## The framed path",
+        "",
+        "The same engine, one that says what it was asked, behind `autoglm node` and behind grpc.aio; prompts of 221"
+        " bytes; every answer is compared with its prompt. All sides in turn, in one run:"
+        f" {settings['rounds']} rounds of {settings['seconds']:g} s, {_when(result)}. Gateways run on core 0, nodes and"
+        " load on core 1. HTTP is asked by a client that does as little as Python allows, so its sides look better"
+        " than they would to an application with an HTTP package. CPU is per request, of the gateway, of the nodes and"
+        " of the client. `python -m benchmarks.framed.run` measures again (4 minutes).",
+    ]
+    for load, title in _LOADS.items():
+        lines += ["", f"{title}:", "", "| | requests/s | p50 ms | p99 ms | gateway µs | nodes µs | client µs |"]
+        lines.append("|---|---|---|---|---|---|---|")
+        for side, name in _SIDES.items():
+            rows = _runs(result, load, side)
+            if rows:
+                cells = [_spread([row[figure] for row in rows], digits) for figure, digits in _FIGURES]
+                if side == "direct":
+                    cells[3] = "–"
+                lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", *_goals(result)]
+    return "\n".join(lines)
+
+
+def _goals(result: dict[str, Any]) -> list[str]:
+    """Each goal, and whether it is met by the medians of the rounds' own ratios."""
+    goals = (
+        ("requests/s beside REST in front of gRPC, 64 in flight", "many", "requests_per_s", 20.0),
+        ("p50 of REST in front of gRPC beside ours, 64 in flight", "many", "p50_ms", 10.0),
+        ("requests/s beside REST in front of gRPC, one in flight", "one", "requests_per_s", 3.0),
+    )
+    lines = ["| goal | limit | measured | met |", "|---|---|---|---|"]
+    for title, load, figure, limit in goals:
+        pairs = zip(_runs(result, load, "framed"), _runs(result, load, "rest_grpc"), strict=True)
+        ratios = [
+            ours[figure] / theirs[figure] if figure == "requests_per_s" else theirs[figure] / ours[figure]
+            for ours, theirs in pairs
+        ]
+        met = _met(median(ratios) >= limit)
+        lines.append(f"| {title} | ≥ {limit:g} x | {_spread(ratios, 1)} x | {met} |")
+    server = [row["gateway_us"] for row in _runs(result, "many", "framed")]
+    lines.append(
+        f"| CPU of our server per request | ≤ 10 µs | {_spread(server, 1)} µs | {_met(median(server) <= 10)} |"
+    )
+    client = [row["client_us"] for row in _runs(result, "many", "framed")]
+    lines.append(f"| CPU of our client per request | ≤ 7 µs | {_spread(client, 1)} µs | {_met(median(client) <= 7)} |")
+    return lines
+
+
+def serialization_section(result: dict[str, Any]) -> str:
+    """Bytes and time of messages, alone and in a call."""
+    requests, calls = result["requests"], result["calls"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    lines = [
+        "## Forms of messages",
+        "",
+        "A question, a conversation of nine turns, and one of 61 turns with eight tools: bytes with their framing, and"
+        f" CPU µs to write and to read them in Python ({versions}; {_when(result)}). Ours are dictionaries, read with"
+        " our limits of depth and number; gRPC is a message object of the same `.proto`, filled and read by field.",
+        "",
+        *_table(requests, ("bytes", "write", "read"), ("bytes", "encode_us", "decode_us"), 2),
+        "",
+        "A whole call, one after another between one client and one server of one process, with a prompt of"
+        f" {', '.join(calls)}: bytes of request and answer as they crossed the wire (HTTP/2 with its header tables"
+        " settled), and CPU µs of both ends together.",
+        "",
+        *_table(calls, ("request", "answer", "CPU"), ("request_bytes", "answer_bytes", "both_ends_us"), 0),
+        "",
+        "`python -m benchmarks.framed.calls` measures both tables again (a minute).",
+    ]
+    return "\n".join(lines)
+
+
+def _table(columns: dict[str, Any], titles: tuple[str, ...], figures: tuple[str, ...], digits: int) -> list[str]:
+    """A line for each form, three figures for each column; bytes are whole."""
+    lines = [
+        "| | " + " | ".join(f"{column}: {titles[0]} | " + " | ".join(titles[1:]) for column in columns) + " |",
+        "|---|" + "---|" * (len(figures) * len(columns)),
+    ]
+    for form in next(iter(columns.values())):
+        cells = [
+            f"{column[form][figure]:,.{0 if figure.endswith('bytes') else digits}f}"
+            for column in columns.values()
+            for figure in figures
+        ]
+        lines.append(f"| {form} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _runs(result: dict[str, Any], load: str, side: str) -> list[dict[str, Any]]:
+    return [run for run in result["runs"] if run["load"] == load and run["side"] == side]
+
+
+def _when(result: dict[str, Any]) -> str:
+    load = result["machine"]["load_averages"][0]
+    commit = f", commit `{result['commit']}`" if result["commit"] else ""
+    return f"{result['measured_at'][:16].replace('T', ' ')} UTC{commit}, load average of the machine then {load:.1f}"
+
+
+def _spread(values: list[float], digits: int) -> str:
+    middle = f"{median(values):,.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+
+
+def _met(met: bool) -> str:
+    return "yes" if met else "**no**"
