@@ -152,11 +152,17 @@ def write_response(
     Raises:
         ProtocolError: `invalid_request`: a name is too long.
     """
-    names = _name(version, "version"), _name(model, "model")
-    prompt, completion = min(prompt_tokens, _TOKENS_MAX), min(completion_tokens, _TOKENS_MAX)
+    version_name, model_name = version.encode(), model.encode()
     number = _FINISH_NUMBERS.get(finish, 0)
-    sizes = len(names[0]), len(names[1])
-    return _RESPONSE.pack(prompt, completion, number, min(attempts, 255), *sizes) + names[0] + names[1]
+    sizes = len(version_name), len(model_name)
+    try:
+        head = _RESPONSE.pack(prompt_tokens, completion_tokens, number, attempts, *sizes)
+    except struct.error:  # something is larger than its place
+        _name(version, "version")
+        _name(model, "model")
+        prompt, completion = min(prompt_tokens, _TOKENS_MAX), min(completion_tokens, _TOKENS_MAX)
+        head = _RESPONSE.pack(prompt, completion, number, min(attempts, 255), *sizes)
+    return head + version_name + model_name
 
 
 def read_response(payload: bytes) -> ResponsePreamble:
