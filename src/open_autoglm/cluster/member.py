@@ -13,9 +13,9 @@ import logging
 import random
 import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from open_autoglm import clock
 from open_autoglm.cluster.push_pull import PushPull
@@ -41,13 +41,15 @@ from open_autoglm.membership.seal import (
 )
 from open_autoglm.membership.settings import SwimSettings
 from open_autoglm.membership.swim import Swim
-from open_autoglm.membership.wire import read_message, read_state, write_state
+from open_autoglm.membership.wire import Entry, read_message, read_state, write_state
 from open_autoglm.transport.udp import UdpSocket, open_udp
 
 _log = logging.getLogger(__name__)
 
-_SYNCS_MAX: Final = 4
+_TASKS_MAX: Final = 4
 """Exchanges of state that this member began and that run at once."""
+_TAKE_OVER_S: Final = 60.0
+"""Longest wait for the port of the process that this one replaces."""
 _PORT_TRIES: Final = 8
 """A free UDP port may be taken as a TCP port."""
 _LEAVE_INTERVALS: Final = 2
@@ -80,9 +82,9 @@ class ClusterMember:
         self._sequence = 0
         self._push_pull = PushPull(secret, self._give_state, self._take_state)
         self._loop = asyncio.get_running_loop()
-        self._udp: UdpSocket
+        self._udp: UdpSocket | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._syncs: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._read_load: Callable[[], LoadReport] | None = None
         self._load_timer: asyncio.TimerHandle | None = None
         self._joined = False
@@ -98,6 +100,7 @@ class ClusterMember:
         address: str = "",
         models: Iterable[tuple[str, str]] = (),
         rng: random.Random | None = None,
+        replaces: bool = False,
     ) -> Self:
         """Open the sockets and begin to join; members come in by and by.
 
@@ -108,6 +111,8 @@ class ClusterMember:
             address: `HOST:PORT` where this process serves, framed; may follow by `set_address`.
             models: name and version of each model that it serves; may follow by `set_models`.
             rng: the only source of chance.
+            replaces: another process of this member still has the port, and is about to close: take over what it
+                knows at once, and the port when it is free.
 
         Raises:
             ServerError: no secret, or the port cannot be had.
@@ -115,8 +120,12 @@ class ClusterMember:
         """
         if settings.secret is None:
             raise ServerError("internal_error", "there is no cluster without a secret; set cluster.secret")
-        member = cls(settings, settings.secret.reveal().encode())
-        port = await member._open()
+        secret = settings.secret.reveal().encode()
+        member = cls(settings, secret)
+        port = split_address(settings.bind)[1]
+        known = await _ask_predecessor(settings.bind, secret) if replaces and port else []
+        if not known:
+            port = await member._open()
         record = Record(
             id=settings.name or default_name(port),
             role=role,
@@ -131,9 +140,29 @@ class ClusterMember:
         except ValueError:
             member.close()
             raise
-        member._tick()
+        if known:
+            others = [entry for entry in known if entry.record.id != record.id]
+            member._do(member.swim.merge(others, record.id, clock.monotonic()))
+            member._run(member._open_later())
+        else:
+            member._tick()
         _log.info("member %s of the cluster, at %s", record.id, record.gossip)
         return member
+
+    async def _open_later(self) -> None:
+        """Open the sockets when the process that has them closes them; time stands still for the machine until then."""
+        until_s = clock.monotonic() + _TAKE_OVER_S
+        while True:
+            try:
+                await self._open()
+            except ServerError as error:
+                if clock.monotonic() > until_s:
+                    _log.error("this member cannot be heard: %s", error.message)
+                    return
+                await asyncio.sleep(self._settings.interval_s / 2)
+            else:
+                self._tick()
+                return
 
     async def _open(self) -> int:
         host, port = split_address(self._settings.bind)
@@ -151,6 +180,7 @@ class ClusterMember:
                     raise ServerError("internal_error", message) from error
             else:
                 break
+        assert self._udp is not None, "the last try raises"
         return self._udp.address[1]
 
     # Who is there.
@@ -217,10 +247,11 @@ class ClusterMember:
         for timer in (self._timer, self._load_timer):
             if timer is not None:
                 timer.cancel()
-        for task in self._syncs:
+        for task in self._tasks:
             task.cancel()
         self._push_pull.close()
-        self._udp.close()
+        if self._udp is not None:
+            self._udp.close()
 
     # What is heard elsewhere.
 
@@ -272,6 +303,8 @@ class ClusterMember:
                 case Displaced():
                     message = "another process, at %s, is the member %s too, and started later: this one says no more"
                     _log.error(message + "; give each its cluster.name", effect.record.gossip, effect.record.id)
+        if self._udp is None:
+            return
         due_s = self.swim.next_deadline()
         timer = self._timer
         now_s = clock.monotonic()
@@ -288,7 +321,8 @@ class ClusterMember:
         except ValueError:
             return
         self._sequence += 1
-        self._udp.send(seal_datagram(self._key, self._sequence, effect.message), to)
+        if self._udp is not None:
+            self._udp.send(seal_datagram(self._key, self._sequence, effect.message), to)
 
     def _note(self, changed: Changed) -> None:
         member, former = changed
@@ -303,11 +337,13 @@ class ClusterMember:
     # Exchanges of state.
 
     def _begin_sync(self, address: str) -> None:
-        if len(self._syncs) >= _SYNCS_MAX:
-            return
-        task = self._loop.create_task(self._sync(address))
-        self._syncs.add(task)
-        task.add_done_callback(self._syncs.discard)
+        if len(self._tasks) < _TASKS_MAX:
+            self._run(self._sync(address))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _sync(self, address: str) -> None:
         try:
@@ -322,10 +358,22 @@ class ClusterMember:
     def _take_state(self, state: bytes, asked: str) -> None:
         entries = read_state(state, self._figures.members_max + 1)
         if not entries:
-            raise GossipError("a state has no members, not even the one that sent it")
+            return  # who takes this member's place only wants to know
         peer = entries[0].record.id
         self._joined = self._joined or peer != self.me.id
         self._do(self.swim.merge(entries, peer, clock.monotonic(), asked))
+
+
+async def _ask_predecessor(address: str, secret: bytes) -> list[Entry]:
+    """Return what the process knows that has this member's port; nothing when there is none."""
+    known: list[Entry] = []
+
+    def take(state: bytes, asked: str) -> None:
+        known.extend(read_state(state, SwimSettings().members_max + 1))
+
+    with contextlib.suppress(OSError, GossipError):
+        await PushPull(secret, lambda: write_state([]), take).call(address)
+    return known
 
 
 def default_name(port: int) -> str:

@@ -76,22 +76,26 @@ class Discovery:
 
     # Life.
 
-    async def start(self, address: tuple[str, int]) -> None:
+    async def start(self, *, replaces: bool) -> None:
         """Join; nodes come in by and by.
 
         Args:
-            address: host and port of this server's data listener.
+            replaces: another process of this server is about to close; its nodes are known at once.
 
         Raises:
             ServerError: the port cannot be had.
         """
-        host, port = address
-        own = self._settings.advertise or split_address(self._settings.bind)[0]
-        known = join_address(own if host in _EVERY_NETWORK else host, port)
-        self.member = await ClusterMember.start(self._settings, role="server", address=known)
+        self.member = await ClusterMember.start(self._settings, role="server", replaces=replaces)
+        self._settled()
         self.member.on_change.append(self._on_change)
         self.member.on_load.append(self._on_load)
         self.member.watch_load(self._own_load)
+
+    def set_address(self, host: str, port: int) -> None:
+        """Say where this server's data listener is."""
+        own = self._settings.advertise or split_address(self._settings.bind)[0]
+        if self.member is not None:
+            self.member.set_address(join_address(own if host in _EVERY_NETWORK else host, port))
 
     def drain(self) -> None:
         """Tell the others that this server takes no more requests."""

@@ -168,6 +168,8 @@ class Server:
         config = self.config
         server = config.server
         tls = listener_context(config.tls)
+        if self.discovery is not None:
+            await self.discovery.start(replaces=bool(inherited))
         self.data_address = await _listen(
             lambda: self.data.listen(server.host, server.port, tls, inherited), server.host, server.port, "port"
         )
@@ -176,7 +178,7 @@ class Server:
         self.gateway.start()
         self.framed.start()
         if self.discovery is not None:
-            await self.discovery.start(self.data_address)
+            self.discovery.set_address(*self.data_address)
         self._lag.start(self._loop)
         self.overload.start(self._loop)
         self._sweep()

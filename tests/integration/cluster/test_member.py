@@ -229,8 +229,8 @@ async def test_who_says_nothing_does_not_wait_for_ever() -> None:
     reader, writer = await asyncio.open_connection(host, port)
     assert await asyncio.wait_for(reader.read(), 10.0) == b""
     writer.close()
+    caller = PushPull(b"secret", lambda: b"", lambda data, asked: None, limit_s=0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
-        caller = PushPull(b"secret", lambda: b"", lambda data, asked: None, limit_s=0.1)
         await caller.call(f"127.0.0.1:{silent.getsockname()[1]}")
     ends.called.close()
 

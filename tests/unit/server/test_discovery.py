@@ -87,7 +87,8 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     config = parse_config(CONFIG, source="x.yaml", environ={}, trusted=True).config
     bench = Bench(config)
-    await bench.discovery.start(("127.0.0.1", 80))
+    await bench.discovery.start(replaces=False)
+    bench.discovery.set_address("127.0.0.1", 80)
     yield bench
     bench.discovery.close()
     bench.assembly.close()
