@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import uvloop
+
 from benchmarks.framed.echo_node import serve_echo
 from benchmarks.rig.accounting import cpu_seconds
-
 from open_autoglm import clock
 from open_autoglm.protocol.codecs import CODECS
 from open_autoglm.protocol.handshake import Credentials, Hello
@@ -86,7 +86,8 @@ def main() -> int:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--connections", type=int, default=8)
     words.add_argument("--in-flight", type=int, default=8, help="on each connection")
-    words.add_argument("--seconds", type=float, default=5.0)
+    words.add_argument("--seconds", type=float, default=2.0, help="of each window")
+    words.add_argument("--windows", type=int, default=5)
     words.add_argument("--chunks", type=int, default=0, help="stream so many chunks; 0: whole answers")
     words.add_argument("--codec", default="msgpack")
     words.add_argument("--direct", action="store_true", help="ask the node itself")
@@ -121,16 +122,24 @@ async def _ask(
     for asker in askers:
         asker.ask()
     await asyncio.sleep(1.0)
+    if given.profile and server:
+        subprocess.Popen(f"{given.profile} {server.pid}", shell=True)  # noqa: ASYNC220
+    windows = [await _window(given, load, server) for _ in range(given.windows)]
+    load.over = True
+    # Others disturb a window more or less; the quietest says most about us.
+    windows.sort(key=lambda window: window["server_us" if server else "p50_ms"])
+    print(json.dumps({"quietest": windows[0], "middle": windows[len(windows) // 2], "wrong": load.wrong}), load.said)
+    return 1 if load.wrong else 0
+
+
+async def _window(given: argparse.Namespace, load: Load, server: subprocess.Popen[str] | None) -> dict[str, float]:
     began_s, used_s = time.perf_counter(), cpu_seconds(server.pid) if server else 0.0
     own_s = time.process_time()
     load.seconds.clear()
-    if given.profile and server:
-        subprocess.Popen(f"{given.profile} {server.pid}", shell=True)
     await asyncio.sleep(given.seconds)
     wall_s = time.perf_counter() - began_s
     used_s = (cpu_seconds(server.pid) if server else 0.0) - used_s
     own_s = time.process_time() - own_s
-    load.over = True
     seconds = sorted(load.seconds)
     count = len(seconds)
     figures = {
@@ -140,12 +149,10 @@ async def _ask(
         "load_core": round(own_s / wall_s, 2),
         "p50_ms": round(seconds[count // 2] * 1000, 3),
         "p99_ms": round(seconds[count * 99 // 100] * 1000, 3),
-        "wrong": load.wrong,
     }
     if given.chunks:
         figures["server_us_per_chunk"] = round(used_s / count / given.chunks * 1e6, 2)
-    print(json.dumps(figures), load.said)
-    return 1 if load.wrong else 0
+    return figures
 
 
 async def _session(given: argparse.Namespace, loop: asyncio.AbstractEventLoop, port: int) -> FramedSession:
@@ -176,7 +183,7 @@ async def _start_server(folder: Path, node_port: int, core: int) -> tuple[subpro
     path = folder / "config.json"
     path.touch(0o600)
     path.write_text(json.dumps(config))
-    server = subprocess.Popen(
+    server = subprocess.Popen(  # noqa: ASYNC220
         ["taskset", "-c", str(core), sys.executable, "-m", "mcp_server", "--config", str(path)],
         stdout=subprocess.PIPE,
         encoding="utf-8",

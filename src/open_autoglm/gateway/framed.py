@@ -40,6 +40,7 @@ _LOOK_SWEEPS: Final = 40
 _LANES_MAX: Final = 1024
 """Names of models are the client's; a cache of them must end somewhere."""
 _TOKEN_BYTES: Final = 18
+_HALF_TRACE_BYTES: Final = 8
 
 
 class _Nobody:
@@ -102,6 +103,8 @@ class FramedGateway:
         self._lanes: dict[Principal, dict[bytes, Lane | None]] = {}
         self._retired: list[Lane] = []
         self._ids = IdSource()
+        self._trace_prefix = secrets.token_bytes(_HALF_TRACE_BYTES)
+        self._traces = 0
         self._connections = 0
         self._prefix = secrets.token_hex(4)
         self._routes = {name: Route(ROUTE, b"POST", "infer", FramedFace(codec)) for name, codec in CODECS.items()}
@@ -213,8 +216,11 @@ class FramedGateway:
         """Another configuration serves: its lanes are others."""
         if self._snapshot is not self.gateway.snapshot:
             self._snapshot = self.gateway.snapshot
-            self._retired = [lane for lane in self._known() if lane.in_flight or lane.has_figures]
+            self._retired = [lane for lane in self._known() if self._is_used(lane)]
             self._lanes = {}
+
+    def _is_used(self, lane: Lane) -> bool:
+        return lane.has_figures or any(call.lane is lane for call in self.calls)
 
     def _known(self) -> list[Lane]:
         found = [lane for lanes in self._lanes.values() for lane in lanes.values() if lane is not None]
@@ -232,7 +238,8 @@ class FramedGateway:
 
     def trace_id(self) -> bytes:
         """A new one."""
-        return bytes.fromhex(self._ids.trace_id())
+        self._traces += 1
+        return self._trace_prefix + self._traces.to_bytes(_HALF_TRACE_BYTES)
 
     def count(self, tally: Tally) -> None:
         """Tell a tally on."""
@@ -243,9 +250,9 @@ class FramedGateway:
         """Tell all tallies on: somebody reads the figures."""
         for lane in self._known():
             for tally in lane.tallies.values():
-                if tally.seconds:
+                if len(tally):
                     self.count(tally)
-        self._retired = [lane for lane in self._retired if lane.in_flight]
+        self._retired = [lane for lane in self._retired if self._is_used(lane)]
 
     def keep(self, call: RelayedRequest, payload: bytes, now_s: float) -> None:
         """Write a relayed request down."""
@@ -316,6 +323,8 @@ class FramedGateway:
         for call in [call for call in self.calls if call.due_s <= now_s]:
             call.overdue(now_s)
         self._sweeps += 1
+        if self._sweeps & 1:
+            self.collect()
         if self._sweeps % _LOOK_SWEEPS == 0:
             for lane in self._known():
                 lane.look()

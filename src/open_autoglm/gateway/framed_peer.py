@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from open_autoglm.transport.http_connection import HttpConnection
 
 _PRIORITY_AT: Final = 2
+_NOT_YET: Final = cast(Lane, object())
+"""In place of a lane that nobody has asked for."""
 _EVENT_STREAM: Final = b"text/event-stream"
 
 
@@ -150,7 +152,9 @@ class FramedPeer:
         if len(payload) > REQUEST_BYTES and not flags & ~STREAM and payload[_PRIORITY_AT] == PRIORITY_OF_KEY:
             name = payload[REQUEST_BYTES : REQUEST_BYTES + payload[0]]
             lanes = self._lanes
-            lane = lanes[name] if name in lanes else hub.lane(self._principal, name)
+            lane = lanes.get(name, _NOT_YET)
+            if lane is _NOT_YET:
+                lane = hub.lane(self._principal, name)
             principal = self._principal
             if (
                 lane is not None
@@ -250,7 +254,6 @@ class FramedPeer:
         """A relayed request is over."""
         self._calls.pop(call.stream, None)
         self.hub.calls.discard(call)
-        call.lane.in_flight -= 1
         principal = call.lane.principal
         principal.requests += 1
         if principal.limiter is not None:
@@ -262,7 +265,6 @@ class FramedPeer:
         """Go on with a relayed request as an ordinary call; return who hears of its attempt."""
         hub, lane = self.hub, relayed.lane
         hub.calls.discard(relayed)
-        lane.in_flight -= 1
         call = self._call(
             relayed.stream, relayed.flags, relayed.remaining_ms, relayed.payload, relayed.started_s, lane=lane
         )

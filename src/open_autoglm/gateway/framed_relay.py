@@ -37,7 +37,6 @@ _tokens: Final = Struct(">II").unpack_from
 _FINISH_AT: Final = 8
 """Where a response's preamble says why it ends; 0 for no reason."""
 _RESPONSE_BYTES_MIN: Final = 12
-_TALLY_MAX: Final = 256
 _REPLY_MARGIN_S: Final = 0.050
 _ALTERNATIVE_SHARE: Final = 0.6
 _AMPLE_MS: Final = 10_000
@@ -53,7 +52,6 @@ class Lane:
         principal, snapshot, plan, leg: whose it is, and of which configuration; `leg` is the first one.
         nodes: the endpoints that can be reached by frames as they stand.
         tallies: by endpoint.
-        in_flight: requests relayed now.
         limit_s: seconds until the first content for a whole answer, and for a stream.
         due_s: the same, or sooner where a second attempt may be worth it.
         ample_ms: with more time left, nobody need ask whether the answer comes in time.
@@ -64,7 +62,6 @@ class Lane:
         "due_s",
         "gap_s",
         "group",
-        "in_flight",
         "leg",
         "limit_s",
         "model",
@@ -95,7 +92,6 @@ class Lane:
             if isinstance(endpoint.extra, NodeBackend) and endpoint.upstream_model in ("", model)
         }
         self.tallies = {endpoint: Tally(model, leg.group.name, endpoint.name) for endpoint in self.nodes}
-        self.in_flight = 0
         self.ample_ms = _AMPLE_MS
         self.limit_s = (_limit_s(leg, plan.total_s, False), _limit_s(leg, plan.total_s, True))
         self.due_s = self.limit_s
@@ -104,7 +100,7 @@ class Lane:
     @property
     def has_figures(self) -> bool:
         """Whether something was counted that nobody was told."""
-        return any(tally.seconds for tally in self.tallies.values())
+        return any(len(tally) for tally in self.tallies.values())
 
     def look(self) -> None:
         """Look again at what changes: how fast the endpoints are, and when a second attempt pays. Each second."""
@@ -198,7 +194,6 @@ class RelayedRequest:
             due_s = min(due_s, _limit_s(lane.leg, remaining_ms / 1000, bool(flags & STREAM)))
         self.due_s = now_s + due_s
         self._target.begin()
-        lane.in_flight += 1
         return True
 
     # The node's connection calls these.
@@ -212,27 +207,26 @@ class RelayedRequest:
         peer.relayed(self)
         peer.connection.respond(self.stream, payload, flags)
         seconds = now_s - self.started_s
-        first_s = seconds
+        tally = lane.tallies[target]
         if self.first_s:
             first_s = self.first_s - self.started_s
             target.succeed(self._permit, now_s, first_s, True, len(self.payload))
+            tally.first_s.append(first_s)
+            tally.stream_s.append(seconds)
         else:
+            first_s = seconds
             target.succeed(self._permit, now_s, seconds, False, len(self.payload))
+            tally.whole_s.append(seconds)
         leg = lane.leg
         leg.budget.success()
         if leg.hedging is not None:
             leg.hedging.observe(bool(self.flags & STREAM), first_s)
         if lane.queue.waiting:
             leg.line.wake()
-        tally = lane.tallies[target]
         prompt_tokens, completion_tokens = _tokens(payload)
         tally.prompt_tokens += prompt_tokens
         tally.completion_tokens += completion_tokens
-        tally.first_s.append(first_s)
-        tally.seconds.append(seconds)
         hub = peer.hub
-        if len(tally.seconds) >= _TALLY_MAX:
-            hub.count(tally)
         hub.unkept += 1
         if hub.unkept >= hub.keep_every:
             hub.keep(self, payload, now_s)

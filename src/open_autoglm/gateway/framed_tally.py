@@ -19,25 +19,30 @@ class Tally:
     Attributes:
         model: the name asked for; `group` the one that answered.
         endpoint: its name in metrics.
-        seconds: of each request, from its coming to the answer's end.
-        first_s: seconds to the first content of each.
+        whole_s: seconds of each request whose answer came in one piece.
+        stream_s, first_s: the same of the others, to the end and to the first content.
         prompt_tokens, completion_tokens: sums.
     """
 
-    __slots__ = ("completion_tokens", "endpoint", "first_s", "group", "model", "prompt_tokens", "seconds")
+    __slots__ = ("completion_tokens", "endpoint", "first_s", "group", "model", "prompt_tokens", "stream_s", "whole_s")
 
     def __init__(self, model: str, group: str, endpoint: str) -> None:
         self.model = model
         self.group = group
         self.endpoint = endpoint
-        self.seconds: list[float] = []
+        self.whole_s: list[float] = []
+        self.stream_s: list[float] = []
         self.first_s: list[float] = []
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
+    def __len__(self) -> int:
+        return len(self.whole_s) + len(self.stream_s)
+
     def clear(self) -> None:
         """What was counted so far has been told on."""
-        self.seconds = []
+        self.whole_s = []
+        self.stream_s = []
         self.first_s = []
         self.prompt_tokens = self.completion_tokens = 0
 

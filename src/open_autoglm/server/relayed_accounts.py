@@ -34,11 +34,11 @@ class RelayedAccountant:
     def count(self, tally: Tally) -> None:
         """See `PlainAccounts.count`."""
         metrics = self._metrics
-        metrics.requests(ROUTE, tally.model).done_well(tally.seconds)
+        metrics.requests(ROUTE, tally.model).done_well(tally.whole_s + tally.stream_s)
         answers = metrics.model(tally.model)
-        answers.first_tokens(tally.first_s)
+        answers.first_tokens(tally.whole_s + tally.first_s)
         answers.tokens(tally.prompt_tokens, tally.completion_tokens)
-        metrics.endpoint(tally.group, tally.endpoint).ended_well(len(tally.seconds))
+        metrics.endpoint(tally.group, tally.endpoint).ended_well(len(tally))
 
     def keep(self, record: RequestRecord) -> None:
         """See `PlainAccounts.keep`."""
