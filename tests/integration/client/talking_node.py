@@ -1,6 +1,6 @@
 """A server that says what a prompt asks for, in frames, and keeps streams for those who come back.
 
-| prompt | it |
+| prompt, or last message | it |
 |---|---|
 | `count N` | streams N chunks `0 `, `1 `, … one by one in turns of the loop, as far as there is credit, then ends |
 | `walk N` | the same, a millisecond between them |
@@ -56,7 +56,7 @@ class NodePeer:
         preamble = read_request(payload)
         body = connection.codec.decode(payload[preamble.body_at :])
         node.requests.append({**body, "session": preamble.session, "flags": flags, "remaining_ms": remaining_ms})
-        prompt = str(body.get("prompt", ""))
+        prompt = str(body["messages"][-1]["content"] if "messages" in body else body.get("prompt", ""))
         word, _, rest = prompt.partition(" ")
         if word in ("count", "walk", "flood", "think") and flags & STREAM:
             self._talks[stream] = asyncio.get_running_loop().create_task(self._talk(stream, word, rest))
