@@ -18,7 +18,7 @@ from open_autoglm.engines.events import (
     ToolCall,
     Usage,
 )
-from open_autoglm.errors import ServerError
+from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.protocol.opcodes import REASONING
 from open_autoglm.protocol.preambles import write_response
@@ -122,6 +122,19 @@ class Answer:
         if self._streamed and not self.over:
             self._send_chunks()
 
+    def submitted(self, handle: int) -> None:
+        """The engine has it, by this handle."""
+        self.handle = handle
+        if self.over:
+            self._served.engine.cancel(handle)
+
+    def refuse(self, error: AutoGLMError) -> None:
+        """The engine does not take it, or has failed."""
+        if not self.over:
+            self.over = True
+            self._served.failed(error.code)
+            self._line.fail(self._stream, error)
+
     def cancel(self) -> None:
         """Nobody wants it any more."""
         if not self.over:
@@ -136,9 +149,7 @@ class Answer:
             call = {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": event.arguments}}
             self._calls = [*(self._calls or ()), call]
         elif isinstance(event, Failed):
-            self.over = True
-            self._served.failed(event.code)
-            self._line.fail(self._stream, ServerError(event.code, event.message))
+            self.refuse(ServerError(event.code, event.message))
 
     def _respond(self, usage: Usage) -> None:
         """The whole answer, or what the chunks have not said."""

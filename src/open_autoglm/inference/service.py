@@ -1,14 +1,16 @@
 """The framed service of a node: requests in, answers of its engines out, load reports and commands beside them.
 
-No task and no future is made for a request: the connection's callback hands it to an engine, and what the engine
+No task and no future is made for a usual request: the connection's callback hands it to an engine, and what the engine
 delivers is written in the turn of the loop that it wakes. Invariant: each request that an engine has taken is in its
-connection's `_answers` until its ending was written, or it was cancelled.
+connection's `_answers` until its ending was written, or it was cancelled. Long requests become tokens in a thread.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from open_autoglm import clock
@@ -29,10 +31,15 @@ from open_autoglm.secret import Secret
 if TYPE_CHECKING:
     import asyncio
 
+    from open_autoglm.engines.events import GenerateRequest
+    from open_autoglm.engines.model_engine import ModelEngine
     from open_autoglm.inference.update_desk import UpdateDesk
     from open_autoglm.transport.framed_shell import FramedShell
 
 _log = logging.getLogger(__name__)
+LONG_BYTES: Final = 8192
+"""Of a request that is turned into tokens off the event loop: some milliseconds' work for the fastest tokenizers."""
+READING_MAX: Final = 64
 _UPDATES: Final = frozenset(
     (
         opcodes.UPDATE_BEGIN,
@@ -81,6 +88,9 @@ class NodeService:
         self.keys = keys
         self.ids = IdSource()
         self.draining = False
+        self._loop = loop
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="long-requests")
+        self._reading = 0
         self._settings = settings or ConnectionSettings()
         self._lines: set[NodeLine] = set()
         for served in models.values():
@@ -111,6 +121,33 @@ class NodeService:
         line.connection = ServerConnection(line, wake, self._settings, now_s)
         self._lines.add(line)
         return line.connection, line
+
+    def submit_long(self, engine: ModelEngine, request: GenerateRequest, answer: Answer) -> None:
+        """Hand a long request to an engine in a thread: to turn it into tokens would hold the loop up.
+
+        Raises:
+            ServerError: `overloaded`, when too many long ones are being read.
+        """
+        if self._reading >= READING_MAX:
+            raise ServerError("overloaded", f"{self._reading} long requests are being read already", retry_after_s=1.0)
+        self._reading += 1
+        work = self._loop.run_in_executor(self._readers, engine.submit, request, answer.post)
+        work.add_done_callback(partial(self._submitted, answer))
+
+    def close(self) -> None:
+        """Read no more long requests."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def _submitted(self, answer: Answer, done: asyncio.Future[int]) -> None:
+        self._reading -= 1
+        error = None if done.cancelled() else done.exception()
+        if error is None and not done.cancelled():
+            answer.submitted(done.result())
+        elif isinstance(error, AutoGLMError):
+            answer.refuse(error)
+        else:
+            _log.error("a request could not be handed to its engine", exc_info=error)
+            answer.refuse(ServerError("internal_error", f"the node failed ({type(error).__name__})"))
 
     def forget(self, line: NodeLine) -> None:
         """A connection has ended."""
@@ -181,11 +218,14 @@ class NodeLine:
             served.in_flight += 1
             answer = Answer(self, served, stream, streamed)
             engine = served.engine
-            if engine.threaded:
+            if not engine.threaded:
+                engine.submit(request, answer.take)
+            elif len(payload) <= LONG_BYTES:
                 answer.handle = engine.submit(request, answer.post)
                 self._answers[stream] = answer
             else:
-                engine.submit(request, answer.take)
+                self.service.submit_long(engine, request, answer)
+                self._answers[stream] = answer
         except AutoGLMError as error:
             self._refused(stream, served, error)
         except Exception as error:  # what an engine makes of a strange request must not end the connection

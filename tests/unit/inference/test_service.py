@@ -15,6 +15,7 @@ from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.events import Usage
 from open_autoglm.errors import ServerError
 from open_autoglm.inference.request_body import BodyReader
+from open_autoglm.inference.service import LONG_BYTES, READING_MAX
 from open_autoglm.protocol.codecs import JSON
 from open_autoglm.protocol.opcodes import LOAD, NODE_COMMAND, NODE_RESULT, STREAM, TENSORS
 from open_autoglm.secret import Secret
@@ -108,6 +109,44 @@ async def test_an_unknown_model_is_named_with_those_that_are_here(wired: Wired) 
     stream = wired.ask("cuont", {"prompt": "1"})
     assert wired.heard.errors[stream].code == "model_not_found"
     assert wired.heard.errors[stream].message == "this node has no model 'cuont'; it has: count, echo"
+
+
+async def test_a_long_request_is_read_off_the_loop(wired: Wired) -> None:
+    padding = [{"role": "system", "content": "x" * LONG_BYTES}]
+    streams = [
+        wired.ask("count", {"messages": [*padding, {"role": "user", "content": prompt}], "max_tokens": 8}, STREAM)
+        for prompt in (PROMPT, "no number", " ".join("1" * 80))
+    ]
+    assert wired.service.in_flight == 3
+    await wired.until_ended(*streams)
+    assert numbers(wired.heard.texts[streams[0]]) == expected((3, 1), 8, Usage(2, 8, "1"))
+    assert [wired.heard.errors[stream].code for stream in streams[1:]] == ["internal_error", "context_length_exceeded"]
+    assert wired.service.in_flight == 0
+
+
+async def test_a_long_request_that_is_cancelled_while_it_is_read_leaves_the_engine() -> None:
+    engine = Engine(CountingModel("1"))
+    wired = Wired({"count": engine})
+    body = {"messages": [{"role": "system", "content": "x" * LONG_BYTES}, {"role": "user", "content": PROMPT}]}
+    stream = wired.ask("count", body, STREAM)
+    wired.client.cancel(stream)
+    wired.turn()
+    seen = False
+    async with asyncio.timeout(20):
+        while not seen or engine.load().queued:
+            await asyncio.sleep(0.001)
+            seen = seen or engine.load().queued == 1
+            if seen:
+                engine.turn()
+    assert engine.load().running == 0
+    assert stream not in wired.heard.texts
+
+
+async def test_too_many_long_requests_are_turned_away() -> None:
+    wired = Wired({"count": Engine(CountingModel("1"), queue_max=256)})
+    body = {"messages": [{"role": "system", "content": "x" * LONG_BYTES}, {"role": "user", "content": PROMPT}]}
+    streams = [wired.ask("count", body) for _ in range(READING_MAX + 1)]
+    assert wired.heard.errors[streams[-1]].code == "overloaded"
 
 
 async def test_tensors_are_refused(wired: Wired) -> None:
