@@ -3,7 +3,7 @@
 Each seed is one cluster in virtual time: five servers and 95 nodes, of ten datagrams one is lost. All join through one
 seed address at once; there is quiet; then one of ten pairs of members cannot be heard in one direction, and five
 members cannot send to half of the others; a member joins; a member's load changes; three members crash at once.
-1,000 seeds take about half an hour on two cores and write `benchmarks/results/membership.json`, whose figures stand in
+1,000 seeds take an hour or so on two cores; with `--publish` they go to `benchmarks/results/membership.json` and
 `docs/cluster.md`. Exit code 1: a seed did not come to its end.
 """
 
@@ -28,6 +28,19 @@ from open_autoglm.membership.settings import SwimSettings  # noqa: E402
 from open_autoglm.testing.gossip_world import GossipWorld  # noqa: E402
 
 RESULT: Final = ROOT / "benchmarks" / "results" / "membership.json"
+PAGE: Final = ROOT / "docs" / "cluster.md"
+MARKS: Final = ("<!-- written by benchmarks/membership.py -->", "<!-- end -->")
+ROWS: Final = (
+    ("join_all_s", "all start at once: everybody knows everybody", "s", 2),
+    ("join_one_s", "one more joins: everybody knows it", "s", 2),
+    ("load_first_s", "a load changes: the first of five servers knows", "s", 3),
+    ("load_all_s", "all five know", "s", 2),
+    ("death_first_s", "three crash at once: somebody takes one for dead", "s", 2),
+    ("death_mean_s", "a member learns of one of the deaths, on average", "s", 2),
+    ("death_all_s", "everybody knows of all three", "s", 2),
+    ("quiet_bytes", "sent by a member in quiet, heads of packets included", "B/s", 0),
+    ("cut_bytes", "the same while lines are cut", "B/s", 0),
+)
 LOSS: Final = 0.1
 QUIET_S: Final = 2.0
 CUT_S: Final = 3.0
@@ -146,6 +159,31 @@ def _quantile(values: list[float], share: float) -> float:
     return values[min(int(share * len(values)), len(values) - 1)] if values else float("nan")
 
 
+def publish(told: dict[str, Any], members: int) -> None:
+    """Write the table of `docs/cluster.md` anew, between its marks."""
+    pairs = told["seeds"] * members * (members - 1)
+    lines = [
+        f"{told['seeds']:,} clusters of {members}:",
+        "",
+        "| | half of the clusters | 99 of 100 | all |",
+        "|---|---|---|---|",
+    ]
+    for name, words, unit, digits in ROWS:
+        values = [float(told[name][share]) for share in (0.5, 0.99, 1.0)]
+        lines.append(f"| {words} | " + " | ".join(f"{value:,.{digits}f} {unit}" for value in values) + " |")
+    false = [told[f"false_deaths_{when}"] for when in ("loss", "cut", "end")]
+    lines += [
+        "",
+        f"Members that were taken for dead by somebody and were not: {false[0]} while datagrams were lost, {false[1]} "
+        f"while lines were cut as well,\n{false[2]} in the rest, of {pairs:,} pairs of members. Deaths that were not "
+        "noticed by everybody, members and loads that were not known\n"
+        f"to all in the end: {told['unfinished']}.",
+    ]
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split(MARKS[0])
+    PAGE.write_text(head + MARKS[0] + "\n" + "\n".join(lines) + "\n" + MARKS[1] + rest.split(MARKS[1])[1], "utf-8")
+
+
 def main() -> int:
     """Run the seeds and write what came of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -153,7 +191,8 @@ def main() -> int:
     parser.add_argument("--members", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="a line for each seed; seeds that are there are not run again")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results/membership.json for 1,000 seeds")
+    parser.add_argument("--out", type=Path, help="a file for what came of it")
+    parser.add_argument("--publish", action="store_true", help="write benchmarks/results and docs/cluster.md")
     options = parser.parse_args()
     rows = _read(options.rows)
     done = {row["seed"] for row in rows}
@@ -174,9 +213,11 @@ def main() -> int:
         "python": platform.python_version(),
         "summary": told,
     }
-    out = options.out or (RESULT if options.seeds >= 1000 else None)
+    out = RESULT if options.publish else options.out
     if out is not None:
         out.write_text(json.dumps(result, indent=1) + "\n")
+    if out == RESULT:
+        publish(told, options.members)
     print(json.dumps(told, indent=1))
     return 1 if told["unfinished"] else 0
 

@@ -34,7 +34,7 @@ _LAYOUT: Final = Layout(">BBHHHHHIIfQ")
 _WHOLE: Final = 65535
 _COUNT_MAX: Final = 2**32 - 1
 _BYTES_MAX: Final = 2**64 - 1
-_RATE_MAX: Final = 1e30
+_RATE_MAX: Final = 2.0**99
 _SHARE_STEP: Final = 0.05
 _RATE_STEP: Final = 0.2
 """Less than this is noise."""
@@ -105,7 +105,7 @@ def read_load(data: bytes) -> LoadReport:
     version, _, cpu, memory, fill, slots, running, queue, number, rate, free = _LAYOUT.unpack(data)
     if version != LOAD_VERSION:
         raise GossipError(f"version {version} of load reports is not known here")
-    if not (isfinite(rate) and rate >= 0.0):
+    if not 0.0 <= rate <= _RATE_MAX:
         raise GossipError("a load report's tokens per second are no number")
     return LoadReport(
         cpu=cpu / _WHOLE,
