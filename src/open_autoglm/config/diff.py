@@ -13,6 +13,7 @@ from open_autoglm.secret import Secret
 RESTART_PATHS = (
     "server.host",
     "server.port",
+    "server.unix",
     "server.admin_host",
     "server.admin_port",
     "server.admin_key",

@@ -51,6 +51,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         host: address of the data listener: an IP address or a host name; `0.0.0.0` or `::` for every network.
         port: of the data listener; 0 asks the system for a free one.
+        unix: path of a Unix socket at which the data listener listens too, without TLS.
         admin_host: address of the admin listener.
         admin_port: of the admin listener; 0 asks the system for a free one.
         admin_key: key of the admin listener; made at the first start and kept in `data_dir/admin.key` when left out.
@@ -64,6 +65,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    unix: str | None = None
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8081
     admin_key: Secret | None = None

@@ -96,8 +96,8 @@ def _listening(descriptor: int) -> socket.socket:
         raise ServerError(
             "internal_error", f"descriptor {descriptor} of LISTEN_FDS cannot be used: {error.strerror}"
         ) from error
-    if not listens or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        raise ServerError("internal_error", f"descriptor {descriptor} of LISTEN_FDS is no listening TCP socket")
+    if not listens or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        raise ServerError("internal_error", f"descriptor {descriptor} of LISTEN_FDS is no listening socket")
     return sock
 
 

@@ -173,6 +173,11 @@ class Server:
         self.data_address = await _listen(
             lambda: self.data.listen(server.host, server.port, tls, inherited), server.host, server.port, "port"
         )
+        if server.unix is not None:
+            try:
+                await self.data.listen_unix(server.unix, inherited)
+            except OSError as error:
+                raise ServerError("internal_error", f"server.unix: {server.unix!r} {error.strerror}") from error
         if inherited and server.port not in (0, self.data_address[1]):
             _log.warning("the socket that was handed over, on port %d, goes over server.port", self.data_address[1])
         self.gateway.start()

@@ -8,6 +8,7 @@ is in one beat of the patrol, which looks at its timers in turn; a reader is wit
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Container, Sequence
@@ -22,7 +23,7 @@ from open_autoglm.transport.http_connection import HttpConnection
 from open_autoglm.transport.http_request import RequestReader, ServerRequest
 from open_autoglm.transport.known_head import KnownHead, RequestHead, remember_head
 from open_autoglm.transport.settings import WireLimits
-from open_autoglm.transport.socket_options import bound_unsent
+from open_autoglm.transport.socket_options import bound_unsent, forget_stale
 
 _PATROL_BEATS = 10
 """Connections are looked at in turns, so that a sweep over many of them never holds the loop for long."""
@@ -30,6 +31,8 @@ _READERS_SPARE_MAX = 1024
 _HEADS_MAX = 1024
 """Known heads that connections share; of others each keeps its own."""
 _BACKLOG = 4096
+_UNIX_MODE = 0o660
+"""Of a Unix socket's file: its owner and group may connect."""
 _SPARE_IDLE_S = 1.0
 REFUSED_MAX = 256
 """Connections above the limit that are told so; further ones are closed without a word, to save descriptors."""
@@ -89,7 +92,8 @@ class HttpServer:
         Raises:
             OSError: the address cannot be had.
         """
-        places: list[dict[str, Any]] = [{"sock": sock} for sock in inherited] or [{"host": host, "port": port}]
+        streams = [sock for sock in inherited if sock.family != socket.AF_UNIX]
+        places: list[dict[str, Any]] = [{"sock": sock} for sock in streams] or [{"host": host, "port": port}]
         for place in places:
             listener = await self.loop.create_server(
                 lambda: cast(asyncio.Protocol, HttpConnection(self)),
@@ -105,6 +109,24 @@ class HttpServer:
             self._patrol()
         name = self._listeners[0].sockets[0].getsockname()
         return str(name[0]), int(name[1])
+
+    async def listen_unix(self, path: str, inherited: Sequence[socket.socket] = ()) -> None:
+        """Listen at a Unix socket too, after `listen`; what a process that is gone has left there is replaced.
+
+        Raises:
+            OSError: the path cannot be had, or somebody listens there.
+        """
+        own = [sock for sock in inherited if sock.family == socket.AF_UNIX and sock.getsockname() == path]
+        if not own:
+            forget_stale(path)
+        self._listeners.append(
+            await self.loop.create_unix_server(
+                lambda: cast(asyncio.Protocol, HttpConnection(self)),
+                **({"sock": own[0]} if own else {"path": path}),
+                backlog=_BACKLOG,
+            )
+        )
+        os.chmod(path, _UNIX_MODE)
 
     @property
     def sockets(self) -> list[socket.socket]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+import stat
 import struct
 from collections.abc import Iterable
 
@@ -18,6 +21,27 @@ def bound_unsent(listeners: Iterable[socket.socket]) -> None:
     for listener in listeners:
         if option is not None and listener.family != socket.AF_UNIX:
             listener.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+
+
+def forget_stale(path: str) -> None:
+    """Remove a Unix socket that nobody listens at any more.
+
+    Raises:
+        OSError: somebody listens there, or it is no socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "is a file, not a socket", path)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise OSError(errno.EADDRINUSE, "is taken", path)
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -87,7 +87,9 @@ class Asker:
         window: int = 256 * 1024,
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
+        unix_path: str = "",
     ) -> None:
+        self._unix_path = unix_path
         self._place = (host, port)
         self._tls = tls
         self.codec = CODECS[codec]
@@ -105,7 +107,10 @@ class Asker:
             over=lambda session: self.over.set(),
             welcomed=loop.create_future(),
         )
-        await loop.create_connection(lambda: self.session.shell, *self._place, ssl=self._tls)
+        if self._unix_path:
+            await loop.create_unix_connection(lambda: self.session.shell, self._unix_path)
+        else:
+            await loop.create_connection(lambda: self.session.shell, *self._place, ssl=self._tls)
         self.let_in = await asyncio.wait_for(self.session.welcomed, PATIENCE_S)
         return self
 
