@@ -32,6 +32,7 @@ from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.inference.service import CommandReply, NodeService
 from open_autoglm.inference.settings import NodeSettings
 from open_autoglm.inference.sources import open_engine
+from open_autoglm.membership.member import join_address
 from open_autoglm.membership.seal import derive_key
 from open_autoglm.secret import Secret
 from open_autoglm.telemetry.logs import configure
@@ -170,13 +171,16 @@ class Node:
         settings = self._settings
         host, port = self.address
         cluster = ClusterSettings(
-            secret=settings.secret, join=list(settings.join), bind=f"{settings.host}:{settings.gossip_port}"
+            secret=settings.secret,
+            join=list(settings.join),
+            bind=join_address(host, settings.gossip_port),
+            advertise=settings.advertise,
         )
         self._member = await ClusterMember.start(
             cluster,
             role="node",
             node_class=settings.node_class,
-            address=f"{host}:{port}",
+            address=join_address(settings.advertise or host, port),
             models=self._told_versions(),
         )
         self._member.watch_load(self._load.read)

@@ -14,6 +14,7 @@ NodeClass = Literal["cpu", "gpu", "tpu", "edge"]
 NODE_CLASSES: Final[tuple[NodeClass, ...]] = ("cpu", "gpu", "tpu", "edge")
 MODELS_MAX: Final = 64
 SECRET_CHARS_MIN: Final = 16
+EVERY_NETWORK: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
@@ -47,6 +48,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
         node_class: what it runs on; servers may prefer one class for a model.
         secret: of the cluster: servers show it as their key. None lets everybody in, on loopback only.
         join: `HOST:PORT` of members of the cluster; without any the node stands alone.
+        advertise: the IP address under which the cluster reaches this node; that of `host` when left out.
         gossip_port: on which it talks to the other members; 0 takes a free one.
         data_dir: where versions of models are kept; None keeps none, and takes no updates.
         engine: see there.
@@ -61,6 +63,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     node_class: NodeClass = "cpu"
     secret: Secret | None = None
     join: tuple[str, ...] = ()
+    advertise: str | None = None
     gossip_port: int = 0
     data_dir: str | None = None
     engine: EngineSettings = EngineSettings()
@@ -83,6 +86,11 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
             raise ServerError("internal_error", f"the secret is shorter than {SECRET_CHARS_MIN} characters")
         if self.secret is None and self.join:
             raise ServerError("internal_error", "to join a cluster takes its secret; give --secret-file")
+        if self.join and self.advertise is None and self.host in EVERY_NETWORK:
+            raise ServerError(
+                "internal_error",
+                f"{self.host} is no address to be reached at; give this machine's by --advertise",
+            )
         if self.secret is None and not is_loopback(self.host):
             raise ServerError(
                 "internal_error",

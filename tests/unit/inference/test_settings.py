@@ -22,6 +22,7 @@ ECHO = (("m", "echo:"),)
         ({"models": ECHO * 2}, "two models are called 'm'"),
         ({"models": ECHO, "secret": Secret("short")}, "shorter than 16"),
         ({"models": ECHO, "join": ("a:1",)}, "takes its secret"),
+        ({"models": ECHO, "host": "0.0.0.0", "join": ("a:1",), "secret": Secret("x" * 16)}, "by --advertise"),
         ({"models": ECHO, "host": "10.0.0.1"}, "can be reached from other machines"),
         ({"models": ECHO, "host": "node.example"}, "can be reached from other machines"),
     ],
@@ -33,7 +34,9 @@ def test_what_makes_no_sense_is_refused(fields: dict[str, Any], said: str) -> No
 
 
 def test_a_secret_opens_the_door_to_other_machines() -> None:
-    NodeSettings(models=ECHO, host="10.0.0.1", secret=Secret("x" * 16), join=("a:1",)).check()
+    secret, join = Secret("x" * 16), ("a:1",)
+    NodeSettings(models=ECHO, host="10.0.0.1", secret=secret, join=join).check()
+    NodeSettings(models=ECHO, host="0.0.0.0", advertise="10.0.0.1", secret=secret, join=join).check()
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ def configure(parser: ArgumentParser) -> None:
         "--join", metavar="HOST:PORT", action="append", default=[], help="a member of the cluster; needs --secret-file"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1")
+    parser.add_argument(
+        "--advertise", metavar="IP", help="the address under which the cluster reaches it; default: that of --host"
+    )
     parser.add_argument("--port", type=port_number, default=8090, help="default: 8090; 0 takes a free one")
     parser.add_argument(
         "--admin-port",
@@ -87,6 +90,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
         host=arguments.host,
         port=arguments.port,
         admin_port=arguments.admin_port,
+        advertise=arguments.advertise,
         gossip_port=arguments.gossip_port,
         node_class=arguments.node_class,
         secret=_secret(arguments.secret_file),
