@@ -51,7 +51,6 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         host: address of the data listener: an IP address or a host name; `0.0.0.0` or `::` for every network.
         port: of the data listener; 0 asks the system for a free one.
-        unix: path of a Unix socket at which the data listener listens too, without TLS.
         admin_host: address of the admin listener.
         admin_port: of the admin listener; 0 asks the system for a free one.
         admin_key: key of the admin listener; made at the first start and kept in `data_dir/admin.key` when left out.
@@ -59,13 +58,13 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         context_path: before every route of the data listener, as `/api`.
         max_connections: client connections open at once.
         data_dir: folder for what the server keeps, from the working directory.
+        unix: path of a Unix socket at which the data listener listens too, without TLS.
         trusted_proxies: addresses or networks (`10.0.0.0/8`, `unix` for Unix sockets) whose `x-forwarded-for` is
             believed: the client is the right-most address there that is none of them.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    unix: str | None = None
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8081
     admin_key: Secret | None = None
@@ -73,6 +72,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     context_path: str = ""
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     data_dir: str = "data"
+    unix: str | None = None
     trusted_proxies: list[str] = []
 
 
