@@ -63,13 +63,16 @@ class EchoEngine:
         """See `ModelEngine`."""
         return EngineLoad(0, 0, 1, self._tokens_total, self._requests_total, 0)
 
-    def publish(self, model: Any, policy: Policy = "pin", drain_s: float = DRAIN_S) -> None:
+    def publish(self, model: Any, policy: Policy = "pin", drain_s: float = DRAIN_S, share: float = 1.0) -> None:
         """See `ModelEngine`."""
         version = str(model)
         if version == self.version:
             raise RequestError("conflict", f"version {version!r} of {self.name!r} is current already")
         self._versions = [version, self.version]
         self._swaps_total += 1
+
+    def weigh(self, share: float, drain_s: float = DRAIN_S) -> None:
+        """See `ModelEngine`; every version says the same."""
 
     def rollback(self, policy: Policy = "pin", drain_s: float = DRAIN_S) -> str:
         """See `ModelEngine`."""

@@ -170,11 +170,15 @@ class Engine:
 
     # ---- versions
 
-    def publish(self, model: StepModel, policy: Policy = "pin", drain_s: float = DRAIN_S) -> None:
+    def publish(self, model: StepModel, policy: Policy = "pin", drain_s: float = DRAIN_S, share: float = 1.0) -> None:
         """See `ModelEngine`."""
         self._refuse_when_closed()
         self._versions.check(model)
-        self._versions.publish(Lane(model, self._slots), policy, drain_s)
+        self._versions.publish(Lane(model, self._slots), policy, drain_s, share)
+
+    def weigh(self, share: float, drain_s: float = DRAIN_S) -> None:
+        """See `ModelEngine`."""
+        self._versions.weigh(share, drain_s)
 
     def rollback(self, policy: Policy = "pin", drain_s: float = DRAIN_S) -> str:
         """See `ModelEngine`."""
@@ -305,7 +309,8 @@ class Engine:
         """Take from the queue what slots and memory allow, in order; nothing overtakes what waits for memory."""
         admitted: list[Job] = []
         while self._queue and self._running < self._slots:
-            job, lane = self._queue[0], self._versions.current
+            job = self._queue[0]
+            lane = self._versions.lane_of(job)
             if job.model is not lane.model and not self._prepared(job, lane.model):
                 self._queue.popleft()
                 self._fail(job, "server_draining", _UNFIT)
@@ -323,7 +328,7 @@ class Engine:
                 self._fail(job, "server_draining", _UNFIT)
                 continue
             with self._changed:
-                if self._versions.current is not lane:
+                if not self._versions.is_live(lane):
                     continue  # another version was published meanwhile
                 self._queue.popleft()
                 job.lane = lane

@@ -20,7 +20,7 @@ from msgspec import Struct
 from open_autoglm.engines.events import GenerateEvent, GenerateRequest
 
 Policy = Literal["pin", "follow", "restart", "abort"]
-VersionState = Literal["current", "draining", "kept"]
+VersionState = Literal["current", "sharing", "draining", "kept"]
 Deliver = Callable[[list[GenerateEvent]], None]
 
 DRAIN_S = 30.0
@@ -114,7 +114,7 @@ class ModelEngine(Protocol):
     def load(self) -> EngineLoad:
         """Figures of this moment."""
 
-    def publish(self, model: Any, policy: Policy = "pin", drain_s: float = DRAIN_S) -> None:
+    def publish(self, model: Any, policy: Policy = "pin", drain_s: float = DRAIN_S, share: float = 1.0) -> None:
         """Make another version current from the next forward pass on.
 
         The version before is kept, for `rollback`. What still runs on it may do so for `drain_s` seconds, and is then
@@ -124,11 +124,22 @@ class ModelEngine(Protocol):
             model: what the engine runs: a `StepModel` for `Engine`. Memory for its cache is taken before the swap.
             policy: what becomes of the requests that run; see the module.
             drain_s: how long those of `pin` may take, above 0.
+            share: of what begins that the new version gets, 0 to 1; below 1 the version before takes the rest.
 
         Raises:
             RequestError: `conflict`: it has another name, is the current version, or the version before the current
                 one still drains (two versions live at most; try again when it has drained).
             ServerError: `server_draining` after `close`.
+        """
+
+    def weigh(self, share: float, drain_s: float = DRAIN_S) -> None:
+        """Give the current version another share; 1 ends the sharing, and the version before drains.
+
+        Requests with the same salt get the same version as long as the share stays, or grows towards it.
+
+        Raises:
+            RequestError: `conflict`: no version but the current one is kept.
+            ValueError: the share is not 0 to 1.
         """
 
     def rollback(self, policy: Policy = "pin", drain_s: float = DRAIN_S) -> str:

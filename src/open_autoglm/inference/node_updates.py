@@ -4,7 +4,8 @@
 |---|---|---|
 | `versions` | | what the node has of each model |
 | `stage` | model, version | makes a stored version ready |
-| `publish` | model, version, policy | swaps |
+| `publish` | model, version, policy, share | swaps, for all requests or a share of them |
+| `weigh` | model, share | changes the share |
 | `rollback` | model, policy | swaps back |
 
 Invariant: models, disk and commands are worked on by the desk's one thread, so that two changes never meet.
@@ -18,7 +19,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 MODELS: Final = "models"
 INCOMING: Final = "incoming"
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Fields = TypeVar("_Fields", bound=msgspec.Struct)
 Reply = Callable[[dict[str, Any] | AutoGLMError], None]
 
@@ -50,6 +52,14 @@ class PublishFields(msgspec.Struct, frozen=True):
     model: str
     version: str
     policy: Policy = "pin"
+    share: Share = 1.0
+
+
+class WeighFields(msgspec.Struct, frozen=True):
+    """Fields of the command `weigh`."""
+
+    model: str
+    share: Share
 
 
 class RollbackFields(msgspec.Struct, frozen=True):
@@ -95,6 +105,7 @@ class NodeUpdates:
             "versions": functools.partial(self._command, self._versions),
             "stage": functools.partial(self._command, self._stage),
             "publish": functools.partial(self._command, self._publish),
+            "weigh": functools.partial(self._command, self._weigh),
             "rollback": functools.partial(self._command, self._rollback),
         }
 
@@ -139,8 +150,13 @@ class NodeUpdates:
 
     def _publish(self, fields: dict[str, Any]) -> dict[str, Any]:
         told = _read(fields, PublishFields)
-        self._found(told.model).publish(told.version, told.policy)
+        self._found(told.model).publish(told.version, told.policy, share=told.share)
         return {"model": told.model, "version": told.version}
+
+    def _weigh(self, fields: dict[str, Any]) -> dict[str, Any]:
+        told = _read(fields, WeighFields)
+        self._found(told.model).weigh(told.share)
+        return {"model": told.model, "share": told.share}
 
     def _rollback(self, fields: dict[str, Any]) -> dict[str, Any]:
         told = _read(fields, RollbackFields)

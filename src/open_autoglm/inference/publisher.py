@@ -154,8 +154,8 @@ class Publisher:
         with self._lock:
             self._staged = None
 
-    def publish(self, version: str, policy: Policy = "pin", drain_s: float = DRAIN_S) -> None:
-        """Make a version current; one that is on disk only is staged first.
+    def publish(self, version: str, policy: Policy = "pin", drain_s: float = DRAIN_S, share: float = 1.0) -> None:
+        """Make a version current; one that is on disk only is staged first. See `ModelEngine.publish`.
 
         Raises:
             UpdateRefused: `busy`, the version before the current one still has requests; `unknown`; or what `stage`
@@ -172,10 +172,18 @@ class Publisher:
             model = self._staged
             if model is None or model.version != version:
                 raise UpdateRefused("busy", f"version {version[:12]} of {self.name!r} was replaced by another staging")
-            self._swap(lambda: self.engine.publish(model, policy, drain_s), version)
+            self._swap(lambda: self.engine.publish(model, policy, drain_s, share), version)
             self._serving, self._before, self._staged = model, self._serving, None
         self._note()
         self._tell("published", version)
+
+    def weigh(self, share: float) -> None:
+        """Give the current version another share of the requests; 1 ends the sharing.
+
+        Raises:
+            UpdateRefused: `busy`, there is no version to share with.
+        """
+        self._swap(lambda: self.engine.weigh(share), self.engine.version)
 
     def rollback(self, policy: Policy = "pin", drain_s: float = DRAIN_S) -> str:
         """Make the version before current again, and return it.

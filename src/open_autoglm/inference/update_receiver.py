@@ -16,7 +16,7 @@ It works and blocks; `update_desk` stands in front of it on the event loop.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -41,6 +41,7 @@ class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     policy: Policy = "pin"
     drain_s: float = 30.0
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
 
 class Abort(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,7 +187,7 @@ class UpdateReceiver:
         Raises:
             UpdateRefused: it does not serve.
         """
-        self._publisher(commit.name).publish(commit.version, commit.policy, commit.drain_s)
+        self._publisher(commit.name).publish(commit.version, commit.policy, commit.drain_s, commit.share)
 
     def abort(self, name: str) -> None:
         """Delete what arrives, and forget what is staged.

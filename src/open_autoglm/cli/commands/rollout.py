@@ -29,8 +29,10 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, nargs="?", default="status", help="default: status")
     parser.add_argument("model", nargs="?", help="its name; of `pack` and `push`: a folder")
     parser.add_argument("version", nargs="?", help="of `start` and `commit`: which version")
-    shares = parser.add_argument_group("start, weights")
-    shares.add_argument("--percent", type=percent, default=None, help="the candidate's share; default of start: 20")
+    shares = parser.add_argument_group("start, weights, commit")
+    shares.add_argument(
+        "--percent", type=percent, default=None, help="the candidate's share; default of start: 20, of commit: 100"
+    )
     shares.add_argument("--window", metavar="SECONDS", type=wait_s, help="how far back errors count; default: 60")
     shares.add_argument("--requests", type=count, help="before the candidate is judged; default: 20")
     shares.add_argument("--errors", metavar="PERCENT", type=percent, help="of them that may fail; default: 5")
@@ -204,7 +206,8 @@ def _commit(arguments: Namespace, terminal: Terminal) -> int:
     from open_autoglm.inference.update_receiver import Commit
     from open_autoglm.inference.update_sender import command
 
-    commit = Commit(_needed(arguments, "model"), _needed(arguments, "version"), arguments.policy)
+    share = 1.0 if arguments.percent is None else arguments.percent / 100
+    commit = Commit(_needed(arguments, "model"), _needed(arguments, "version"), arguments.policy, share=share)
     for node in _nodes(arguments):
         _tell(node, asyncio.run(_with(node, arguments, lambda to: command(to, commit))), terminal)
     return DONE
