@@ -94,7 +94,7 @@ class Rollouts:
         Args:
             model: its name.
             candidate: the version; nodes that are to serve it have it on disk.
-            share: above 0 and below 1 with two nodes or more.
+            share: 0 to 1. With one node, that node serves both versions.
             rules: when it goes by itself.
 
         Raises:
@@ -236,8 +236,9 @@ class Rollouts:
         served = self._nodes.served(model)
         if not served:
             raise RequestError("not_found", _MISSING.format(model=model))
-        if 0.0 < share < 1.0 and len(served) < 2:
-            raise RequestError("conflict", f"one node serves {model!r}: with one, the share is 0 or 1")
+        if len(served) == 1:
+            await self._share(served[0], model, candidate, share)
+            return
         most = len(served) if share >= 1.0 else len(served) - 1
         wanted = min(most, math.ceil(share * len(served)))
         have = sum(node.version == candidate for node in served)
@@ -250,6 +251,16 @@ class Rollouts:
                     await self._go_back(url, model, stable)
                 raise RequestError("conflict", f"the node at {node.url}: {error.message}") from error
             changed.append(node.url)
+
+    async def _share(self, node: Served, model: str, candidate: str, share: float) -> None:
+        """Have the only node serve both versions, each its share."""
+        fields: dict[str, Any] = {"command": "weigh", "model": model, "share": share}
+        if node.version != candidate:
+            fields |= {"command": "publish", "version": candidate}
+        try:
+            await self._nodes.tell(node.url, fields)
+        except AutoGLMError as error:
+            raise RequestError("conflict", f"the node at {node.url}: {error.message}") from error
 
     async def _back(self, rollout: Rollout) -> None:
         model, weights = rollout.model, rollout.weights

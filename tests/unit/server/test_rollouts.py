@@ -30,6 +30,7 @@ class FakeNodes(Nodes):
         self.outcomes: dict[str, dict[str, int]] = {url: {"ok": 0} for url in self.versions}
         self.told: list[tuple[str, str]] = []
         self.stubborn: set[str] = set()
+        self.shares: list[float] = []
         self.together = False
 
     def served(self, model: str) -> list[Served]:
@@ -47,6 +48,9 @@ class FakeNodes(Nodes):
     async def tell(self, url: str, fields: dict[str, Any]) -> dict[str, Any]:
         if url in self.stubborn:
             raise UpstreamError("upstream_error", "no link to the node is open")
+        self.shares.append(fields.get("share", 1.0))
+        if fields["command"] == "weigh":
+            return {}
         assert fields["command"] == "publish"
         self.told.append((url, fields["version"]))
         self.versions[url] = fields["version"]
@@ -187,12 +191,20 @@ async def test_what_cannot_be_started_says_so(model: str, candidate: str, share:
     assert nodes.told == []
 
 
-async def test_one_node_cannot_be_shared_but_changed() -> None:
+async def test_one_node_serves_both_versions_and_then_one() -> None:
     nodes, rollouts, _ = made(1)
-    with pytest.raises(RequestError, match="0 or 1"):
-        await rollouts.start("m", "new", 0.5, RULES)
+    await rollouts.start("m", "new", 0.2, RULES)
+    await rollouts.set_share("m", 0.5)
+    assert (nodes.told, nodes.shares) == ([("mcp://10.0.0.0:1", "new")], [0.2, 0.5])
+    await rollouts.promote("m")
+    assert nodes.shares[-1] == 1.0
+    await rollouts.rollback("m")
+    assert set(nodes.versions.values()) == {"old"}
+
+
+async def test_two_rollouts_of_one_model_do_not_run_at_once() -> None:
+    _, rollouts, _ = made(2)
     await rollouts.start("m", "new", 1.0, RULES)
-    assert set(nodes.versions.values()) == {"new"}
     with pytest.raises(RequestError, match="already"):
         await rollouts.start("m", "newer", 1.0, RULES)
     for action in (rollouts.promote, rollouts.rollback):
