@@ -10,6 +10,7 @@
 | `async_client`, `sync_client` | `AsyncClient` and `Client`, the two faces |
 | `pool` | connections that come back, and who waits for them |
 | `unary`, `stream` | one answer that is awaited; one that is read as it comes, also over the next connection |
+| `websocket` | frames within a WebSocket |
 | `request`, `answer`, `failures`, `address` | what is sent, what comes, what goes wrong, where to |
 
 Invariant: every request ends once: with an answer, with an `AutoGLMError`, or because the caller gave it up, of which

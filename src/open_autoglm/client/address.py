@@ -4,6 +4,7 @@
 |---|---|
 | `mcp://host:port`, `http://host:port`, `host:port` | frames over TCP, on the port that speaks HTTP too |
 | `mcps://host:port`, `https://host:port` | the same within TLS |
+| `ws://host:port`, `wss://host:port` | within a WebSocket, at `/mcp/v1/stream` unless a path is given |
 | `unix:/path` | a Unix socket |
 """
 
@@ -17,8 +18,10 @@ from msgspec import Struct
 from open_autoglm.errors import RequestError
 
 PORT: Final = 8080
+WEB_PATH: Final = "/mcp/v1/stream"
 _PLAIN: Final = ("mcp", "http")
-_TLS: Final = ("mcps", "https")
+_TLS: Final = ("mcps", "https", "wss")
+_WEB: Final = ("ws", "wss")
 
 
 class Address(Struct, frozen=True):
@@ -28,17 +31,21 @@ class Address(Struct, frozen=True):
         host, port: where; empty and 0 for a Unix socket.
         tls: whether TLS is spoken.
         unix_path: of a Unix socket, else None.
+        web_path: where a WebSocket is asked for, else empty.
     """
 
     host: str = ""
     port: int = 0
     tls: bool = False
     unix_path: str | None = None
+    web_path: str = ""
 
     def __str__(self) -> str:
         if self.unix_path is not None:
             return f"unix:{self.unix_path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.web_path:
+            return f"{'wss' if self.tls else 'ws'}://{host}:{self.port}{self.web_path}"
         return f"{'mcps' if self.tls else 'mcp'}://{host}:{self.port}"
 
 
@@ -58,12 +65,14 @@ def read_address(text: str) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise _wrong(text, str(error)) from error
-    if parts.scheme not in _PLAIN + _TLS:
+    if parts.scheme not in _PLAIN + _TLS + _WEB:
         raise _wrong(text, f"{parts.scheme!r} is no scheme of ours")
     if not host or parts.username is not None:
         raise _wrong("…", "it needs a host, and no user: the key is given apart")
-    return Address(host, PORT if port is None else port, parts.scheme in _TLS)
+    web_path = (parts.path.rstrip("/") or WEB_PATH) if parts.scheme in _WEB else ""
+    return Address(host, PORT if port is None else port, parts.scheme in _TLS, web_path=web_path)
 
 
 def _wrong(text: str, why: str) -> RequestError:
-    return RequestError("invalid_request", f"address {text!r}: {why}; write mcp://host:port, mcps://… or unix:/path")
+    forms = "mcp://host:port, mcps://…, ws://…, wss://… or unix:/path"
+    return RequestError("invalid_request", f"address {text!r}: {why}; write {forms}")

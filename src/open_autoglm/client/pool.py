@@ -270,6 +270,13 @@ def open_links(
     """
     loop = asyncio.get_running_loop()
     flusher = Flusher(loop)
+    within: Callable[[asyncio.Protocol], asyncio.Protocol] | None = None
+    if address.web_path:
+        from open_autoglm.client.websocket import WebSocketProtocol
+
+        def within(inner: asyncio.Protocol) -> asyncio.Protocol:
+            return WebSocketProtocol(inner, str(address))
+
     context = (tls or ssl.create_default_context()) if address.tls else None
     return [
         FramedLink(
@@ -283,6 +290,7 @@ def open_links(
             tls=context,
             unix_path=address.unix_path,
             settings=ConnectionSettings(window_bytes=hello.window),
+            within=within,
         )
         for _ in range(count)
     ]

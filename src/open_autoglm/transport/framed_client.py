@@ -43,6 +43,7 @@ class FramedLink:
         connect_timeout_s: to open the connection, handshake included.
         tls: context where the peer speaks TLS.
         settings: our own limits.
+        within: puts a protocol around the shell, as WebSocket's; None for frames on the transport itself.
 
     Attributes:
         session: the open connection; None while there is none.
@@ -66,6 +67,7 @@ class FramedLink:
         "_task",
         "_tls",
         "_unix_path",
+        "_within",
         "failure",
         "on_change",
         "other",
@@ -86,6 +88,7 @@ class FramedLink:
         tls: ssl.SSLContext | None = None,
         unix_path: str | None = None,
         settings: ConnectionSettings | None = None,
+        within: Callable[[asyncio.Protocol], asyncio.Protocol] | None = None,
     ) -> None:
         self._hello = hello
         self._place = (host, port)
@@ -96,6 +99,7 @@ class FramedLink:
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
         self._settings = settings or ConnectionSettings()
+        self._within = within
         self._sessions: set[FramedSession] = set()
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -168,7 +172,8 @@ class FramedLink:
 
     async def _open(self, session: FramedSession) -> None:
         def factory() -> asyncio.Protocol:
-            return cast(asyncio.Protocol, session.shell)
+            shell = cast(asyncio.Protocol, session.shell)
+            return shell if self._within is None else self._within(shell)
 
         if self._unix_path is not None:
             await self._loop.create_unix_connection(factory, self._unix_path)

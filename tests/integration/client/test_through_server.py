@@ -15,7 +15,7 @@ from tests.integration.client.cutting_relay import CuttingRelay
 from tests.integration.client.talking_node import TalkingNode
 from tests.integration.running import KEY, RunningServer, model
 
-from open_autoglm.client import AsyncClient, RejectedError
+from open_autoglm.client import AsyncClient, RejectedError, ServerError
 
 PATIENCE_S = 60.0
 TEXT = "".join(f"{number} " for number in range(1000))
@@ -122,3 +122,19 @@ async def test_wrong_keys_and_tls(tmp_path: Path, node: TalkingNode) -> None:
             assert caught.value.code == "invalid_api_key"
     finally:
         await asyncio.to_thread(running.__exit__)
+
+
+async def test_within_a_websocket(tmp_path: Path, node: TalkingNode) -> None:
+    async with serving(tmp_path, node) as server:
+        address = server.url.replace("http://", "ws://")
+        async with AsyncClient(address, KEY) as client:
+            assert (await client.infer("m", "hello")).text == "hello"
+            assert (await client.stream("m", "count 1000").whole()).text == TEXT
+            assert (await client.stream("m", "flood 3000", resumable=False).whole()).text.endswith(f"{2999:<1000}")
+        async with AsyncClient(address, "wrong") as client:
+            with pytest.raises(RejectedError) as caught:
+                await client.infer("m", "hello")
+            assert caught.value.code == "invalid_api_key"
+        async with AsyncClient(f"{address}/nowhere", KEY) as client:
+            with pytest.raises(ServerError, match="cannot connect to ws://"):
+                await client.infer("m", "hello")

@@ -15,6 +15,8 @@ from open_autoglm.errors import RequestError
         ("models.example", Address("models.example", 8080)),
         ("mcps://models.example", Address("models.example", 8080, tls=True)),
         ("https://[::1]:443/", Address("::1", 443, tls=True)),
+        ("ws://models.example", Address("models.example", 8080, web_path="/mcp/v1/stream")),
+        ("wss://models.example:1/deep/", Address("models.example", 1, tls=True, web_path="/deep")),
         ("unix:/run/autoglm.sock", Address(unix_path="/run/autoglm.sock")),
         ("unix:///run/autoglm.sock", Address(unix_path="/run/autoglm.sock")),
     ],
