@@ -36,6 +36,8 @@ _SETTLE_S: Final = 0.02
 _OPENING_S: Final = 0.1
 """A connection to a new node is open by then, usually."""
 _EVERY_NETWORK: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+_KEY_STRATEGIES: Final = ("ip_hash", "consistent_hash")
+"""If weights followed the load, keys would move from node to node with it."""
 ENTRIES_MAX: Final = 4096
 """Models of all nodes together; further ones are not served."""
 
@@ -73,6 +75,7 @@ class Discovery:
         self._machine = Machine()
         self._timer: asyncio.TimerHandle | None = None
         self._served: list[tuple[str, str]] = []
+        self._keeps_keys = False
 
     # Life.
 
@@ -121,6 +124,7 @@ class Discovery:
     def extended(self, config: ServerConfig) -> ServerConfig:
         """Return a configuration with an entry for each model of each node that takes requests."""
         self._served = self._offered()
+        self._keeps_keys = config.routing.strategy in _KEY_STRATEGIES
         written = {(entry.name, entry.endpoint) for entry in config.models}
         entries = [self._entry(name, url, config) for name, url in self._served if (name, url) not in written]
         return struct_of.replace(config, models=[*config.models, *entries]) if entries else config
@@ -223,7 +227,8 @@ class Discovery:
             known = [each.latency_s for each in everyone if each.model == endpoint.model and each.latency_s > 0.0]
             fastest_s = min(known, default=0.0)
             suspect = member.state == "suspect"
-            endpoint.weight = placement_weight(load, endpoint.latency_s, fastest_s, suspect=suspect)
+            seen = (None, 0.0, 0.0) if self._keeps_keys else (load, endpoint.latency_s, fastest_s)
+            endpoint.weight = placement_weight(*seen, suspect=suspect)
             if load is not None:
                 endpoint.reported_load = float(max(load.running + load.queue - endpoint.in_flight, 0))
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec import structs
 
 from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.config import parse_config
@@ -150,6 +151,18 @@ async def test_a_load_report_changes_weights_at_once(bench: Bench) -> None:
     assert endpoint.reported_load == 0.0
     bench.discovery.hear_load("mcp://10.0.0.1:2", b"nonsense")
     assert endpoint.weight == pytest.approx(1.0, abs=0.001)
+
+
+@pytest.mark.parametrize("strategy", ["ip_hash", "consistent_hash"])
+async def test_keys_do_not_move_with_the_load(bench: Bench, strategy: str) -> None:
+    routing = structs.replace(bench.config.routing, strategy=strategy)
+    bench.config = structs.replace(bench.config, routing=routing)
+    bench.hear(node("a", "new"), Reported("a", 1, LoadReport(slots=8, cpu=0.9, queue=8, number=1)))
+    await bench.settle()
+    [endpoint] = [part.endpoint for part in bench.assembly.parts.values() if part.endpoint.model == "new"]
+    assert endpoint.weight == 1.0
+    bench.hear(Verdict("suspect", "a", 1, 0, "b"))
+    assert endpoint.weight == 0.05
 
 
 async def test_what_is_configured_stays_as_it_is(bench: Bench) -> None:
