@@ -8,3 +8,4 @@ uv pip compile "${flags[@]}" pyproject.toml -o requirements/core.txt
 uv pip compile "${flags[@]}" --extra grpc -c requirements/core.txt pyproject.toml -o requirements/grpc.txt
 uv pip compile "${flags[@]}" --group dev -c requirements/core.txt pyproject.toml -o requirements/dev.txt
 uv pip compile "${flags[@]}" --group build -o requirements/build.txt
+uv pip compile "${flags[@]}" --group engines -c requirements/dev.txt pyproject.toml -o requirements/engines.txt

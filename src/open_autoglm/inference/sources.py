@@ -4,6 +4,8 @@
 |---|---|
 | `embedded:NAME` | a model that ships, computed with numpy |
 | `echo:` | says what it was told, at once |
+| `onnx:FOLDER` | a graph that `autoglm export onnx` wrote, by ONNX Runtime; see `engines.onnx_model` |
+| `transformers:FOLDER` | GLM and Llama models, by PyTorch; see `engines.transformers_model` |
 
 A folder or file without a kind is looked at: what it holds says the kind. Libraries are imported when they are needed.
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from open_autoglm.engines.model_engine import ModelEngine
+from open_autoglm.engines.step_model import StepModel
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.inference.settings import EngineSettings
 
@@ -58,10 +61,27 @@ def _kind_of(name: str, source: str) -> str:
 
 def _embedded(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
     from open_autoglm.engines.embedded.catalog import open_model
+
+    return _batching(open_model(rest), settings)
+
+
+def _onnx(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
+    from open_autoglm.engines.onnx_model import open_onnx
+
+    return _batching(open_onnx(Path(rest), name, settings.threads), settings)
+
+
+def _transformers(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
+    from open_autoglm.engines.transformers_model import open_transformers
+
+    return _batching(open_transformers(Path(rest), name, settings.threads, settings.gpu_memory_fraction), settings)
+
+
+def _batching(model: StepModel, settings: EngineSettings) -> ModelEngine:
     from open_autoglm.engines.engine import Engine
 
     return Engine(
-        open_model(rest),
+        model,
         slots=settings.slots,
         queue_max=settings.queue_max,
         memory_max=settings.memory_max,
@@ -75,7 +95,12 @@ def _echo(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
     return EchoEngine(name, rest or "1")
 
 
-OPENERS: Final[dict[str, Opener]] = {"embedded": _embedded, "echo": _echo}
+OPENERS: Final[dict[str, Opener]] = {
+    "embedded": _embedded,
+    "echo": _echo,
+    "onnx": _onnx,
+    "transformers": _transformers,
+}
 """By what stands before the colon."""
-PATTERNS: Final[tuple[tuple[str, str], ...]] = ()
+PATTERNS: Final = (("onnx", "model.onnx"), ("transformers", "*.safetensors"))
 """Kind, and the name of a file that says it, in the order in which they are looked for."""
