@@ -207,7 +207,10 @@ class Node:
     def _metrics(self) -> bytes:
         node = f"{self.address[0]}:{self.address[1]}"
         service = self.service
-        return node_figures.render(self._models, service.connections, draining=service.draining, node=node)
+        updates = None if self._updates is None else self._updates.counts
+        return node_figures.render(
+            self._models, service.connections, draining=service.draining, node=node, updates=updates
+        )
 
     # Commands of servers.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from open_autoglm import clock
@@ -14,7 +14,14 @@ Rows = dict[tuple[str, ...], float]
 _ROUTE = "node"
 
 
-def render(models: Sequence[ServedModel], connections: int, *, draining: bool, node: str) -> bytes:
+def render(
+    models: Sequence[ServedModel],
+    connections: int,
+    *,
+    draining: bool,
+    node: str,
+    updates: Mapping[tuple[str, str, str], int] | None = None,
+) -> bytes:
     """Metrics as Prometheus text.
 
     Args:
@@ -22,6 +29,7 @@ def render(models: Sequence[ServedModel], connections: int, *, draining: bool, n
         connections: open ones.
         draining: whether the node stops.
         node: its id.
+        updates: how many versions went through which step, by model, step and reason.
     """
     rows: dict[str, Rows] = {
         "mcp_requests_total": {
@@ -53,6 +61,7 @@ def render(models: Sequence[ServedModel], connections: int, *, draining: bool, n
                 ("p99", model.engine.swap_figures().pause_p99_s),
             )
         },
+        "mcp_model_updates_total": {key: float(count) for key, count in (updates or {}).items()},
         "process_cpu_seconds_total": {(): clock.cpu()},
         "process_resident_memory_bytes": {(): process.resident_bytes()},
         "process_start_time_seconds": {(): process.STARTED_WALL_S},

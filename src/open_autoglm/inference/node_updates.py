@@ -79,6 +79,9 @@ class NodeUpdates:
         wish: what becomes of a version found in `incoming`.
         on_event: told of every step, in the desk's thread.
 
+    Attributes:
+        counts: how many versions went through which step, by model, step and reason of a refusal.
+
     Raises:
         AutoGLMError: the store cannot be used.
         OSError: the folder cannot be made.
@@ -93,11 +96,13 @@ class NodeUpdates:
         wish: Wish = "stage",
         on_event: Callable[[UpdateEvent], None] = log_event,
     ) -> None:
+        self.counts: dict[tuple[str, str, str], int] = {}
+        self._on_event = on_event
         self.store = ModelStore(data_dir / MODELS, key=key)
         self.publishers: dict[str, Publisher] = {}
         for name, engine in engines.items():
             if isinstance(engine, Engine) and isinstance(engine.model, GlmModel):
-                self.publishers[name] = _publisher(name, engine, self.store, on_event)
+                self.publishers[name] = _publisher(name, engine, self.store, self._count)
         self.desk = UpdateDesk(UpdateReceiver(self.publishers, key))
         self._watch = ModelWatch(data_dir / INCOMING, self.publishers, wish)
         self._watching: asyncio.Task[None] | None = None
@@ -108,6 +113,12 @@ class NodeUpdates:
             "weigh": functools.partial(self._command, self._weigh),
             "rollback": functools.partial(self._command, self._rollback),
         }
+
+    def _count(self, event: UpdateEvent) -> None:
+        """Count a step and pass it on."""
+        key = event.model, event.step, event.reason
+        self.counts[key] = self.counts.get(key, 0) + 1
+        self._on_event(event)
 
     def start(self) -> None:
         """Begin to watch; on the loop."""

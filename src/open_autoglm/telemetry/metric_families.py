@@ -65,6 +65,11 @@ FAMILIES: dict[str, Family] = {
         "gauge", ("model",), "Bytes of keys and values that a node's engine has reserved or keeps."
     ),
     "mcp_engine_swaps_total": Family("counter", ("model",), "Versions that a node's engine has made current."),
+    "mcp_model_updates_total": Family(
+        "counter",
+        ("model", "step", "reason"),
+        "Versions that a node staged, published, rolled_back or refused, and why.",
+    ),
     "mcp_engine_swap_pause_seconds": Family(
         "gauge", ("model", "figure"), "Time between two forward passes with a swap between them: max, p99."
     ),

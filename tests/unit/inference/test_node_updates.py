@@ -65,6 +65,18 @@ async def test_versions_are_staged_published_and_taken_back_and_a_restart_serves
     await again.close()
 
 
+async def test_steps_and_refusals_are_counted(updates: NodeUpdates) -> None:
+    older = embedded_versions.adopt(updates.store, "sums", "1", shipped_name="glm-calc-s").version
+    await command(updates, "publish", model="sums", version=older)
+    with pytest.raises(AutoGLMError):
+        await command(updates, "publish", model="sums", version="0" * 64)
+    assert updates.counts == {
+        ("sums", "staged", ""): 1,
+        ("sums", "published", ""): 1,
+        ("sums", "refused", "unknown"): 1,
+    }
+
+
 async def test_a_version_that_was_damaged_on_disk_gives_way_to_the_shipped_one(
     updates: NodeUpdates, tmp_path: Path
 ) -> None:

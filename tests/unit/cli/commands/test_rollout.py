@@ -1,0 +1,76 @@
+"""`autoglm rollout`: what is shown, what is made, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import shutil
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+import pytest
+from tests.unit.cli.terminals import piped
+
+from open_autoglm.cli.commands.rollout import percent, rows_of, size
+from open_autoglm.cli.main import run
+from open_autoglm.engines.embedded.catalog import MODELS_DIR
+from open_autoglm.membership.seal import derive_key
+from open_autoglm.rollout.manifest import GoldenPrompt, read_manifest
+from open_autoglm.rollout.refusal import UpdateRefused
+
+
+def test_a_rollout_is_two_rows() -> None:
+    side = {"version": "a" * 64, "requests": 5, "failures": 1, "nodes": ["x"]}
+    other = {"version": "b" * 64, "requests": 20, "failures": 0, "nodes": ["y", "z"]}
+    row = {"model": "m", "state": "running", "share": 0.2, "candidate": side, "stable": other}
+    assert rows_of({"rollouts": [row]}) == [
+        ["m", "running", "20%", "aaaaaaaaaaaa (candidate)", 5, 1, 1],
+        ["m", "", "80%", "bbbbbbbbbbbb (stable)", 20, 0, 2],
+    ]
+
+
+@pytest.mark.parametrize("text", ["-1", "101", "1.5", "", "x"])
+def test_what_is_no_percentage_is_refused(text: str) -> None:
+    assert percent("20") == 20
+    with pytest.raises(ArgumentTypeError):
+        percent(text)
+
+
+def test_what_is_no_size_is_refused() -> None:
+    assert size("8MiB") == 8 << 20
+    with pytest.raises(ArgumentTypeError):
+        size("much")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["start"], "the model is missing"),
+        (["start", "m"], "the version is missing"),
+        (["weights", "m"], "--percent"),
+        (["push", "."], "cannot be opened"),
+        (["commit", "m", "v"], "--node"),
+        (["commit", "m", "v", "--node", "nowhere"], "HOST:PORT"),
+        (["pack", "/nowhere"], "No such file"),
+    ],
+)
+def test_what_is_missing_is_said(words: list[str], message: str) -> None:
+    terminal = piped()
+    assert run(["rollout", *words], terminal) == 1
+    assert message in terminal.err.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_folder_is_packed_and_signed(tmp_path: Path) -> None:
+    folder = tmp_path / "sums"
+    shutil.copytree(MODELS_DIR / "glm-calc-s" / "versions" / "1", folder)
+    secret, golden = tmp_path / "secret", tmp_path / "golden.jsonl"
+    secret.write_text("a secret of the tests\n")
+    golden.write_text('{"prompt": "12 + 30", "answer": "42"}\n')
+    terminal = piped()
+    words = ["rollout", "pack", str(folder), "--tasks", "arithmetic", "--golden", str(golden)]
+    assert run([*words, "--secret-file", str(secret)], terminal) == 0
+    data = (folder / "manifest.json").read_bytes()
+    manifest = read_manifest(data, derive_key(b"a secret of the tests", "models"))
+    assert terminal.out.getvalue() == f"{manifest.version}\n"  # type: ignore[attr-defined]
+    assert (manifest.name, manifest.golden) == ("sums", (GoldenPrompt("12 + 30", "42"),))
+    assert manifest.properties["tasks"] == ["arithmetic"]
+    with pytest.raises(UpdateRefused):
+        read_manifest(data, derive_key(b"another secret", "models"))
