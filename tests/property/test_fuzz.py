@@ -11,7 +11,7 @@ from tests.fuzz.drive import drive, targets
 INPUTS = {
     "config_reader": 50_000,
     "frames": 40_000,
-    "gossip": 60_000,
+    "gossip": 30_000,
     "http_client_shell": 200_000,
     "http_server_shell": 80_000,
     "json_bodies": 150_000,
