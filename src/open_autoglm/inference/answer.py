@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from open_autoglm.inference.service import NodeLine
+    from open_autoglm.inference.ticket_ledger import GuestCall
 
 
 class Outbox:
@@ -89,7 +90,7 @@ class Answer:
         "over",
     )
 
-    def __init__(self, line: NodeLine, served: ServedModel, stream: int, streamed: int) -> None:
+    def __init__(self, line: NodeLine, served: ServedModel | GuestCall, stream: int, streamed: int) -> None:
         self._line = line
         self._served = served
         self._stream = stream

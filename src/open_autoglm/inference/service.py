@@ -8,6 +8,7 @@ connection's `_answers` until its ending was written, or it was cancelled. Long 
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,12 +18,15 @@ from open_autoglm import clock
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.ids import IdSource
 from open_autoglm.inference.answer import Answer, Outbox
+from open_autoglm.inference.guest import Guest
 from open_autoglm.inference.request_body import BodyReader
 from open_autoglm.inference.served_model import ServedModel
+from open_autoglm.inference.ticket_desk import NODE_BYTES, REPORT_S, TicketDesk
 from open_autoglm.protocol import opcodes
 from open_autoglm.protocol.connection import Connection
-from open_autoglm.protocol.handshake import Hello
-from open_autoglm.protocol.opcodes import NODE_COMMAND, NODE_RESULT, STREAM, TENSORS
+from open_autoglm.protocol.errors import ProtocolError
+from open_autoglm.protocol.handshake import Credentials, Hello
+from open_autoglm.protocol.opcodes import NODE_COMMAND, NODE_RESULT, STREAM, TENSORS, TICKET, TICKET_REQUEST, USAGE_ACK
 from open_autoglm.protocol.preambles import read_request
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.protocol.settings import ConnectionSettings
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
     from open_autoglm.engines.events import GenerateRequest
     from open_autoglm.engines.model_engine import ModelEngine
+    from open_autoglm.inference.ticket_ledger import GuestCall
     from open_autoglm.inference.update_desk import UpdateDesk
     from open_autoglm.transport.framed_shell import FramedShell
 
@@ -67,6 +72,7 @@ class NodeService:
     Attributes:
         commands: what NODE_COMMAND does, by name.
         outbox: where engines with a thread leave their events.
+        tickets: of clients that ask here themselves; None where no key seals any.
         updates: takes UPDATE frames; None where nothing is updated.
         load: payload of the newest LOAD, which each new connection gets.
     """
@@ -87,6 +93,8 @@ class NodeService:
         self.load = b""
         self.keys = keys
         self.ids = IdSource()
+        self.tickets = TicketDesk(keys, secrets.token_bytes(NODE_BYTES), clock.monotonic) if keys else None
+        self._reporting: asyncio.TimerHandle | None = None
         self.draining = False
         self._loop = loop
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="long-requests")
@@ -135,8 +143,25 @@ class NodeService:
         work.add_done_callback(partial(self._submitted, answer))
 
     def close(self) -> None:
-        """Read no more long requests."""
+        """Read no more long requests; report what was not reported yet."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        if self.tickets is not None:
+            self.tickets.tick()
+
+    def watch_tickets(self) -> None:
+        """A ticket was shown: report on it by and by."""
+        if self._reporting is None:
+            self._reporting = self._loop.call_later(REPORT_S, self._report)
+
+    def _report(self) -> None:
+        self._reporting = None
+        if self.tickets is not None:
+            self.tickets.tick()
+            if not self.tickets.idle:
+                self.watch_tickets()
 
     def _submitted(self, answer: Answer, done: asyncio.Future[int]) -> None:
         self._reading -= 1
@@ -154,10 +179,11 @@ class NodeService:
         self._lines.discard(line)
 
     def tell_load(self, payload: bytes) -> None:
-        """Send a load report to every peer."""
+        """Send a load report to every server."""
         self.load = payload
         for line in self._lines:
-            line.connection.send(opcodes.LOAD, 0, payload)
+            if line.guest is None:
+                line.connection.send(opcodes.LOAD, 0, payload)
 
     def drain(self, grace_s: float) -> None:
         """Take no more requests; those that run have so long."""
@@ -174,6 +200,7 @@ class NodeLine:
         connection: the protocol's side.
         service: whose it is.
         encode: of bodies, in the connection's codec.
+        guest: a client with tickets; None for a server.
         fail, respond: of the connection.
     """
 
@@ -181,6 +208,7 @@ class NodeLine:
         self.service = service
         self.connection: ServerConnection
         self.encode: Callable[[dict[str, Any]], bytes]
+        self.guest: Guest | None = None
         self._address = address
         self._models = service.models
         self._answers: dict[int, Answer] = {}
@@ -190,9 +218,11 @@ class NodeLine:
 
     def on_hello(self, hello: Hello) -> None:
         service, connection = self.service, self.connection
-        if service.keys and not (hello.auth.key and Secret(hello.auth.key) in service.keys):
-            _log.warning("a peer at %s showed no key of this cluster, or a wrong one", self._address)
-            connection.refuse(RequestError("invalid_api_key", "this is not the cluster's key"))
+        try:
+            self._identify(hello.auth)
+        except AutoGLMError as error:
+            _log.warning("a peer at %s was turned away: %s", self._address, error.message)
+            connection.refuse(error)
             return
         connection.accept(service.ids.request_id())
         if not connection.opened:
@@ -201,21 +231,24 @@ class NodeLine:
             connection.drain(0, (), clock.monotonic())
         self.encode = connection.codec.encode
         self._reader = BodyReader(connection.codec.name)
-        if service.load:
+        if service.load and self.guest is None:
             connection.send(opcodes.LOAD, 0, service.load)
 
     def on_request(self, stream: int, flags: int, remaining_ms: int, payload: bytes) -> None:
-        served: ServedModel | None = None
+        served: ServedModel | GuestCall | None = None
         try:
             preamble = read_request(payload)
             found = self._models.get(preamble.model)
             if found is None or flags & TENSORS:
                 raise self._refusal(preamble.model, flags)
+            if self.guest is not None:
+                served = self.guest.begin(found, preamble.priority)
             streamed = flags & STREAM
             deadline_s = clock.monotonic() + remaining_ms / 1000 if remaining_ms else None
             request = self._reader.read(payload[preamble.body_at :], deadline_s, streamed != 0, preamble.session)
-            served = found
-            served.in_flight += 1
+            if served is None:
+                served = found
+                found.in_flight += 1
             answer = Answer(self, served, stream, streamed)
             engine = served.engine
             if not engine.threaded:
@@ -248,7 +281,14 @@ class NodeLine:
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
         connection = self.connection
         desk = self.service.updates
-        if opcode == NODE_COMMAND:
+        if opcode == TICKET_REQUEST:
+            self._ticket(stream, payload)
+        elif self.guest is not None:
+            if stream:
+                connection.fail(stream, RequestError("forbidden", "a ticket is for requests only"))
+        elif opcode == USAGE_ACK:
+            self._acknowledged(arg, payload)
+        elif opcode == NODE_COMMAND:
             self._command(stream, payload)
         elif opcode in _UPDATES and desk is not None:
             desk.on_message(connection, opcode, flags, aux, stream, payload)
@@ -261,6 +301,10 @@ class NodeLine:
         answers, self._answers = self._answers, {}
         for answer in answers.values():
             answer.cancel()
+        if self.guest is not None:
+            self.guest.leave()
+        elif self.service.tickets is not None:
+            self.service.tickets.gone(self)
         if self.service.updates is not None:
             self.service.updates.gone(self.connection)
 
@@ -293,10 +337,58 @@ class NodeLine:
         known = ", ".join(sorted(name for name in self._models if name))
         return RequestError("model_not_found", f"this node has no model {model!r}; it has: {known}", param="model")
 
-    def _refused(self, stream: int, served: ServedModel | None, error: AutoGLMError) -> None:
+    def _refused(self, stream: int, served: ServedModel | GuestCall | None, error: AutoGLMError) -> None:
         if served is not None:
             served.failed(error.code)
         self.fail(stream, error)
+
+    # Tickets.
+
+    def report(self, number: int, body: dict[str, Any]) -> None:
+        """Tell a server what was used; see `TicketDesk`."""
+        self.connection.send(opcodes.USAGE_REPORT, 0, self.encode(body), arg=number)
+
+    def _identify(self, auth: Credentials) -> None:
+        """Find out whether this is a server or a client with a ticket.
+
+        Raises:
+            RequestError, ServerError: it is neither.
+        """
+        service = self.service
+        if auth.ticket is not None:
+            if service.tickets is None:
+                raise ServerError("not_implemented", "this node has no secret, and takes no tickets")
+            guest = Guest(service.tickets)
+            guest.show(auth.ticket)
+            self.guest = guest
+            service.watch_tickets()
+        elif service.keys and not (auth.key and Secret(auth.key) in service.keys):
+            raise RequestError("invalid_api_key", "this is not the cluster's key")
+
+    def _ticket(self, stream: int, payload: bytes) -> None:
+        """A client shows its next ticket, or a server asks what it needs to write some."""
+        connection, service = self.connection, self.service
+        try:
+            fields = connection.codec.decode(payload)
+            if self.guest is not None:
+                told = self.guest.show(str(fields.get("ticket")))
+                service.watch_tickets()
+            elif service.tickets is None:
+                raise ServerError("not_implemented", "this node has no secret, and takes no tickets")
+            else:
+                told = service.tickets.introduce(self, str(fields.get("issuer")))
+            connection.end(TICKET, stream, connection.codec.encode(told))
+        except AutoGLMError as error:
+            connection.fail(stream, error)
+
+    def _acknowledged(self, number: int, payload: bytes) -> None:
+        if self.service.tickets is None:
+            return
+        issuer = str(self.connection.codec.decode(payload).get("issuer"))
+        try:
+            self.service.tickets.acknowledged(number, issuer)
+        except RequestError as error:
+            raise ProtocolError("invalid_request", error.message) from error
 
     def _command(self, stream: int, payload: bytes) -> None:
         connection = self.connection

@@ -85,6 +85,52 @@ class KeyLimiter:
         assert self.in_flight > 0, "released more often than admitted"
         self.in_flight -= 1
 
+    def lease(self, least: int, most: int, now_s: float) -> tuple[int, int]:
+        """Let many requests in at once, which somebody else will count; give the rest back by `end_lease`.
+
+        The rates count them now. Of the requests in flight that are still free, half are set aside, at least one.
+
+        Args:
+            least, most: how many requests it must and may be; both > 0.
+            now_s: monotonic seconds.
+
+        Returns:
+            Requests, and how many of them may be in flight at once, 0 for any number. No request when it would be less
+            than `least`; nothing is counted then, and `refused_by` says why.
+        """
+        free = self._in_flight_max - self.in_flight
+        if free <= 0:
+            self.refused_by = "concurrency"
+            return 0, 0
+        window, bucket = self._window, self._bucket
+        if window is not None:
+            most = min(most, window.remaining(now_s))
+            self.refused_by = "requests_per_minute"
+        if bucket is not None and bucket.remaining(now_s) < most:
+            most = bucket.remaining(now_s)
+            self.refused_by = "requests_per_second"
+        if most < least:
+            return 0, 0
+        if bucket is not None:
+            bucket.take(now_s, most)
+        if window is not None:
+            window.count(now_s, most)
+        if self._in_flight_max == _UNLIMITED:
+            return most, 0
+        places = max(1, free // 2)
+        self.in_flight += places
+        return most, places
+
+    def end_lease(self, unused: int, places: int, now_s: float) -> None:
+        """Take back what `lease` gave: places in flight, and requests that were not made.
+
+        The rate has these again at once, up to its burst; the minute keeps them counted.
+        """
+        self.in_flight -= places
+        assert self.in_flight >= 0, "more was given back than leased"
+        if self._bucket is not None and unused:
+            self._bucket.give_back(now_s, unused)
+
     def remaining(self, now_s: float) -> int:
         """Requests that the rates would let in at once, for `x-ratelimit-remaining-requests`; 0 without a rate."""
         if self._window is None:

@@ -48,10 +48,10 @@ class SlidingWindow:
             return 0.0
         return self._wait_s(now_s)
 
-    def count(self, now_s: float) -> None:
-        """Count a request, whether it fits or not. `wait_s` must have been asked with the same `now_s` before."""
-        self._counts[int(now_s) % _SECONDS] += 1
-        self._total += 1
+    def count(self, now_s: float, requests: int = 1) -> None:
+        """Count requests, whether they fit or not. `wait_s` must have been asked with the same `now_s` before."""
+        self._counts[int(now_s) % _SECONDS] += requests
+        self._total += requests
 
     def remaining(self, now_s: float) -> int:
         """Requests that would fit now."""

@@ -49,6 +49,12 @@ class TokenBucket:
         tokens = self._tokens + (now_s - self._refilled_s) * self.rate
         return int(tokens + _ROUNDING) if tokens < self.burst else int(self.burst)
 
+    def give_back(self, now_s: float, count: float) -> None:
+        """Put tokens back that were taken and not used; the bucket holds no more than its size."""
+        tokens = min(self._tokens + (now_s - self._refilled_s) * self.rate, self.burst)
+        self._refilled_s = now_s
+        self._tokens = min(tokens + count, self.burst)
+
     def reconfigure(self, rate: float, burst: float, now_s: float) -> None:
         """Change rate and size; the bucket stays as full as it is, as a share of its size."""
         tokens = min(self._tokens + (now_s - self._refilled_s) * self.rate, self.burst)

@@ -26,6 +26,12 @@ class Limiter(Protocol):
     def release(self) -> None:
         """A request that was let in is over."""
 
+    def lease(self, least: int, most: int, now_s: float) -> tuple[int, int]:
+        """Let many requests in at once; return how many, and how many of them may be in flight, 0 for any number."""
+
+    def end_lease(self, unused: int, places: int, now_s: float) -> None:
+        """Take back what `lease` gave and nobody used."""
+
     def remaining(self, now_s: float) -> int:
         """Return how many requests could come at once."""
 

@@ -1,0 +1,68 @@
+"""A client at a node that has shown tickets instead of the cluster's key: it may ask their models, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from open_autoglm.errors import RequestError
+from open_autoglm.inference.served_model import ServedModel
+from open_autoglm.inference.ticket_desk import TicketDesk
+from open_autoglm.inference.ticket_ledger import GuestCall, TicketUse
+from open_autoglm.protocol.preambles import PRIORITY_OF_KEY
+
+_MODELS_MAX = 64
+
+
+class Guest:
+    """See the module.
+
+    Args:
+        desk: where tickets are shown.
+    """
+
+    __slots__ = ("_desk", "_uses")
+
+    def __init__(self, desk: TicketDesk) -> None:
+        self._desk = desk
+        self._uses: dict[str, TicketUse] = {}
+
+    def show(self, text: str) -> dict[str, Any]:
+        """Show a ticket; it replaces the one for the same model.
+
+        Returns:
+            What the node says to that: `model` and `requests` that are left.
+
+        Raises:
+            RequestError, ServerError: it is not taken, and the one before goes on.
+        """
+        use = self._desk.show(text)
+        model = use.ticket.model
+        before = self._uses.get(model)
+        if before is None and len(self._uses) >= _MODELS_MAX:
+            use.holders -= 1
+            raise RequestError("invalid_request", f"tickets for {_MODELS_MAX} models are shown here already")
+        self._uses[model] = use
+        if before is use:
+            use.holders -= 1
+        elif before is not None:
+            self._desk.ledger.replaced(before)
+        return {"model": model, "requests": use.left}
+
+    def begin(self, served: ServedModel, priority: int) -> GuestCall:
+        """Begin a request.
+
+        Raises:
+            RequestError: no ticket here is for it; see `TicketLedger.begin`.
+        """
+        use = self._uses.get(served.name)
+        if use is None:
+            raise RequestError("forbidden", f"no ticket for the model {served.name!r} was shown here", param="model")
+        if priority != PRIORITY_OF_KEY and priority > use.ticket.priority:
+            raise RequestError("forbidden", "the ticket allows no request of this priority")
+        return self._desk.ledger.begin(use, served)
+
+    def leave(self) -> None:
+        """The connection has ended; its tickets may be shown again."""
+        for use in self._uses.values():
+            use.holders -= 1
+        self._uses.clear()

@@ -1,0 +1,252 @@
+"""What a node knows of the tickets that it was shown: how many requests are left, what was used, what was told of it.
+
+| a ticket is | until | then |
+|---|---|---|
+| open | its requests are used up, its time is over, a newer one has replaced it everywhere | closed |
+| closed | nothing of it runs, and all was reported, the closing too | settled |
+| settled | its time is over | forgotten |
+
+Invariant: over all connections that show a ticket, no more requests begin than it is good for, nor run at once than it
+allows; and each request that began is in one report, or in the figures of the next one. A ticket is not forgotten
+within its time, so nobody can show it anew; when the ledger is full, new ones are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from open_autoglm.engines.events import Usage
+from open_autoglm.engines.model_engine import ModelEngine
+from open_autoglm.errors import RequestError, ServerError
+from open_autoglm.inference.served_model import ServedModel
+from open_autoglm.security.ticket import Ticket
+from open_autoglm.telemetry.series import Histogram
+
+TICKETS_MAX: Final = 4096
+SECONDS_MAX: Final = 1024
+"""Times that are kept one by one; more are put into their buckets."""
+
+
+class TicketUse:
+    """One ticket; see the module.
+
+    Attributes:
+        ticket: as it was shown.
+        left: requests that may still begin.
+        running: that have not ended.
+        holders: connections that show it.
+        closed: nothing begins any more.
+        settled: see the module.
+    """
+
+    __slots__ = (
+        "_completion_tokens",
+        "_errors",
+        "_histogram",
+        "_prompt_tokens",
+        "_requests",
+        "_seconds",
+        "_told_closed",
+        "closed",
+        "holders",
+        "left",
+        "limit",
+        "running",
+        "settled",
+        "ticket",
+    )
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
+        self.left = ticket.requests
+        self.limit = ticket.concurrency or ticket.requests
+        self.running = 0
+        self.holders = 0
+        self.closed = False
+        self.settled = False
+        self._told_closed = False
+        self._clear()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to report."""
+        return self._requests > 0 or (self.closed and not self.running and not self._told_closed)
+
+    def answered(self, seconds: float, usage: Usage) -> None:
+        """A request was answered."""
+        self.running -= 1
+        self._requests += 1
+        self._prompt_tokens += usage.prompt_tokens
+        self._completion_tokens += usage.completion_tokens
+        self._seconds.append(seconds)
+        if len(self._seconds) >= SECONDS_MAX:
+            self._fold()
+
+    def failed(self, seconds: float, code: str) -> None:
+        """A request came to nothing."""
+        self.running -= 1
+        self._requests += 1
+        self._errors[code] = self._errors.get(code, 0) + 1
+        self._histogram.observe(seconds)
+
+    def take_news(self) -> dict[str, Any]:
+        """What has happened since the last call, as a row of USAGE_REPORT; it is the caller's from now on."""
+        self._fold()
+        ended = self.closed and not self.running
+        row: dict[str, Any] = {
+            "ticket": self.ticket.number,
+            "key": self.ticket.key,
+            "model": self.ticket.model,
+            "requests": self._requests,
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._completion_tokens,
+            "errors": self._errors,
+            "seconds": self._histogram.buckets,
+            "seconds_sum": round(self._histogram.sum_s, 6),
+            "closed": ended,
+        }
+        self._told_closed = ended
+        self._clear()
+        return row
+
+    def _clear(self) -> None:
+        self._requests = self._prompt_tokens = self._completion_tokens = 0
+        self._errors: dict[str, int] = {}
+        self._seconds: list[float] = []
+        self._histogram = Histogram()
+
+    def _fold(self) -> None:
+        self._histogram.observe_all(self._seconds)
+        self._seconds.clear()
+
+
+class TicketLedger:
+    """See the module.
+
+    Args:
+        now_ms: the node's own time, milliseconds since its start.
+        tickets_max: how many are known at once.
+    """
+
+    def __init__(self, now_ms: Callable[[], float], tickets_max: int = TICKETS_MAX) -> None:
+        self._now_ms = now_ms
+        self._tickets_max = tickets_max
+        self._uses: dict[tuple[bytes, int], TicketUse] = {}
+
+    def __len__(self) -> int:
+        return len(self._uses)
+
+    def show(self, ticket: Ticket) -> TicketUse:
+        """A connection shows a ticket whose seal is right.
+
+        Raises:
+            RequestError: `token_expired`: it is over, or used up.
+            ServerError: `overloaded`: too many tickets are known already.
+        """
+        if self._now_ms() >= ticket.expires_ms:
+            raise _over("this ticket's time is over")
+        name = (ticket.issuer, ticket.number)
+        use = self._uses.get(name)
+        if use is None:
+            if len(self._uses) >= self._tickets_max:
+                raise ServerError("overloaded", "this node knows too many tickets", retry_after_s=1.0)
+            use = self._uses[name] = TicketUse(ticket)
+        elif use.closed:
+            raise _over("this ticket was used up, or replaced")
+        use.holders += 1
+        return use
+
+    def replaced(self, use: TicketUse) -> None:
+        """A connection shows another ticket instead."""
+        use.holders -= 1
+        if use.holders <= 0:
+            use.closed = True
+
+    def begin(self, use: TicketUse, served: ServedModel) -> GuestCall:
+        """Begin a request.
+
+        Raises:
+            RequestError: `token_expired`: the ticket is over or used up; `rate_limit_exceeded`: as many run as may.
+        """
+        now_ms = self._now_ms()
+        if use.closed or now_ms >= use.ticket.expires_ms:
+            use.closed = True
+            raise _over("this ticket's time is over, or it is used up")
+        if use.running >= use.limit:
+            raise RequestError(
+                "rate_limit_exceeded", f"{use.running} requests of this ticket run already", retry_after_s=1.0
+            )
+        use.running += 1
+        use.left -= 1
+        if not use.left:
+            use.closed = True
+        served.in_flight += 1
+        return GuestCall(served, use, now_ms, self._now_ms)
+
+    def news(self, issuer: bytes, most: int) -> list[dict[str, Any]]:
+        """Rows for a report to whoever issued these tickets, at most so many."""
+        rows: list[dict[str, Any]] = []
+        for use in self._uses.values():
+            if use.ticket.issuer == issuer and use.has_news:
+                rows.append(use.take_news())
+                if len(rows) == most:
+                    break
+        return rows
+
+    def issuers(self) -> set[bytes]:
+        """Whose tickets have news."""
+        return {use.ticket.issuer for use in self._uses.values() if use.has_news}
+
+    def settle(self, issuer: bytes, numbers: list[int]) -> None:
+        """These tickets' closings have been acknowledged."""
+        for number in numbers:
+            use = self._uses.get((issuer, number))
+            if use is not None:
+                use.settled = True
+
+    def sweep(self) -> None:
+        """Close what has run out of time; forget what is settled and over."""
+        now_ms = self._now_ms()
+        for name, use in list(self._uses.items()):
+            if now_ms >= use.ticket.expires_ms:
+                use.closed = True
+                if use.settled:
+                    del self._uses[name]
+
+
+class GuestCall:
+    """One request under a ticket; stands for the `ServedModel` that it asks, and is told its end as that is.
+
+    Attributes:
+        engine, name: of the model.
+    """
+
+    __slots__ = ("_began_ms", "_now_ms", "_served", "_use", "engine", "name")
+
+    def __init__(self, served: ServedModel, use: TicketUse, began_ms: float, now_ms: Callable[[], float]) -> None:
+        self.engine: ModelEngine = served.engine
+        self.name = served.name
+        self._served = served
+        self._use = use
+        self._began_ms = began_ms
+        self._now_ms = now_ms
+
+    def ended(self, usage: Usage) -> None:
+        """Count an answer."""
+        self._served.ended(usage)
+        self._use.answered((self._now_ms() - self._began_ms) / 1000, usage)
+
+    def failed(self, code: str) -> None:
+        """Count a request that ended with an error."""
+        self._served.failed(code)
+        self._use.failed((self._now_ms() - self._began_ms) / 1000, code)
+
+    def dropped(self) -> None:
+        """Count a request that nobody wanted any more."""
+        self._served.dropped()
+        self._use.failed((self._now_ms() - self._began_ms) / 1000, "client_closed")
+
+
+def _over(message: str) -> RequestError:
+    return RequestError("token_expired", f"{message}; ask the server for another")
