@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from open_autoglm import clock
-from open_autoglm.errors import RequestError, ServerError
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.attempt_record import AttemptRecord
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.framed_face import FramedFace
@@ -26,6 +27,7 @@ from open_autoglm.protocol.codecs import CODECS
 from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.handshake import Credentials
 from open_autoglm.protocol.opcodes import NAMES as OPCODE_NAMES
+from open_autoglm.protocol.opcodes import UPDATE_BEGIN
 from open_autoglm.protocol.preambles import REQUEST_BYTES, TRACE_AT, read_response
 from open_autoglm.protocol.resume import ResumeStore
 from open_autoglm.protocol.server_connection import ServerConnection
@@ -41,6 +43,8 @@ _LANES_MAX: Final = 1024
 """Names of models are the client's; a cache of them must end somewhere."""
 _TOKEN_BYTES: Final = 18
 _HALF_TRACE_BYTES: Final = 8
+
+OtherHandler = Callable[[FramedPeer, int, int, int, bytes], None]
 
 
 class _Nobody:
@@ -74,6 +78,7 @@ class FramedGateway:
         store: of streams that outlive their connection.
         calls: relayed now.
         nobody: a handler for what nobody wants to hear.
+        others: who takes messages of other opcodes: peer, flags, stream, arg and payload.
         unkept, keep_every: relayed since the last that was written down, and how many that may be.
     """
 
@@ -92,6 +97,7 @@ class FramedGateway:
         self.store = ResumeStore()
         self.calls: set[RelayedRequest] = set()
         self.nobody = _Nobody()
+        self.others: dict[int, OtherHandler] = {}
         self.no_lanes: dict[bytes, Lane | None] = {}
         self.unkept = 0
         self.keep_every = 0.0
@@ -161,11 +167,18 @@ class FramedGateway:
         return principal
 
     def other(self, peer: FramedPeer, opcode: int, flags: int, stream: int, arg: int, payload: bytes) -> None:
-        """A frame that this server does nothing with."""
+        """A message that has no callback of its own; see `others`."""
+        handler = self.others.get(opcode)
+        if handler is not None:
+            handler(peer, flags, stream, arg, payload)
+            return
         name = OPCODE_NAMES.get(opcode, str(opcode))
         if not stream:
             raise ProtocolError("not_implemented", f"{name} is not served here")
-        peer.connection.fail(stream, ServerError("not_implemented", f"{name} is not served here"))
+        error: AutoGLMError = ServerError("not_implemented", f"{name} is not served here")
+        if opcode >= UPDATE_BEGIN:
+            error = RequestError("forbidden", f"{name} is between servers and nodes")
+        peer.connection.fail(stream, error)
 
     @staticmethod
     def break_off(connection: ServerConnection, stream: int) -> None:

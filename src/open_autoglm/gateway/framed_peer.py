@@ -12,6 +12,7 @@ that was shown in HELLO is looked up again when another configuration serves.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from open_autoglm.transport.framed_session import FramedSession, StreamHandler
     from open_autoglm.transport.http_connection import HttpConnection
 
+_log = logging.getLogger(__name__)
 _PRIORITY_AT: Final = 2
 _NOT_YET: Final = cast(Lane, object())
 """In place of a lane that nobody has asked for."""
@@ -165,8 +167,11 @@ class FramedPeer:
             ):
                 limiter = principal.limiter
                 if limiter is None or not limiter.admit(now_s):
-                    if self._relay(lane, stream, flags, remaining_ms, payload, now_s):
-                        return
+                    try:
+                        if self._relay(lane, stream, flags, remaining_ms, payload, now_s):
+                            return
+                    except Exception:  # one request's defect must not end the others of this connection
+                        _log.exception("a request could not be relayed")
                     admitted = True
         call = self._call(stream, flags, remaining_ms, payload, now_s, lane=lane if admitted else None)
         if admitted:

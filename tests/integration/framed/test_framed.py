@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.framed.asker import Asker
+from tests.integration.framed.asker import Answer, Asker
 from tests.integration.framed.scripted_node import CHUNK, ScriptedNode
 from tests.integration.running import KEY, RunningServer, chat_body, model, speaking_upstream
+
+from open_autoglm.protocol.opcodes import NODE_COMMAND, TENSOR, TICKET_REQUEST
 
 PATIENCE_S = 20.0
 
@@ -250,3 +252,12 @@ async def test_junk_connections_leave_nothing_behind(server: RunningServer, aske
     assert (await asker.ask("still here").wait()).body == {"text": "still here"}
     status = await asyncio.to_thread(server.admin_get, "/admin/v1/status")
     assert status["connections"] <= 10
+
+
+async def test_what_is_between_servers_and_nodes_is_refused(asker: Asker) -> None:
+    for opcode, code in ((NODE_COMMAND, "forbidden"), (TENSOR, "not_implemented"), (TICKET_REQUEST, "not_implemented")):
+        answer = Answer(asker)
+        stream = asker.session.connection.open(opcode, asker.codec.encode({"command": "stop"}))
+        asker.session.handlers[stream] = answer
+        assert (await answer.wait()).error["code"] == code
+    assert (await asker.ask("still here").wait()).body == {"text": "still here"}
