@@ -1,6 +1,6 @@
 """The sections of docs/benchmarks.md about the framed path and about forms of messages, from the results that are kept.
 
-Figures are medians of the rounds, with the lowest and the highest in brackets.
+Figures are medians of the windows, with the lowest and the highest in brackets.
 """
 
 from __future__ import annotations
@@ -36,19 +36,18 @@ def framed_section(result: dict[str, Any]) -> str:
         "## The framed path",
         "",
         "The same engine, one that says what it was asked, behind `autoglm node` and behind grpc.aio; prompts of 221"
-        " bytes; every answer is compared with its prompt. All sides in turn, in one run:"
-        f" {settings['rounds']} rounds of {settings['seconds']:g} s, {_when(result)}. Gateways run on core 0, nodes and"
+        f" bytes; every answer is compared with its prompt. All sides in turn, {settings['rounds']} rounds of"
+        f" {settings['windows']} windows of half a second, {_when(result)}. Gateways run on core 0, nodes and"
         " load on core 1. HTTP is asked by a client that does as little as Python allows, so its sides look better"
         " than they would to an application with an HTTP package. CPU is per request, of the gateway, of the nodes and"
-        " of the client. `python -m benchmarks.framed.run` measures again (4 minutes).",
+        " of the client. `python -m benchmarks.framed.run` measures again (3 minutes).",
     ]
     for load, title in _LOADS.items():
         lines += ["", f"{title}:", "", "| | requests/s | p50 ms | p99 ms | gateway µs | nodes µs | client µs |"]
         lines.append("|---|---|---|---|---|---|---|")
         for side, name in _SIDES.items():
-            rows = _runs(result, load, side)
-            if rows:
-                cells = [_spread([row[figure] for row in rows], digits) for figure, digits in _FIGURES]
+            if _values(result, load, side, "requests_per_s"):
+                cells = [_spread(_values(result, load, side, figure), digits) for figure, digits in _FIGURES]
                 if side == "direct":
                     cells[3] = "–"
                 lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -57,27 +56,27 @@ def framed_section(result: dict[str, Any]) -> str:
 
 
 def _goals(result: dict[str, Any]) -> list[str]:
-    """Each goal, and whether it is met by the medians of the rounds' own ratios."""
+    """Each goal, beside the medians and beside the best window of each side; others' work on the machine is in both."""
     goals = (
         ("requests/s beside REST in front of gRPC, 64 in flight", "many", "requests_per_s", 20.0),
         ("p50 of REST in front of gRPC beside ours, 64 in flight", "many", "p50_ms", 10.0),
         ("requests/s beside REST in front of gRPC, one in flight", "one", "requests_per_s", 3.0),
     )
-    lines = ["| goal | limit | measured | met |", "|---|---|---|---|"]
+    lines = ["| goal | limit | of medians | of best windows | met |", "|---|---|---|---|---|"]
     for title, load, figure, limit in goals:
-        pairs = zip(_runs(result, load, "framed"), _runs(result, load, "rest_grpc"), strict=True)
-        ratios = [
-            ours[figure] / theirs[figure] if figure == "requests_per_s" else theirs[figure] / ours[figure]
-            for ours, theirs in pairs
-        ]
-        met = _met(median(ratios) >= limit)
-        lines.append(f"| {title} | ≥ {limit:g} x | {_spread(ratios, 1)} x | {met} |")
-    server = [row["gateway_us"] for row in _runs(result, "many", "framed")]
-    lines.append(
-        f"| CPU of our server per request | ≤ 10 µs | {_spread(server, 1)} µs | {_met(median(server) <= 10)} |"
-    )
-    client = [row["client_us"] for row in _runs(result, "many", "framed")]
-    lines.append(f"| CPU of our client per request | ≤ 7 µs | {_spread(client, 1)} µs | {_met(median(client) <= 7)} |")
+        ours, theirs = (_values(result, load, side, figure) for side in ("framed", "rest_grpc"))
+        if figure == "p50_ms":
+            ratios = median(theirs) / median(ours), min(theirs) / min(ours)
+        else:
+            ratios = median(ours) / median(theirs), max(ours) / max(theirs)
+        lines.append(f"| {title} | ≥ {limit:g} x | {ratios[0]:.1f} x | {ratios[1]:.1f} x | {_met(ratios, limit)} |")
+    for title, figure, limit in (("server", "gateway_us", 10.0), ("client", "client_us", 7.0)):
+        values = _values(result, "many", "framed", figure)
+        both = median(values), min(values)
+        lines.append(
+            f"| CPU of our {title} per request | ≤ {limit:g} µs | {both[0]:.1f} µs | {both[1]:.1f} µs"
+            f" | {_met((-both[0], -both[1]), -limit)} |"
+        )
     return lines
 
 
@@ -121,8 +120,9 @@ def _table(columns: dict[str, Any], titles: tuple[str, ...], figures: tuple[str,
     return lines
 
 
-def _runs(result: dict[str, Any], load: str, side: str) -> list[dict[str, Any]]:
-    return [run for run in result["runs"] if run["load"] == load and run["side"] == side]
+def _values(result: dict[str, Any], load: str, side: str, figure: str) -> list[float]:
+    runs = (run for run in result["runs"] if run["load"] == load and run["side"] == side)
+    return [run[figure] for run in runs if run[figure] is not None]
 
 
 def _when(result: dict[str, Any]) -> str:
@@ -138,5 +138,8 @@ def _spread(values: list[float], digits: int) -> str:
     return f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
 
 
-def _met(met: bool) -> str:
-    return "yes" if met else "**no**"
+def _met(figures: tuple[float, float], limit: float) -> str:
+    """By the medians; a goal that only the best windows meet is not met."""
+    if figures[0] >= limit:
+        return "yes"
+    return "in the best windows only" if figures[1] >= limit else "**no**"
