@@ -3,11 +3,11 @@
     python -m benchmarks.batching --out benchmarks/results/batching.json
 
 Needs what the package needs, and a quiet machine. For each model: so many requests are kept in flight for some
-seconds, each new one as soon as another has ended; `speedup` is against one at a time, `cpu_speedup` the same by the CPU that a token takes, which a busy machine changes
-less. The engine has as many slots
-as there are requests, and once four slots with sixteen requests, which is what a node has by default. `swaps` are
-versions that are published while 32 streams run: the time between two forward passes with a swap between them, beside
-the same time without. `prefix` is what it costs or saves to keep the keys and values of finished prompts.
+seconds, each new one as soon as another has ended; `speedup` is against one at a time, `cpu_speedup` the same by the
+CPU that a token takes, which a busy machine changes less. The engine has as many slots as there are requests, and once
+four slots with sixteen requests, which is what a node has by default. `swaps` are versions that are published while 32
+streams run: the time between two forward passes with a swap between them, beside the same time without. `prefix` is
+what it costs or saves to keep the keys and values of finished prompts.
 """
 
 from __future__ import annotations

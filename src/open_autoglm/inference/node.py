@@ -140,9 +140,9 @@ class Node:
             await self._updates.close()
         for model in self._models:
             await self._loop.run_in_executor(None, model.engine.close)
-        self.service.close()
         self.service.outbox.drain()
-        await _wait(lambda: not any(shell.unsent for shell in self._framed.shells), _LAST_WORDS_S)
+        self.service.close()
+        await _wait(lambda: not self._framed.shells, _LAST_WORDS_S)
         self._framed.close()
         for listener in (self._data, self._admin):
             listener.close_listeners()

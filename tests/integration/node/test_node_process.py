@@ -94,6 +94,9 @@ async def test_sigterm_finishes_what_runs_and_tells_the_peers(node: Process) -> 
         assert (await client.answer(stream))[0].finish == "stop"
     code, logged = await ended
     assert code == 0
+    await client.until(lambda: client.heard.closed is not None)
+    assert client.heard.closed is not None
+    assert client.heard.closed[0] == "server_draining"
     assert "draining" in logged
     assert "Traceback" not in logged
     await client.close()

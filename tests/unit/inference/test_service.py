@@ -143,10 +143,16 @@ async def test_a_long_request_that_is_cancelled_while_it_is_read_leaves_the_engi
 
 
 async def test_too_many_long_requests_are_turned_away() -> None:
-    wired = Wired({"count": Engine(CountingModel("1"), queue_max=256)})
+    engine = Engine(CountingModel("1"), queue_max=256)
+    wired = Wired({"count": engine})
     body = {"messages": [{"role": "system", "content": "x" * LONG_BYTES}, {"role": "user", "content": PROMPT}]}
     streams = [wired.ask("count", body) for _ in range(READING_MAX + 1)]
     assert wired.heard.errors[streams[-1]].code == "overloaded"
+    async with asyncio.timeout(20):
+        while wired.service.in_flight:
+            engine.turn()
+            await asyncio.sleep(0.001)
+    assert wired.models["count"].answered == READING_MAX
 
 
 async def test_tensors_are_refused(wired: Wired) -> None:
