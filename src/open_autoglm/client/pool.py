@@ -226,7 +226,7 @@ class Pool:
         """A connection has opened, takes nothing more, or could not be opened."""
         before = self._open
         self._open = [link.session for link in self._links if link.session is not None]
-        self._sessions.update(self._open)
+        self._sessions = {each for each in self._sessions if not each.connection.finished} | set(self._open)
         if before and not self._open:
             self._lost_s = clock.monotonic()
         code, message = link.failure

@@ -157,6 +157,8 @@ class FramedLink:
             raise
         if not let_in or session.connection.finished:
             return self._failed(*session.ending)
+        if session.connection.draining:  # it was over before it was ours, and will not be over again
+            return self._failed("server_draining", "the peer is about to stop")
         self.rtt_s = clock.monotonic() - began_s
         self._lost.clear()
         self._sessions.add(session)

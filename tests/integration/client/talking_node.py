@@ -50,6 +50,8 @@ class NodePeer:
             return
         self._node.peers.add(self)
         self.connection.accept("talking", f"token-{self._node.hellos}", "somebody")
+        if self._node.draining:
+            self.connection.drain(0, (), clock.monotonic())
 
     def on_request(self, stream: int, flags: int, remaining_ms: int, payload: bytes) -> None:
         node, connection = self._node, self.connection
@@ -125,6 +127,7 @@ class TalkingNode:
         requests: bodies that came, with `session`, `flags` and `remaining_ms`.
         hellos, cancelled, chunks: how often.
         peers: open connections.
+        draining: whether who comes is let in and sent away.
         port: where it listens.
     """
 
@@ -134,6 +137,7 @@ class TalkingNode:
         self.requests: list[dict[str, Any]] = []
         self.hellos = self.cancelled = self.chunks = 0
         self.peers: set[NodePeer] = set()
+        self.draining = False
         self.port = 0
         self._all: list[NodePeer] = []
 

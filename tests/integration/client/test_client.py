@@ -96,6 +96,18 @@ async def test_nobody_there_is_told_at_once() -> None:
         assert (caught.value.code, caught.value.retryable) == ("no_healthy_endpoint", True)
 
 
+async def test_a_server_that_drains_is_left_and_tried_again() -> None:
+    async with TalkingNode() as node, AsyncClient(node.address, KEY) as client:
+        node.draining = True
+        with pytest.raises(ServerError, match="the peer is about to stop"):
+            await client.infer("m", "hello")
+        await until(lambda: node.hellos > 2)
+        node.draining = False
+        hellos = node.hellos
+        await until(lambda: node.hellos > hellos)
+        assert (await client.infer("m", "hello")).text == "hello"
+
+
 async def test_a_server_that_comes_back_is_waited_for() -> None:
     async with TalkingNode() as node, AsyncClient(node.address, KEY, connect_timeout_s=PATIENCE_S) as client:
         await client.infer("m", "one")

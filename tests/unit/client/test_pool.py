@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from tests.unit.client.fake_link import CODEC, FakeLink, FakeSession
@@ -175,6 +177,18 @@ async def test_time_runs_while_it_is_on_its_way() -> None:
     pool.close(ServerError("client_closed", "closed"))
     with pytest.raises(UpstreamError, match="closed"):
         await patient.future
+
+
+async def test_lost_connections_are_forgotten() -> None:
+    pool, (link,) = make()
+    session = link.open(FakeSession())
+    gone = weakref.ref(session)
+    del session
+    link.lose()
+    link.open(FakeSession())
+    gc.collect()
+    assert gone() is None
+    pool.close(ServerError("client_closed", "closed"))
 
 
 async def test_closing_ends_what_waits() -> None:
