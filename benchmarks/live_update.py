@@ -38,7 +38,7 @@ from open_autoglm.inference.update_receiver import Commit, UpdateReceiver
 from open_autoglm.inference.validation import ValidationRules
 from open_autoglm.resilience.token_bucket import TokenBucket
 from open_autoglm.rollout.refusal import UpdateRefused
-from open_autoglm.rollout.transmission import SendChunk, Transmission
+from open_autoglm.rollout.transmission import Effect, SendChunk, Transmission
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "live_update.json"
@@ -100,15 +100,14 @@ class Drill:
         name, told = self.receiver.begin(update.offer)
         effects = sender.progress(told, began_s)
         while sender.state != "verifying":
+            more: list[Effect] = []
             for effect in effects:
                 if isinstance(effect, SendChunk):
                     chunk = update.damage((effect.index, effect.codec, effect.payload))
                     told = self.receiver.chunk(name, *chunk)
-            if effects:
-                effects = sender.progress(told, clock.monotonic())
-                # What came damaged is still on its way, as far as the sender knows.
-                effects = effects or [e for i in list(sender._on_way) for e in sender.damaged(i, clock.monotonic())]
-            else:
+                    more += sender.progress(told, clock.monotonic())
+            effects = more
+            if not effects and sender.state != "verifying":
                 due_s = sender.next_deadline()
                 assert due_s is not None
                 time.sleep(max(0.0, min(due_s - clock.monotonic(), 1.0)))

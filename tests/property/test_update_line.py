@@ -77,13 +77,14 @@ class Line:
     cuts: list[float]
     events: list[tuple[float, int, object]] = field(default_factory=list)
     serial: int = 0
+    jitter_s: float = 0.5  # 0 keeps the order
 
     def put(self, at_s: float, what: object) -> None:
         copies = 2 if self.chance.random() < self.repeat else 1
         for _ in range(copies):
             if self.chance.random() >= self.loss:
                 self.serial += 1
-                heapq.heappush(self.events, (at_s + self.chance.uniform(0.001, 0.5), self.serial, what))
+                heapq.heappush(self.events, (at_s + 0.001 + self.chance.uniform(0.0, self.jitter_s), self.serial, what))
 
     def chunk(self, effect: SendChunk) -> SendChunk:
         if self.chance.random() >= self.damage:
@@ -172,6 +173,16 @@ def test_a_good_line_sends_every_chunk_once() -> None:
     assert sender.chunks_sent == PLAN.count
     assert receiver.disk == TARGET
     assert now_s < 4.0
+
+
+def test_a_damaged_chunk_goes_again_at_once() -> None:
+    line = Line(random.Random(5), 0.0, 0.3, 0.0, [], jitter_s=0.0)
+    sender, receiver, now_s = simulate(line)
+    assert receiver.disk == TARGET
+    assert receiver.reception is not None
+    assert receiver.reception.damaged > 0
+    assert sender.chunks_sent > PLAN.count
+    assert now_s < 5.0, "nobody waited for silence"
 
 
 def test_after_a_cut_only_what_is_missing_goes_again() -> None:

@@ -95,6 +95,7 @@ class Transmission:
         self._on_way: dict[int, None] = {}  # in the order in which they left
         self._window = 1
         self._received = -1
+        self._damaged = 0
         self._tries = 0
         self._heard_s = 0.0
         self._ready_s = 0.0
@@ -129,19 +130,14 @@ class Transmission:
         if self.state == "offering":
             self._on_way.clear()
         self.state = "sending"
+        for _ in range(min(told.damaged - self._damaged, len(self._on_way))):
+            del self._on_way[next(iter(self._on_way))]  # on a line that keeps the order it is the oldest
+        self._damaged = told.damaged
         still = set(wanted)
         self._on_way = {index: None for index in self._on_way if index in still}
         self._queue = deque(index for index in wanted if index not in self._on_way)
         if self._next is not None and self._next.index not in still:
             self._next = None
-        return self._send(now_s)
-
-    def damaged(self, index: int, now_s: float) -> list[Effect]:
-        """The receiver refused a chunk: send it again."""
-        if self.state != "sending" or index not in self._on_way:
-            return []
-        del self._on_way[index]
-        self._queue.appendleft(index)
         return self._send(now_s)
 
     def end(self, outcome: str) -> None:
