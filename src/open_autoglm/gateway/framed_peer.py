@@ -6,7 +6,7 @@
 | any other | the request path, as if it had come over HTTP |
 | a message in JSON | the request path, by the route of messages |
 
-Invariant: a stream that the connection has open is in `_calls` until its answer has ended or nobody wants it. The key
+Invariant: a stream that the connection has open is in `calls` until its answer has ended or nobody wants it. The key
 that was shown in HELLO is looked up again when another configuration serves.
 """
 
@@ -39,6 +39,7 @@ from open_autoglm.transport.http_request import ServerRequest
 
 if TYPE_CHECKING:
     from open_autoglm.gateway.framed import FramedGateway
+    from open_autoglm.security.keys import Principal
     from open_autoglm.transport.framed_session import FramedSession, StreamHandler
     from open_autoglm.transport.http_connection import HttpConnection
 
@@ -95,11 +96,11 @@ class FramedPeer:
 
     Attributes:
         hub, shell, address: as above.
+        calls: what stands for each open stream.
         connection: the protocol's side.
     """
 
     __slots__ = (
-        "_calls",
         "_key",
         "_lanes",
         "_principal",
@@ -107,6 +108,7 @@ class FramedPeer:
         "_texts",
         "_unknown",
         "address",
+        "calls",
         "connection",
         "hub",
         "shell",
@@ -122,7 +124,7 @@ class FramedPeer:
         self._unknown: AutoGLMError | None = None
         self._texts = 0
         self._lanes: dict[bytes, Lane | None] = hub.no_lanes
-        self._calls: dict[int, _Running] = {}
+        self.calls: dict[int, _Running] = {}
         self.connection = ServerConnection(self, shell.wake, hub.settings, now_s, hub.store)
 
     # The protocol calls these; see `protocol.sinks.ServerSink`.
@@ -184,13 +186,13 @@ class FramedPeer:
         self.ask(Reply(self, stream), payload)
 
     def on_cancel(self, stream: int) -> None:
-        running = self._calls.get(stream)
+        running = self.calls.get(stream)
         if running is not None:
             running.gone()
-            self._calls.pop(stream, None)
+            self.calls.pop(stream, None)
 
     def on_credit(self, stream: int, released: int) -> None:
-        running = self._calls.get(stream)
+        running = self.calls.get(stream)
         if running is not None:
             running.credit(released)
 
@@ -203,16 +205,16 @@ class FramedPeer:
     # The shell calls these.
 
     def on_pause(self) -> None:
-        for running in list(self._calls.values()):
+        for running in list(self.calls.values()):
             running.pause()
 
     def on_resume(self) -> None:
-        for running in list(self._calls.values()):
+        for running in list(self.calls.values()):
             running.resume()
 
     def on_gone(self) -> None:
         # The protocol has said which of its streams nobody wants any more; text messages are none of those.
-        for running in list(self._calls.values()):
+        for running in list(self.calls.values()):
             if isinstance(running, TextReply):
                 running.gone()
 
@@ -237,8 +239,8 @@ class FramedPeer:
         if self._snapshot is not self.hub.gateway.snapshot and self._unknown is None and not self._renew():
             return
         refusal = self._unknown
-        if refusal is None and len(self._calls) >= self.hub.settings.requests_max:
-            refusal = ServerError("overloaded", f"{len(self._calls)} requests are open on this connection")
+        if refusal is None and len(self.calls) >= self.hub.settings.requests_max:
+            refusal = ServerError("overloaded", f"{len(self.calls)} requests are open on this connection")
         if refusal is not None:
             send_text(_face.error_body(refusal, self.hub.request_id(), payload))
             return
@@ -249,7 +251,7 @@ class FramedPeer:
 
     def forget(self, stream: int) -> None:
         """A stream's answer has ended."""
-        self._calls.pop(stream, None)
+        self.calls.pop(stream, None)
 
     def break_off(self, stream: int) -> None:
         """End a stream without an answer."""
@@ -257,7 +259,7 @@ class FramedPeer:
 
     def relayed(self, call: RelayedRequest) -> None:
         """A relayed request is over."""
-        self._calls.pop(call.stream, None)
+        self.calls.pop(call.stream, None)
         self.hub.calls.discard(call)
         principal = call.lane.principal
         principal.requests += 1
@@ -298,7 +300,7 @@ class FramedPeer:
 
     def cut(self, stream: int, error: AutoGLMError) -> None:
         """End what was relayed until now."""
-        running = self._calls.get(stream)
+        running = self.calls.get(stream)
         if running is not None:
             running.drain_cut(error)
 
@@ -316,14 +318,20 @@ class FramedPeer:
 
     def end_rest(self, error: AutoGLMError, *, streams: bool) -> None:
         """The server cannot wait any longer: end what is asked here, streams when they are meant too."""
-        for running in list(self._calls.values()):
+        for running in list(self.calls.values()):
             if streams or not running.streamed:
                 running.drain_cut(error)
 
     def running(self) -> tuple[int, int]:
         """How many requests are answered in one piece, and how many in pieces."""
-        streams = sum(running.streamed for running in self._calls.values())
-        return len(self._calls) - streams, streams
+        streams = sum(running.streamed for running in self.calls.values())
+        return len(self.calls) - streams, streams
+
+    def current(self) -> Principal | None:
+        """Who the client is under the configuration that serves now; None when it is nobody, and was told so."""
+        if self._snapshot is not self.hub.gateway.snapshot and not self._renew():
+            return None
+        return self._principal
 
     # Inside.
 
@@ -353,7 +361,7 @@ class FramedPeer:
                 payload = payload[:TRACE_AT] + self.hub.trace_id() + payload[REQUEST_BYTES:]
             call = RelayedRequest(self, lane, session, target, permit)
             if call.send(stream, flags, remaining_ms, payload, now_s):
-                self._calls[stream] = call
+                self.calls[stream] = call
                 self.hub.calls.add(call)
                 return True
         target.gate.release(permit, now_s)
@@ -392,7 +400,7 @@ class FramedPeer:
         request.call = call = Call(hub.gateway, request, route, snapshot, record)
         call.principal = self._principal
         reply.request = request
-        self._calls[reply.stream] = reply
+        self.calls[reply.stream] = reply
         return call
 
     def _serve(self, call: Call, *, admitted: bool) -> None:

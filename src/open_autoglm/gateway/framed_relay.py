@@ -181,9 +181,12 @@ class RelayedRequest:
     def send(self, stream: int, flags: int, remaining_ms: int, payload: bytes, now_s: float) -> bool:
         """Send it on; False when the link has no room, and nothing has happened."""
         lane = self._lane
-        self.upstream = self._session.request(self, payload, flags, remaining_ms or lane.total_ms)
-        if not self.upstream:
+        session = self._session
+        # As `FramedSession.request`; each call that is saved here is a twentieth of all that a request costs.
+        self.upstream = upstream = session.connection.request(payload, flags, remaining_ms or lane.total_ms)
+        if not upstream:
             return False
+        session.handlers[upstream] = self
         self.stream = stream
         self.flags = flags
         self.remaining_ms = remaining_ms
@@ -204,8 +207,14 @@ class RelayedRequest:
             self.ordinary(now_s).on_response(flags, chunks, payload)
             return
         peer, lane, target = self._peer, self._lane, self._target
-        peer.relayed(self)
-        peer.connection.respond(self.stream, payload, flags)
+        hub, stream, principal = peer.hub, self.stream, lane.principal
+        # As `FramedPeer.relayed`.
+        peer.calls.pop(stream, None)
+        hub.calls.discard(self)
+        principal.requests += 1
+        if principal.limiter is not None:
+            principal.limiter.release()
+        peer.connection.respond(stream, payload, flags)
         seconds = now_s - self.started_s
         tally = lane.tallies[target]
         if self.first_s:
@@ -226,7 +235,6 @@ class RelayedRequest:
         prompt_tokens, completion_tokens = _tokens(payload)
         tally.prompt_tokens += prompt_tokens
         tally.completion_tokens += completion_tokens
-        hub = peer.hub
         hub.unkept += 1
         if hub.unkept >= hub.keep_every:
             hub.keep(self, payload, now_s)
