@@ -1,6 +1,6 @@
 """One load: so many requests in flight for so long, over frames, HTTP or gRPC.
 
-`python -m benchmarks.framed.asking frames|http|grpc ADDRESS --pids gateway=1,node=2`: prints figures of each
+`python -m benchmarks.framed.asking frames|http|aiohttp|grpc ADDRESS --pids gateway=1,node=2`: prints figures of each
 window of time as JSON. Each
 answer must be the prompt. CPU time is that of this process and of those that it is told to look at, within the window.
 """
@@ -136,6 +136,22 @@ async def ask_http(given: argparse.Namespace, window: Window) -> list[Awaitable[
     return askers
 
 
+async def ask_aiohttp(given: argparse.Namespace, window: Window) -> list[Awaitable[Any]]:
+    """aiohttp's client, as applications use it."""
+    import aiohttp
+
+    path = "/" + given.address.partition("/")[2]
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), headers={"Authorization": f"Bearer {KEY}"}, raise_for_status=True
+    )
+
+    async def ask() -> str:
+        async with session.post(f"http://{given.address}", json=_HTTP_BODIES[path]) as answer:
+            return str((await answer.json())["text"])
+
+    return [asyncio.create_task(repeat(window, ask)) for _ in range(given.in_flight)]
+
+
 async def ask_grpc(given: argparse.Namespace, window: Window) -> list[Awaitable[Any]]:
     """grpc.aio's client."""
     import grpc
@@ -162,7 +178,7 @@ async def ask_grpc(given: argparse.Namespace, window: Window) -> list[Awaitable[
     return [asyncio.create_task(repeat(window, asks(place))) for place in range(given.in_flight)]
 
 
-ASKERS = {"frames": ask_frames, "http": ask_http, "grpc": ask_grpc}
+ASKERS = {"frames": ask_frames, "http": ask_http, "aiohttp": ask_aiohttp, "grpc": ask_grpc}
 
 
 def cpu_seconds(pid: int) -> float:

@@ -82,6 +82,7 @@ class Stage:
         self.sides = {
             "framed": Side("frames", f"127.0.0.1:{server}", "server", frames),
             "rest_grpc": Side("http", f"127.0.0.1:{rest}/infer", "rest_gateway", grpcs),
+            "aiohttp_grpc": Side("aiohttp", f"127.0.0.1:{rest}/infer", "rest_gateway", grpcs),
             "http": Side("http", f"127.0.0.1:{server}/v1/chat/completions", "server", frames),
             "grpc": Side("grpc", f"127.0.0.1:{grpc_port}", "grpc_gateway", grpcs),
             "direct": Side("frames", f"127.0.0.1:{frame_ports[0]}", "", ("frames0",)),

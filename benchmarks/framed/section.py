@@ -10,8 +10,9 @@ from typing import Any, Final
 
 _SIDES: Final = {
     "framed": "**our client → our server → two nodes, frames**",
-    "http": "HTTP client → our server → two nodes, frames",
-    "rest_grpc": "HTTP client → aiohttp → two nodes, grpc.aio",
+    "http": "bare HTTP client → our server → two nodes, frames",
+    "rest_grpc": "bare HTTP client → aiohttp → two nodes, grpc.aio",
+    "aiohttp_grpc": "aiohttp's client → aiohttp → two nodes, grpc.aio",
     "grpc": "grpc.aio client → grpc.aio → two nodes, grpc.aio",
     "direct": "our client → one node, frames, no server",
 }
@@ -38,9 +39,9 @@ def framed_section(result: dict[str, Any]) -> str:
         "The same engine, one that says what it was asked, behind `autoglm node` and behind grpc.aio; prompts of 221"
         f" bytes; every answer is compared with its prompt. All sides in turn, {settings['rounds']} rounds of"
         f" {settings['windows']} windows of half a second, {_when(result)}. Gateways run on core 0, nodes and"
-        " load on core 1. HTTP is asked by a client that does as little as Python allows, so its sides look better"
-        " than they would to an application with an HTTP package. CPU is per request, of the gateway, of the nodes and"
-        " of the client. `python -m benchmarks.framed.run` measures again (3 minutes).",
+        " load on core 1. The bare HTTP client does as little as Python allows, so its sides look better than they do"
+        " to an application; the goals are held against it all the same. CPU is per request, of the gateway, of the"
+        " nodes and of the client. `python -m benchmarks.framed.run` measures again (3 minutes).",
     ]
     for load, title in _LOADS.items():
         lines += ["", f"{title}:", "", "| | requests/s | p50 ms | p99 ms | gateway µs | nodes µs | client µs |"]
