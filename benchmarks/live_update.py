@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+import open_autoglm.engines  # noqa: F401 - asks for one BLAS thread, which must be before numpy is imported
 from benchmarks.live.checker import Checker
 from benchmarks.live.corrupted import Update, Whole, corrupted, good
 from benchmarks.live.figures import gaps_ms, write_page
@@ -228,7 +228,6 @@ if __name__ == "__main__":
     parser.add_argument("--quiet", type=float, default=10.0, help="seconds of streams before the first update")
     parser.add_argument("--no-write", action="store_true", help="print the result only")
     arguments = parser.parse_args()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.setswitchinterval(0.001)  # as a node does
     result = run(arguments.swaps, arguments.quiet)
     print(json.dumps({name: value for name, value in result.items() if name != "refused"}, indent=1))

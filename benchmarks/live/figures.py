@@ -57,7 +57,10 @@ def table(result: dict[str, Any]) -> str:
         ("**broken streams**", f"**{result['broken']}**"),
         ("tokens checked, **not what the claimed version computes**", f"{checked['tokens']:,}, **{checked['wrong']}**"),
         ("of these, ties within 0.001 of the largest logit", f"{checked['ties']}"),
-        ("tokens that the version before would have chosen otherwise", f"{checked['telling']:,}"),
+        (
+            "tokens computed with the other version too, and those that it would have chosen otherwise",
+            f"{checked.get('compared', checked['tokens']):,}, {checked['telling']:,}",
+        ),
         ("answers that two versions computed (`follow`)", f"{checked['spans']}"),
         (
             "pause by a swap, beyond a forward pass: p50, **p99**, largest",
