@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: demo test test-servers sim-long check bench drill docs clean install native native-clean
+.PHONY: demo test test-servers test-engines sim-long check bench drill docs clean install native native-clean
 
 $(VENV)/core: requirements/core.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ test: $(VENV)/dev  ## every test that needs no server of anybody's and no root
 
 test-servers: $(VENV)/dev  ## tests against real servers and a browser, which they install and start
 	tests/servers.sh $(BIN)/python
+
+test-engines: $(VENV)/dev  ## engines that need PyTorch, in an environment of their own
+	tests/engines.sh $(BIN)/python
 
 sim-long: $(VENV)/dev  ## 20,000 simulated runs, on all cores; a failing one prints how to replay it
 	PYTHONPATH=src PYTHONHASHSEED=0 $(BIN)/python -m open_autoglm.testing.simulation --seeds 0-19999

@@ -46,6 +46,7 @@ COMMANDS = (
     Command("demo", "a server with models and a first question, all offline", "demo"),
     Command("serve", "the server: prints its address and the table of models", "serve"),
     Command("node", "an inference node: runs models for servers, over the framed protocol", "node"),
+    Command("export", "models as folders that a node serves: ONNX graphs, manifests", "export"),
     Command("chat", "talk to a model in the terminal", "chat"),
     Command("models", "the models of a running server and the state of their endpoints", "models"),
     Command("rollout", "versions of models: try one on a share of the requests, promote it, take it back", "rollout"),

@@ -74,7 +74,21 @@ def export_onnx(source: Path, out: Path, *, opset: int = OPSET) -> Comparison:
     graph = TorchGraph(module, device)
     context = context_of(folder, folder.read_json(CONFIG))
     original = PastModel("original", "", open_text(folder, "original"), graph, context)
-    data = _graph_bytes(graph, opset)
+    return keep(folder, original, _graph_bytes(graph, opset), out)
+
+
+def keep(folder: ModelFolder, original: PastModel, data: bytes, out: Path) -> Comparison:
+    """Write a graph's folder, and its manifest if the graph is the model that it was made of.
+
+    Args:
+        folder: of the model.
+        original: the model, computed by PyTorch.
+        data: the graph, as an ONNX file.
+        out: an empty folder, or none yet.
+
+    Raises:
+        ServerError: `internal_error`, the graph is another one; `out` then has no manifest.
+    """
     out.mkdir(parents=True, exist_ok=True)
     (out / MODEL_FILE).write_bytes(data)
     names = [MODEL_FILE, CONFIG]
@@ -84,7 +98,7 @@ def export_onnx(source: Path, out: Path, *, opset: int = OPSET) -> Comparison:
         (out / TOKENIZER_FILE).write_bytes(folder.read(TOKENIZER_FILE))
     manifest = folder.manifest
     try:
-        write_manifest(out, "onnx", names, text=manifest.text, context=context, properties=manifest.properties)
+        write_manifest(out, "onnx", names, text=manifest.text, context=original.context, properties=manifest.properties)
         result = compare(original, open_onnx(out, "exported"))
         if not result.alike:
             raise ServerError(
