@@ -110,6 +110,14 @@ def test_our_own_protocol(url: str) -> None:
     assert lines[5:] == ["error: model_not_found 404 | again: False"]
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_program_on_the_first_page(url: str, page: str) -> None:
+    found = re.search(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    program = found[1].replace("mcp://127.0.0.1:8080", url).replace('"chat"', '"glm-nano"')
+    assert re.fullmatch(r"-?\d+\n-?\d+", run(url, sys.executable, "-c", program))
+
+
 def test_mcp_messages(url: str) -> None:
     typed, opcode, meta, streamed, error = sections(run(url, str(EXAMPLES / "mcp" / "send.sh")))
     assert json.loads(typed)["type"] == "INFER_RESPONSE"
