@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -26,6 +27,7 @@ from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.gateway.framed import FramedGateway
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.gateway.source_watch import SourceWatch
+from open_autoglm.gateway.tickets import TicketOffice
 from open_autoglm.ids import new_key
 from open_autoglm.protocol.handshake import FRAME_BYTES_LEAST
 from open_autoglm.protocol.settings import ConnectionSettings
@@ -34,6 +36,7 @@ from open_autoglm.secret import Secret
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.assembly import Assembly, Built, unavailable
 from open_autoglm.server.dialects import PLAIN_FACE
+from open_autoglm.server.direct_accounts import DirectAccountant
 from open_autoglm.server.drain import Drain
 from open_autoglm.server.drain_run import run_drain
 from open_autoglm.server.health import Health
@@ -94,12 +97,11 @@ class Server:
         self._loop = loop
         self._rng = rng if rng is not None else random.Random()
         self._engines: dict[str, EmbeddedBackend] = {}
-        self.assembly = Assembly(
-            loop, self._rng, secrets.token_bytes(_PEPPER_BYTES), self._open_embedded, clock.monotonic
-        )
+        self.tickets = TicketOffice(DirectAccountant(lambda: self.metrics))
+        pepper = secrets.token_bytes(_PEPPER_BYTES)
+        self.assembly = Assembly(loop, self._rng, pepper, self._open_embedded, clock.monotonic, usage=self.tickets)
         config = loaded.config
         self.discovery = self._discovery(config) if config.cluster.secret is not None else None
-        self.rollouts = Rollouts(ServerNodes(self), self._rng)
         built = self._build(loaded, self.revision.number)
         self.assembly.adopt(built)
         self.metrics = Metrics(lambda: self.gateway.snapshot.plans.keys())
@@ -126,6 +128,7 @@ class Server:
             settings=ConnectionSettings(message_bytes_max=max(config.wire.body_bytes, FRAME_BYTES_LEAST)),
             keep_share=config.explain.relayed,
         )
+        self.tickets.open(self.framed)
         self.relayed.collect = self.framed.collect
         self.framed_data = FramedServer(self.data, self.framed, self.assembly.flusher, loop)
         self.framed_data.stream_target = self.framed.stream_target
@@ -142,6 +145,11 @@ class Server:
         self._sweep_handle: asyncio.TimerHandle | None = None
         self.leaving = False
         self._gauges()
+
+    @functools.cached_property
+    def rollouts(self) -> Rollouts:
+        """Rollouts of models over the nodes."""
+        return Rollouts(ServerNodes(self), self._rng)
 
     @property
     def config(self) -> ServerConfig:
@@ -396,6 +404,7 @@ class Server:
         if self.discovery is not None:
             self.metrics.gauge("mcp_nodes", self.discovery.counts)
             self.metrics.gauge("mcp_model_version_info", self.discovery.versions)
+        self.metrics.gauge("mcp_tickets_total", lambda: self.tickets.issued)
         self.metrics.gauge("mcp_draining", lambda: int(self.leaving))
         self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
         self.metrics.gauge("mcp_queue_depth", self.gateway.queue_depths)
@@ -440,6 +449,7 @@ class Server:
             part.backend.sweep(now_s)
         self.health.sweep(now_s, self.config, self._lag.usual_s())
         self.rollouts.sweep(now_s)
+        self.tickets.book.sweep(now_s)
 
     def _find_admin_key(self, config: ServerConfig) -> Secret:
         """The configured key, or the one of an earlier start, or a new one, kept in `data_dir/admin.key`."""
