@@ -7,6 +7,7 @@ that was lost comes back by itself. A request whose node has no link open fails 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,7 @@ import msgspec
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall, unsent
 from open_autoglm.backends.node_answer import NodeAnswer
+from open_autoglm.backends.node_desk import NodeDesk, UsageSink
 from open_autoglm.dialects.canonical import InferRequest
 from open_autoglm.dialects.openai import OpenAIDialect
 from open_autoglm.dialects.support import unsupported
@@ -23,13 +25,14 @@ from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.protocol.codecs import CODECS
 from open_autoglm.protocol.handshake import VERSIONS, Credentials, Hello
-from open_autoglm.protocol.opcodes import LOAD, STREAM
+from open_autoglm.protocol.opcodes import LOAD, STREAM, USAGE_ACK, USAGE_REPORT
 from open_autoglm.protocol.preambles import write_request
 from open_autoglm.secret import Secret
 from open_autoglm.transport.framed_client import FramedLink
-from open_autoglm.transport.framed_session import FramedSession
+from open_autoglm.transport.framed_session import FramedSession, OtherFrame
 from open_autoglm.transport.framed_shell import Flusher
 
+_log = logging.getLogger(__name__)
 _LINKS: Final = 2
 """For each codec. One is enough for the bytes; of two, one is there while the other comes back."""
 _CODEC: Final = "msgpack"
@@ -48,8 +51,10 @@ class NodeBackend:
         loop: for connections.
         rng: for backoff.
         connect_timeout_s: to open a link.
+        usage: who writes tickets for nodes, and hears of their use; None where nobody does.
 
     Attributes:
+        desk: for tickets; None where none can be written.
         on_load: takes the payload of each LOAD that the node sends.
     """
 
@@ -66,7 +71,10 @@ class NodeBackend:
         rng: random.Random,
         connect_timeout_s: float,
         unix_path: str | None = None,
+        usage: UsageSink | None = None,
     ) -> None:
+        self._usage = usage
+        self.desk = NodeDesk(usage.issuer, token) if usage is not None and token is not None else None
         self._place = (host, port, unix_path)
         self._token = token
         self._flusher = flusher
@@ -134,6 +142,9 @@ class NodeBackend:
         """See `Backend`: links are opened before somebody needs them."""
         if not self._links and not self._closed:
             self._connect(_CODEC)
+        desk = self.desk
+        if desk is not None and desk.is_due(now_s) and (session := self.session(_CODEC)) is not None:
+            desk.introduce(session, now_s)
 
     def close(self) -> None:
         """See `Backend`."""
@@ -161,18 +172,41 @@ class NodeBackend:
         ]
         for link in links:
             link.on_change = self._changed
-            link.other = self._other
+            link.other = self._hearer(codec)
             link.start()
 
     def _changed(self, link: FramedLink) -> None:
         """A link has opened, or takes nothing more."""
+        session = link.session
+        if session is not None and self.desk is not None:
+            self.desk.introduce(session, clock.monotonic())
         self._open = {
             codec: [link.session for link in links if link.session is not None] for codec, links in self._links.items()
         }
 
-    def _other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
-        if opcode == LOAD:
-            self.on_load(payload)
+    def _hearer(self, codec: str) -> OtherFrame:
+        """Who hears of what a node says of itself on links with a codec."""
+
+        def hear(opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
+            if opcode == LOAD:
+                self.on_load(payload)
+            elif opcode == USAGE_REPORT and self._usage is not None:
+                self._report(codec, arg, payload, self._usage)
+
+        return hear
+
+    def _report(self, codec: str, number: int, payload: bytes, usage: UsageSink) -> None:
+        """Take a report on, and acknowledge it; one that cannot be read would only come again."""
+        issuer = ""
+        try:
+            body = CODECS[codec].decode(payload)
+            issuer = str(body.get("issuer"))
+            usage.take(number, body)
+        except AutoGLMError as error:
+            _log.error("a node's report of use cannot be read: %s", error.message)
+        session = self.session(codec)
+        if session is not None and issuer:
+            session.connection.send(USAGE_ACK, 0, CODECS[codec].encode({"issuer": issuer}), arg=number)
 
 
 def _request(request: InferRequest, model: str, call: ModelCall) -> bytes:

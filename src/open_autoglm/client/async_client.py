@@ -15,11 +15,12 @@ from typing import Final, Self, Unpack
 from open_autoglm import clock
 from open_autoglm.client.address import read_address
 from open_autoglm.client.answer import Answer, codec_of
+from open_autoglm.client.direct import DirectPaths
 from open_autoglm.client.pool import Pool, open_links
 from open_autoglm.client.request import Options, RequestWriter
 from open_autoglm.client.stream import AnswerStream
 from open_autoglm.client.unary import PendingAnswer
-from open_autoglm.errors import RequestError, ServerError
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.protocol.handshake import VERSIONS, WINDOW_BYTES, Credentials, Hello
 from open_autoglm.protocol.opcodes import RESUMABLE, STREAM
 from open_autoglm.transport.framed_session import FramedSession
@@ -44,6 +45,7 @@ class AsyncClient:
         waiting_max: requests that may wait for room on a connection; more fail as `overloaded`.
         window_bytes: of a stream's text that may come before its reader takes it, 64 KiB to 2 GiB.
         tls: context for TLS; the system's authorities when left out.
+        direct: ask nodes themselves where the server allows it; see `client.direct`.
 
     Raises:
         AutoGLMError: an argument is out of its range.
@@ -61,6 +63,7 @@ class AsyncClient:
         waiting_max: int = 4096,
         window_bytes: int = WINDOW_BYTES,
         tls: ssl.SSLContext | None = None,
+        direct: bool = False,
     ) -> None:
         if not 1 <= connections <= CONNECTIONS_MAX:
             raise RequestError("invalid_request", f"connections: {connections!r}; 1 to {CONNECTIONS_MAX}")
@@ -75,7 +78,8 @@ class AsyncClient:
         self._tls = tls
         self._writer = RequestWriter(self._codec, timeout_s)
         self._pool: Pool | None = None
-        self._elsewhere: dict[str, Pool] = {}  # by model: who is asked instead of the server
+        self._is_direct = direct
+        self._direct: DirectPaths | None = None
         self._closed = False
 
     async def infer(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Answer:
@@ -89,13 +93,14 @@ class AsyncClient:
         Raises:
             AutoGLMError: there is no answer; `code` says why, `retryable` whether to try again, `retry_after_s` when.
         """
+        direct = self._direct
+        pool = self._pool if direct is None else direct.take(model, options)
         payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=False)
-        pool = self._pool if not self._elsewhere else self._elsewhere.get(model, self._pool)
         if pool is None:
             pool = self._start()
         if timeout_s > TIMEOUT_MAX_S or flags & RESUMABLE:
             _check_timeout(timeout_s)
-            return await AnswerStream(pool, payload, flags, timeout_s=timeout_s, trace=trace).whole()
+            return await self._read(pool, model, payload, flags, timeout_s, trace).whole()
         until_s = clock.monotonic() + timeout_s
         pending = PendingAnswer(pool.create_future(), pool.codec, until_s, timeout_s)
         session = pool.session()
@@ -103,12 +108,19 @@ class AsyncClient:
         if session is not None:
             stream = session.request(pending, payload, flags, int(timeout_s * 1000) or 1)
         if session is None or not stream:
+            pool = self._pool or pool  # a node without room is not waited for
             session, stream = await _placed(pool, pending, payload, flags)
         try:
             answer = await pending.future
         except asyncio.CancelledError:
             session.cancel(stream)
             raise
+        except AutoGLMError as error:
+            server = self._pool
+            if pool is server or server is None or direct is None or not direct.failed(model, error, flags):
+                raise
+            rest_s = until_s - clock.monotonic()
+            return await AnswerStream(server, payload, flags, timeout_s=max(rest_s, 0.001), trace=trace).whole()
         finally:
             if pool.waiting:
                 pool.wake()
@@ -123,14 +135,20 @@ class AsyncClient:
         Raises:
             AutoGLMError: the request cannot be written as it is.
         """
+        direct = self._direct
+        pool = self._pool if direct is None else direct.take(model, options)
         payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=True)
         _check_timeout(timeout_s)
-        pool = self._elsewhere.get(model) or self._pool or self._start()
-        return AnswerStream(pool, payload, flags | STREAM, timeout_s=timeout_s, trace=trace)
+        if pool is None:
+            pool = self._start()
+        return self._read(pool, model, payload, flags | STREAM, timeout_s, trace)
 
     async def close(self) -> None:
         """Close every connection; what runs ends with `client_closed`."""
         self._closed = True
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.close(_closed_error())
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close(_closed_error())
@@ -160,7 +178,26 @@ class AsyncClient:
         timeout_s = self._connect_timeout_s
         links = open_links(self._address, hello, self._connections, connect_timeout_s=timeout_s, tls=self._tls)
         self._pool = Pool(self._address, self._codec, links, waiting_max=self._waiting_max, connect_timeout_s=timeout_s)
+        if self._is_direct:
+            self._direct = DirectPaths(
+                self._pool,
+                hello,
+                connections=self._connections,
+                connect_timeout_s=timeout_s,
+                tls=self._tls,
+            )
         return self._pool
+
+    def _read(self, pool: Pool, model: str, payload: bytes, flags: int, timeout_s: float, trace: bytes) -> AnswerStream:
+        """An answer in pieces; one that a node has not begun comes from the server."""
+        direct, server = self._direct, self._pool
+        if direct is None or server is None or pool is server:
+            return AnswerStream(pool, payload, flags, timeout_s=timeout_s, trace=trace)
+
+        def otherwise(error: AutoGLMError) -> Pool | None:
+            return server if direct.failed(model, error, flags) else None
+
+        return AnswerStream(pool, payload, flags, timeout_s=timeout_s, trace=trace, otherwise=otherwise)
 
 
 async def _placed(pool: Pool, pending: PendingAnswer, payload: bytes, flags: int) -> tuple[FramedSession, int]:

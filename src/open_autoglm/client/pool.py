@@ -33,7 +33,9 @@ from open_autoglm.transport.framed_session import FramedSession, StreamHandler
 from open_autoglm.transport.framed_shell import Flusher
 
 _SWEEP_S: Final = 0.05
-_FOR_GOOD: Final = frozenset(("invalid_request", "invalid_api_key", "forbidden", "token_expired", "not_implemented"))
+_FOR_GOOD: Final = frozenset(
+    ("invalid_request", "invalid_api_key", "invalid_signature", "forbidden", "token_expired", "not_implemented")
+)
 """A server that ends a handshake with one of these will do so again."""
 
 Send = Callable[[FramedSession], int]
@@ -120,6 +122,23 @@ class Pool:
     def connections(self) -> int:
         """How many are open and take requests."""
         return len(self._open)
+
+    @property
+    def sessions(self) -> list[FramedSession]:
+        """The connections that are open and take requests."""
+        return list(self._open)
+
+    def renew(self, hello: Hello) -> None:
+        """Say this in every handshake from now on."""
+        for link in self._links:
+            link.renew(hello)
+
+    def leave(self) -> None:
+        """Take nothing new; connections close when their last answer has come."""
+        self._refusal = ServerError("no_healthy_endpoint", f"{self._address} is not asked any more")
+        for link in self._links:
+            link.close()
+        self._wake_all()
 
     def session(self) -> FramedSession | None:
         """The next connection in turn; None while none is open, or others wait for room."""

@@ -8,6 +8,7 @@ by `aclose`, at the end of `async with`, or by dropping the stream.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -28,15 +29,37 @@ class AnswerStream:
         pool: connections to whoever answers.
         payload, flags, timeout_s: of the request; its time runs from now on.
         trace: its trace id, 16 bytes.
+        otherwise: asked when there is an error and no content yet; returns who is to be asked then, or None.
 
     Attributes:
         trace_id: 32 hexadecimal digits; `autoglm trace` finds the request by it.
     """
 
-    __slots__ = ("_answer", "_flags", "_loop", "_payload", "_pool", "_reception", "_sent", "_timeout_s", "_trace")
+    __slots__ = (
+        "_answer",
+        "_flags",
+        "_loop",
+        "_otherwise",
+        "_payload",
+        "_pool",
+        "_reception",
+        "_sent",
+        "_timeout_s",
+        "_trace",
+    )
 
-    def __init__(self, pool: Pool, payload: bytes, flags: int, *, timeout_s: float, trace: bytes) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        payload: bytes,
+        flags: int,
+        *,
+        timeout_s: float,
+        trace: bytes,
+        otherwise: Callable[[AutoGLMError], Pool | None] | None = None,
+    ) -> None:
         self._pool = pool
+        self._otherwise = otherwise
         self._payload = payload
         self._flags = flags
         self._trace = trace
@@ -99,11 +122,13 @@ class AnswerStream:
                 if text:
                     return text
                 if reception.over:
+                    if self._goes_elsewhere():
+                        reception = self._reception
+                        continue
                     self._finish()
                     raise StopAsyncIteration
                 if not self._sent:
-                    await self._place(self._send)
-                    self._sent = True
+                    await self._begin()
                 elif reception.lost:
                     await self._place(self._resume)
                 else:
@@ -124,6 +149,35 @@ class AnswerStream:
         # Whoever drops a stream in the middle may do so in another thread, or when the loop is gone.
         if self._sent and not self._reception.over and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._reception.cancel, _left())
+
+    async def _begin(self) -> None:
+        """Send the request, elsewhere when it cannot go where it was meant to."""
+        try:
+            await self._place(self._send)
+        except AutoGLMError as error:
+            pool = self._otherwise(error) if self._otherwise is not None else None
+            if pool is None:
+                raise
+            self._otherwise = None
+            self._pool = pool
+            await self._place(self._send)
+        self._sent = True
+
+    def _goes_elsewhere(self) -> bool:
+        """Whether the stream, of which nothing has come yet, begins anew elsewhere."""
+        before = self._reception
+        error, otherwise = before.error, self._otherwise
+        if error is None or otherwise is None or before.text or before.reasoning:
+            return False
+        pool = otherwise(error)
+        if pool is None:
+            return False
+        self._otherwise = None
+        self._pool = pool
+        resumable = bool(self._flags & RESUMABLE)
+        self._reception = Reception(self._loop, pool.codec, before.until_s, self._timeout_s, resumable=resumable)
+        self._sent = False
+        return True
 
     def _finish(self) -> None:
         """Make the answer of what has come."""

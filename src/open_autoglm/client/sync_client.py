@@ -51,6 +51,7 @@ class Client:
         waiting_max: int = 4096,
         window_bytes: int = WINDOW_BYTES,
         tls: ssl.SSLContext | None = None,
+        direct: bool = False,
     ) -> None:
         self._client = AsyncClient(
             address,
@@ -62,6 +63,7 @@ class Client:
             waiting_max=waiting_max,
             window_bytes=window_bytes,
             tls=tls,
+            direct=direct,
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="autoglm-client", daemon=True)

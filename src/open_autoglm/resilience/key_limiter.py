@@ -88,7 +88,8 @@ class KeyLimiter:
     def lease(self, least: int, most: int, now_s: float) -> tuple[int, int]:
         """Let many requests in at once, which somebody else will count; give the rest back by `end_lease`.
 
-        The rates count them now. Of the requests in flight that are still free, half are set aside, at least one.
+        The rates count them now. Half of what is left of each limit is given at most, so that some is left for others
+        with the same key; of the requests in flight at least one.
 
         Args:
             least, most: how many requests it must and may be; both > 0.
@@ -104,10 +105,10 @@ class KeyLimiter:
             return 0, 0
         window, bucket = self._window, self._bucket
         if window is not None:
-            most = min(most, window.remaining(now_s))
+            most = min(most, window.remaining(now_s) // 2)
             self.refused_by = "requests_per_minute"
-        if bucket is not None and bucket.remaining(now_s) < most:
-            most = bucket.remaining(now_s)
+        if bucket is not None and bucket.remaining(now_s) // 2 < most:
+            most = bucket.remaining(now_s) // 2
             self.refused_by = "requests_per_second"
         if most < least:
             return 0, 0

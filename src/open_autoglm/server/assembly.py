@@ -22,6 +22,7 @@ from open_autoglm.admission.wait_queue import WaitQueue
 from open_autoglm.backends.backend import Backend
 from open_autoglm.backends.http import HttpBackend
 from open_autoglm.backends.node import NodeBackend
+from open_autoglm.backends.node_desk import UsageSink
 from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
 from open_autoglm.errors import ConfigError, ConfigProblem
 from open_autoglm.exchange.line import Line
@@ -94,7 +95,10 @@ class Assembly:
         pepper: bytes,
         open_embedded: Callable[[ModelEntry], Backend],
         now: Callable[[], float],
+        *,
+        usage: UsageSink | None = None,
     ) -> None:
+        self._usage = usage
         self._loop = loop
         self.flusher = Flusher(loop)
         self._rng = rng
@@ -240,6 +244,7 @@ class Assembly:
             rng=self._rng,
             connect_timeout_s=entry.timeouts.connect_s,
             unix_path=unix_path,
+            usage=self._usage,
         )
 
     def _http_backend(self, entry: ModelEntry, config: ServerConfig) -> HttpBackend:

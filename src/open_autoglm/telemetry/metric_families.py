@@ -56,6 +56,7 @@ FAMILIES: dict[str, Family] = {
     "mcp_loop_lag_seconds": Family("gauge", (), "Worst delay of the event loop in the last seconds."),
     "mcp_overload_stage": Family("gauge", (), "Overload stage: 0 none, 1 spare, 2 critical requests only, 3 closed."),
     "mcp_source_flags_total": Family("counter", ("kind",), "Sources flagged for unusual behaviour: address, key."),
+    "mcp_tickets_total": Family("counter", (), "Tickets written for clients that ask nodes themselves."),
     "mcp_nodes": Family("gauge", ("state",), "Members of the cluster, this server included, by state."),
     "mcp_model_version_info": Family("gauge", ("node", "model", "version"), "1 for each version a node serves."),
     "mcp_engine_queue": Family("gauge", ("model",), "Requests that wait for a slot of a node's engine."),

@@ -5,6 +5,7 @@ as `other`. One thread only.
 """
 
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from open_autoglm.errors import CODES
@@ -85,6 +86,24 @@ class RequestSeries:
         self._histogram.observe_all(seconds)
         self._good += len(seconds)
 
+    def reported(self, good: int, failed: Mapping[str, int], buckets: Sequence[int], sum_s: float) -> None:
+        """Count requests of which somebody else kept the figures.
+
+        Args:
+            good: that were answered with 200.
+            failed: the others, by a word of `errors.CODES`.
+            buckets: how many took how long, in the buckets of `BOUNDS_S`; passed over when they are others.
+            sum_s: seconds of all together.
+        """
+        if len(buckets) == len(self._histogram.buckets):
+            told = Histogram()
+            told.buckets, told.sum_s = list(buckets), sum_s
+            self._histogram.add(told)
+        self._good += good
+        for code, count in failed.items():
+            key = (CODES[code].http_status, code) if code in CODES else (0, OTHER)
+            self._counts[key] = self._counts.get(key, 0) + count
+
     def counts(self) -> dict[tuple[int, str], int]:
         """Return the requests by status and code."""
         return {(200, ""): self._good, **self._counts} if self._good else dict(self._counts)
@@ -112,7 +131,6 @@ class EndpointSeries:
             return
         known = outcome if outcome in RULES else OTHER
         self.counts[known] = self.counts.get(known, 0) + 1
-
 
     def ended_well(self, count: int) -> None:
         """Count attempts whose outcome is `ok`."""

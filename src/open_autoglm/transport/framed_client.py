@@ -121,6 +121,10 @@ class FramedLink:
             self._task = self._loop.create_task(self._run())
             self._patrol()
 
+    def renew(self, hello: Hello) -> None:
+        """Say this in every handshake from now on."""
+        self._hello = hello
+
     def close(self) -> None:
         """Take nothing new; connections close when their last answer has come."""
         self._closed = True

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from open_autoglm.protocol.client_connection import ClientConnection
 from open_autoglm.protocol.handshake import Hello, Welcome
-from open_autoglm.protocol.opcodes import NODE_RESULT
+from open_autoglm.protocol.opcodes import NODE_RESULT, TICKET
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.transport.framed_shell import Flusher, FramedShell
 
@@ -154,7 +154,7 @@ class FramedSession:
         """Only chunks wait for credit, and none are sent here."""
 
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
-        if opcode == NODE_RESULT:
+        if opcode in (NODE_RESULT, TICKET):
             self.on_response(stream, flags, 0, payload)
         else:
             self._other(opcode, flags, aux, stream, arg, payload)

@@ -20,7 +20,7 @@ from typing import Any, Self, cast
 from open_autoglm import clock
 from open_autoglm.errors import RequestError, ServerError
 from open_autoglm.protocol.handshake import Hello
-from open_autoglm.protocol.opcodes import REASONING, STREAM
+from open_autoglm.protocol.opcodes import REASONING, STREAM, TICKET_REQUEST
 from open_autoglm.protocol.preambles import read_request, write_response
 from open_autoglm.protocol.resume import ResumeStore
 from open_autoglm.protocol.server_connection import ServerConnection
@@ -99,7 +99,8 @@ class NodePeer:
             event.set()
 
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
-        raise AssertionError(f"opcode {opcode} came")
+        assert opcode == TICKET_REQUEST, f"opcode {opcode} came"
+        self.connection.fail(stream, ServerError("not_implemented", "no tickets here"))
 
     def on_closed(self, code: str, message: str) -> None:
         self.shell.wake()

@@ -1,0 +1,308 @@
+"""The direct path: requests for a model go to the node that has it, by tickets that the server writes.
+
+| a model's path is | until | then |
+|---|---|---|
+| asking | a ticket has come and a connection to its node is open | open |
+| asking | the server or the node will not have it, or cannot be reached | waiting, longer each time |
+| open | 80 % of the ticket's requests or of its time are used | open, and asks for the next one |
+| open | the last connection is lost, the node drains | waiting |
+| waiting | its time is over | asking |
+| any | nobody has asked for the model for a minute | forgotten |
+
+While a path is not open, and for requests that belong to a session or say a priority, the server is asked as ever.
+Invariant: a request counts against one ticket, and goes to the server only when it is known that the node has not
+taken it, or when its connection was lost before anything of the answer had come and it may run twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from open_autoglm import clock
+from open_autoglm.client.address import read_address
+from open_autoglm.client.pool import Pool, open_links
+from open_autoglm.client.unary import PendingAnswer
+from open_autoglm.errors import AutoGLMError, RequestError, UpstreamError
+from open_autoglm.protocol.handshake import Credentials, Hello
+from open_autoglm.protocol.opcodes import NO_RETRY, TICKET_REQUEST
+from open_autoglm.transport.framed_session import FramedSession
+
+_log = logging.getLogger(__name__)
+MODELS_MAX: Final = 64
+RENEW_AT: Final = 0.8
+IDLE_S: Final = 60.0
+_ASK_S: Final = 5.0
+_BACKOFF_FIRST_S: Final = 0.5
+_BACKOFF_MAX_S: Final = 30.0
+_OF_THE_SERVER: Final = frozenset(("session", "priority"))
+_NOT_TAKEN: Final = frozenset(
+    (
+        "forbidden",
+        "invalid_api_key",
+        "invalid_signature",
+        "model_not_found",
+        "no_healthy_endpoint",
+        "not_implemented",
+        "overloaded",
+        "rate_limit_exceeded",
+        "server_draining",
+        "token_expired",
+    )
+)
+"""The node has not begun with such a request."""
+_MAY_RUN_TWICE: Final = frozenset(("internal_error", "stream_interrupted", "upstream_error"))
+_BROKEN: Final = frozenset(("no_healthy_endpoint", "server_draining", "stream_interrupted"))
+_USED_UP: Final = frozenset(("forbidden", "invalid_api_key", "invalid_signature", "token_expired"))
+
+
+class TicketTold(Struct, frozen=True):
+    """What the server says with a ticket; see `docs/protocol.md`, "Tickets"."""
+
+    ticket: str
+    node: str
+    address: str
+    requests: int
+    expires_ms: int
+
+
+class DirectPath:
+    """One model's path; see the module.
+
+    Attributes:
+        left: requests that may still go this way; 0 unless it is open.
+        renew_at: as many are left when the next ticket is asked for.
+        pool: connections to the node; None while there are none.
+        used: whether somebody has asked since this was last looked at.
+    """
+
+    __slots__ = ("changed", "expiry", "left", "model", "node", "pool", "renew_at", "task", "used")
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.left = 0
+        self.renew_at = 0
+        self.pool: Pool | None = None
+        self.node = ""
+        self.used = True
+        self.changed = asyncio.Event()
+        self.expiry: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def take(self) -> Pool | None:
+        """Count a request, and return where it goes; None when it goes to the server."""
+        self.used = True
+        pool = self.pool
+        if self.left <= 0 or pool is None:
+            return None
+        if not pool.connections:
+            self.stop()
+            return None
+        self.left -= 1
+        if self.left == self.renew_at:
+            self.changed.set()
+        return pool
+
+    def stop(self) -> None:
+        """The path is not open any more."""
+        self.left = 0
+        if self.pool is not None:
+            self.pool.leave()
+            self.pool = None
+            self.changed.set()
+
+    def expire(self) -> None:
+        """The ticket is over, or used up."""
+        self.left = 0
+        self.changed.set()
+
+
+class DirectPaths:
+    """See the module. Made within a running loop.
+
+    Args:
+        server: connections to the server.
+        hello: what is said to nodes, but for the ticket.
+        connections: to each node.
+        connect_timeout_s: to open one.
+        tls: context for addresses with TLS.
+
+    Attributes:
+        tickets: that were taken into use so far.
+    """
+
+    def __init__(
+        self,
+        server: Pool,
+        hello: Hello,
+        *,
+        connections: int,
+        connect_timeout_s: float,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._server = server
+        self._hello = hello
+        self._connections = connections
+        self._connect_timeout_s = connect_timeout_s
+        self._tls = tls
+        self._rng = random.Random()
+        self._loop = asyncio.get_running_loop()
+        self._paths: dict[str, DirectPath] = {}
+        self.tickets = 0
+
+    def take(self, model: str, options: Mapping[str, Any]) -> Pool:
+        """Where a request goes: to a node, and then it is counted, or to the server."""
+        path = self._paths.get(model)
+        if path is None:
+            self._begin(model)
+        elif _OF_THE_SERVER.isdisjoint(options):
+            return path.take() or self._server
+        return self._server
+
+    def failed(self, model: str, error: AutoGLMError, flags: int) -> bool:
+        """A node has not answered a request; returns whether the server is to be asked instead."""
+        path = self._paths.get(model)
+        code = error.code
+        if path is not None and code in _BROKEN:
+            path.stop()
+        elif path is not None and code in _USED_UP:
+            path.expire()
+        return code in _NOT_TAKEN or (code in _MAY_RUN_TWICE and not flags & NO_RETRY)
+
+    def open(self, model: str) -> bool:
+        """Whether requests for a model go to a node now."""
+        path = self._paths.get(model)
+        return path is not None and path.left > 0
+
+    def close(self, error: AutoGLMError) -> None:
+        """End every path; what runs on them ends with an error."""
+        for path in self._paths.values():
+            if path.task is not None:
+                path.task.cancel()
+            if path.expiry is not None:
+                path.expiry.cancel()
+            if path.pool is not None:
+                path.pool.close(error)
+        self._paths.clear()
+
+    def _begin(self, model: str) -> None:
+        if model and len(self._paths) < MODELS_MAX:
+            path = self._paths[model] = DirectPath(model)
+            path.task = self._loop.create_task(self._keep(path))
+
+    async def _keep(self, path: DirectPath) -> None:
+        """Keep a path open for as long as somebody uses it."""
+        backoff_s = _BACKOFF_FIRST_S
+        used_s = clock.monotonic()
+        try:
+            while True:
+                now_s = clock.monotonic()
+                if path.used:
+                    path.used, used_s = False, now_s
+                elif now_s - used_s > IDLE_S:
+                    return
+                path.changed.clear()
+                try:
+                    pause_s = await self._renew(path) * RENEW_AT
+                except AutoGLMError as error:
+                    _log.info("requests for %s go through the server for now: %s", path.model, error.message)
+                    await asyncio.sleep(self._rng.uniform(0.5, 1.0) * backoff_s)
+                    backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await path.changed.wait()
+                if path.pool is None:
+                    await asyncio.sleep(self._rng.uniform(0.5, 1.0) * backoff_s)
+                    backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+                else:
+                    backoff_s = _BACKOFF_FIRST_S
+        finally:
+            if self._paths.get(path.model) is path:
+                del self._paths[path.model]
+            path.stop()
+
+    async def _renew(self, path: DirectPath) -> float:
+        """Get the next ticket, and go by it; returns how many seconds it has."""
+        asked_s = clock.monotonic()
+        told = await self._ask(path.model)
+        if path.pool is not None and (told.node != path.node or not path.pool.connections):
+            path.stop()
+        hello = structs.replace(self._hello, auth=Credentials(ticket=told.ticket))
+        if path.pool is None:
+            path.pool = await self._open(told, hello)
+        else:
+            path.pool.renew(hello)
+            shown = self._server.codec.encode({"ticket": told.ticket})
+            for session in path.pool.sessions:
+                await self._told(path.pool, shown, session)
+        life_s = told.expires_ms / 1000 - (clock.monotonic() - asked_s)
+        if life_s <= 0:
+            raise UpstreamError("deadline_exceeded", "the ticket was over before the node was reached")
+        if path.expiry is not None:
+            path.expiry.cancel()
+        path.expiry = self._loop.call_later(life_s, path.expire)
+        path.node = told.node
+        path.left = told.requests
+        path.renew_at = int(told.requests * (1 - RENEW_AT))
+        self.tickets += 1
+        return life_s
+
+    async def _ask(self, model: str) -> TicketTold:
+        payload = await self._told(self._server, self._server.codec.encode({"model": model}), None)
+        try:
+            return msgspec.convert(self._server.codec.decode(payload), TicketTold)
+        except msgspec.ValidationError as error:
+            raise UpstreamError("upstream_error", f"the server's ticket cannot be read: {error}") from error
+
+    async def _open(self, told: TicketTold, hello: Hello) -> Pool:
+        """Connect to the node of a ticket."""
+        address = read_address(told.address)
+        timeout_s = self._connect_timeout_s
+        links = open_links(address, hello, self._connections, connect_timeout_s=timeout_s, tls=self._tls)
+        pool = Pool(address, self._server.codec, links, waiting_max=1, connect_timeout_s=timeout_s)
+        try:
+            await pool.place(lambda session: 1, clock.monotonic() + timeout_s)
+        except BaseException:
+            pool.close(RequestError("client_closed", "the node was not reached"))
+            raise
+        return pool
+
+    async def _told(self, pool: Pool, payload: bytes, session: FramedSession | None) -> bytes:
+        """Send TICKET_REQUEST, on one connection or on any, and return what TICKET says."""
+        until_s = clock.monotonic() + _ASK_S
+        pending = PendingAnswer(self._loop.create_future(), pool.codec, until_s, _ASK_S)
+        send = _sender(pending, payload)
+        if session is None:
+            session, stream = await pool.place(send, until_s)
+        else:
+            stream = send(session)
+            if not stream:
+                raise UpstreamError("stream_interrupted", "the connection takes no more")
+        try:
+            async with asyncio.timeout(_ASK_S):
+                return await pending.future
+        except TimeoutError as error:
+            session.cancel(stream)
+            raise UpstreamError("deadline_exceeded", "no ticket came in time") from error
+        except asyncio.CancelledError:
+            session.cancel(stream)
+            raise
+
+
+def _sender(pending: PendingAnswer, payload: bytes) -> Callable[[FramedSession], int]:
+    def send(session: FramedSession) -> int:
+        stream = session.connection.open(TICKET_REQUEST, payload)
+        if stream:
+            session.handlers[stream] = pending
+        return stream
+
+    return send
