@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${1:-.venv/bin/python}"
 missing=()
-for pair in nginx:nginx-light haproxy:haproxy wrk:wrk; do
+for pair in nginx:nginx-light haproxy:haproxy wrk:wrk node:nodejs; do
   command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair#*:}")
 done
 if [ "${#missing[@]}" -gt 0 ]; then
