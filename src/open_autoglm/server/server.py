@@ -120,14 +120,7 @@ class Server:
         )
         self.data = HttpServer(self.gateway, config.wire, loop)
         self.relayed = RelayedAccountant(self.metrics, request_log, self.explain)
-        self.framed = FramedGateway(
-            self.gateway,
-            self.relayed,
-            self.sources,
-            loop,
-            settings=ConnectionSettings(message_bytes_max=max(config.wire.body_bytes, FRAME_BYTES_LEAST)),
-            keep_share=config.explain.relayed,
-        )
+        self.framed = self._open_framed(config)
         self.tickets.open(self.framed)
         self.relayed.collect = self.framed.collect
         self.framed_data = FramedServer(self.data, self.framed, self.assembly.flusher, loop)
@@ -371,6 +364,16 @@ class Server:
             parts=lambda: self.assembly.parts.values(),
             renew=self._renew_models,
             busy=lambda: (self.gateway.in_flight, int(sum(self.gateway.queue_depths().values()))),
+        )
+
+    def _open_framed(self, config: ServerConfig) -> FramedGateway:
+        return FramedGateway(
+            self.gateway,
+            self.relayed,
+            self.sources,
+            self._loop,
+            settings=ConnectionSettings(message_bytes_max=max(config.wire.body_bytes, FRAME_BYTES_LEAST)),
+            keep_share=config.explain.relayed,
         )
 
     def _open_embedded(self, entry: ModelEntry) -> Backend:
