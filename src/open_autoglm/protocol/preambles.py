@@ -49,7 +49,7 @@ class RequestPreamble(Struct, frozen=True, gc=False):
     Attributes:
         model: name of the model; empty leaves the choice to the server.
         session: id of the session; empty for none.
-        priority: 0 (highest) to 3, or 255 for the key's own.
+        priority: 0 (given up first) to 3, or 255 for the key's own.
         trace_id: 16 bytes; zeros when the receiver is to make one.
         body_at: where the body begins in the payload.
     """
