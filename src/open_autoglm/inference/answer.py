@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from open_autoglm.engines.events import (
     Failed,
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from open_autoglm.inference.ticket_ledger import GuestCall
 
 
+class Taker(Protocol):
+    """Whatever events are for."""
+
+    def take(self, events: list[Any]) -> None:
+        """Pass events on; on the loop."""
+
+
 class Outbox:
     """Events on their way from engines' threads to the event loop, which is woken once per forward pass at most.
 
@@ -41,10 +48,10 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._arrived: deque[tuple[Answer, list[GenerateEvent]]] = deque()
+        self._arrived: deque[tuple[Taker, list[Any]]] = deque()
         self._woken = False
 
-    def post(self, answer: Answer, events: list[GenerateEvent]) -> None:
+    def post(self, answer: Taker, events: list[Any]) -> None:
         """Called in an engine's thread."""
         self._arrived.append((answer, events))
 

@@ -21,6 +21,7 @@ from open_autoglm.inference.answer import Answer, Outbox
 from open_autoglm.inference.guest import Guest
 from open_autoglm.inference.request_body import BodyReader
 from open_autoglm.inference.served_model import ServedModel
+from open_autoglm.inference.tensor_answers import TensorAnswer, TensorDesk
 from open_autoglm.inference.ticket_desk import NODE_BYTES, REPORT_S, TicketDesk
 from open_autoglm.protocol import opcodes
 from open_autoglm.protocol.connection import Connection
@@ -211,7 +212,8 @@ class NodeLine:
         self.guest: Guest | None = None
         self._address = address
         self._models = service.models
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, Answer | TensorAnswer] = {}
+        self._tensors: TensorDesk | None = None
         self._reader: BodyReader
 
     # The protocol calls these; see `protocol.sinks.ServerSink`.
@@ -240,7 +242,8 @@ class NodeLine:
             preamble = read_request(payload)
             found = self._models.get(preamble.model)
             if found is None or flags & TENSORS:
-                raise self._refusal(preamble.model, flags)
+                self._ask_in_tensors(stream, found, preamble.model, remaining_ms)
+                return
             if self.guest is not None:
                 served = self.guest.begin(found, preamble.priority)
             streamed = flags & STREAM
@@ -270,6 +273,8 @@ class NodeLine:
 
     def on_cancel(self, stream: int) -> None:
         answer = self._answers.pop(stream, None)
+        if self._tensors is not None:
+            self._tensors.drop(stream)
         if answer is not None:
             answer.cancel()
         elif self.service.updates is not None:
@@ -292,7 +297,9 @@ class NodeLine:
             self._command(stream, payload)
         elif opcode in _UPDATES and desk is not None:
             desk.on_message(connection, opcode, flags, aux, stream, payload)
-        elif stream and opcode != opcodes.TENSOR:
+        elif opcode == opcodes.TENSOR:
+            self._keep_tensor(stream, payload)
+        elif stream:
             name = opcodes.NAMES.get(opcode, str(opcode))
             connection.fail(stream, ServerError("not_implemented", f"this node takes no {name}"))
 
@@ -321,21 +328,37 @@ class NodeLine:
 
     # Answers call these.
 
-    def respond(self, stream: int, payload: bytes) -> None:
+    def respond(self, stream: int, payload: bytes, flags: int = 0) -> None:
         """Write an answer's end."""
         self._answers.pop(stream, None)
-        self.connection.respond(stream, payload)
+        self.connection.respond(stream, payload, flags)
 
     def fail(self, stream: int, error: AutoGLMError) -> None:
         """Write that there will be no (more) answer."""
         self._answers.pop(stream, None)
         self.connection.fail(stream, error)
 
-    def _refusal(self, model: str, flags: int) -> AutoGLMError:
-        if flags & TENSORS:
-            return ServerError("not_implemented", "the engines of this node take no tensors")
-        known = ", ".join(sorted(name for name in self._models if name))
-        return RequestError("model_not_found", f"this node has no model {model!r}; it has: {known}", param="model")
+    def _keep_tensor(self, stream: int, payload: bytes) -> None:
+        """Take a tensor for the request that follows on its stream."""
+        if self._tensors is None:
+            self._tensors = TensorDesk(self)
+        try:
+            self._tensors.take(stream, payload)
+        except AutoGLMError as error:
+            self._tensors.drop(stream)
+            self.connection.fail(stream, error)
+
+    def _ask_in_tensors(self, stream: int, found: ServedModel | None, model: str, remaining_ms: int) -> None:
+        """Answer a request that comes in tensors; also one for a model that is not here."""
+        if found is None:
+            if self._tensors is not None:
+                self._tensors.drop(stream)
+            known = ", ".join(sorted(name for name in self._models if name))
+            raise RequestError("model_not_found", f"this node has no model {model!r}; it has: {known}", param="model")
+        if self._tensors is None:
+            raise RequestError("invalid_request", "the request says that tensors came before it, and none did")
+        deadline_s = clock.monotonic() + remaining_ms / 1000 if remaining_ms else None
+        self._answers[stream] = self._tensors.ask(stream, found, deadline_s)
 
     def _refused(self, stream: int, served: ServedModel | GuestCall | None, error: AutoGLMError) -> None:
         if served is not None:

@@ -5,6 +5,7 @@
 | `embedded:NAME` | a model that ships, computed with numpy |
 | `echo:` | says what it was told, at once |
 | `onnx:FOLDER` | a graph that `autoglm export onnx` wrote, by ONNX Runtime; see `engines.onnx_model` |
+| `tensors:FOLDER` | any other ONNX graph: tensors in, tensors out; see `engines.onnx_tensors` |
 | `transformers:FOLDER` | GLM and Llama models, by PyTorch; see `engines.transformers_model` |
 
 A folder or file without a kind is looked at: what it holds says the kind. Libraries are imported when they are needed.
@@ -77,6 +78,12 @@ def _transformers(name: str, rest: str, settings: EngineSettings) -> ModelEngine
     return _batching(open_transformers(Path(rest), name, settings.threads, settings.gpu_memory_fraction), settings)
 
 
+def _tensors(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
+    from open_autoglm.engines.onnx_tensors import open_tensors
+
+    return open_tensors(Path(rest), name, settings.threads, settings.queue_max)
+
+
 def _batching(model: StepModel, settings: EngineSettings) -> ModelEngine:
     from open_autoglm.engines.engine import Engine
 
@@ -99,6 +106,7 @@ OPENERS: Final[dict[str, Opener]] = {
     "embedded": _embedded,
     "echo": _echo,
     "onnx": _onnx,
+    "tensors": _tensors,
     "transformers": _transformers,
 }
 """By what stands before the colon."""

@@ -155,9 +155,9 @@ async def test_too_many_long_requests_are_turned_away() -> None:
     assert wired.models["count"].answered == READING_MAX
 
 
-async def test_tensors_are_refused(wired: Wired) -> None:
+async def test_a_request_whose_tensors_never_came_is_refused(wired: Wired) -> None:
     stream = wired.ask("echo", {"prompt": "1"}, TENSORS)
-    assert wired.heard.errors[stream].code == "not_implemented"
+    assert wired.heard.errors[stream].code == "invalid_request"
 
 
 async def test_a_deadline_travels_to_the_engine(wired: Wired) -> None:
