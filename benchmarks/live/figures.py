@@ -83,6 +83,6 @@ def table(result: dict[str, Any]) -> str:
     lines = ["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
     lines.append("")
     lines.append(
-        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, commit {commit['commit']}."
+        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, load averages {', '.join(f'{each:.1f}' for each in machine['load_averages'])}, commit {commit['commit']}."
     )
     return "\n".join(lines)
