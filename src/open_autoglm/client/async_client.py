@@ -143,6 +143,10 @@ class AsyncClient:
             pool = self._start()
         return self._read(pool, model, payload, flags | STREAM, timeout_s, trace)
 
+    def asks_node(self, model: str) -> bool:
+        """Whether requests for a model go to a node now, without the server between."""
+        return self._direct is not None and self._direct.open(model)
+
     async def close(self) -> None:
         """Close every connection; what runs ends with `client_closed`."""
         self._closed = True

@@ -36,6 +36,7 @@ from open_autoglm.resilience.settings import (
 )
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
+from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
 from open_autoglm.transport.settings import PoolLimits, TlsFiles, WireLimits
 
@@ -208,6 +209,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         drain: how long requests may finish when the server stops.
         logging: what is written down.
         explain: records of requests for `autoglm trace`.
+        tickets: by which clients ask nodes themselves.
         budgets: money and tokens.
         sessions: context that is kept.
         cooperation: virtual models, by name.
@@ -246,6 +248,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
     explain: ExplainSettings = ExplainSettings()
+    tickets: TicketSettings = TicketSettings()
     budgets: BudgetSettings = BudgetSettings()
     sessions: SessionSettings = SessionSettings()
     cooperation: dict[str, CooperationEntry] = {}

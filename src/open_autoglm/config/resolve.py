@@ -98,6 +98,7 @@ class Resolver:
             drain=document.drain,
             logging=document.logging,
             explain=document.explain,
+            tickets=document.tickets,
             mcp=document.mcp,
             cluster=document.cluster,
             service=document.service,

@@ -35,6 +35,7 @@ from open_autoglm.resilience.settings import (
 )
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
+from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
 from open_autoglm.transport.settings import PoolLimits, TlsFiles, WireLimits
 
@@ -196,6 +197,7 @@ class ServerConfig(Struct, frozen=True):
         tls: files of the data listener, absolute.
         drain: how it stops.
         logging, explain: what is written down.
+        tickets: by which clients ask nodes themselves.
         cluster: how members find each other; there is none without a secret.
         mcp, service, sync, budgets, sessions, cooperation, database: mostly for later versions; see `planned.py`.
     """
@@ -226,6 +228,7 @@ class ServerConfig(Struct, frozen=True):
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
     explain: ExplainSettings = ExplainSettings()
+    tickets: TicketSettings = TicketSettings()
     mcp: McpSettings = McpSettings()
     cluster: ClusterSettings = ClusterSettings()
     service: ServiceSettings = ServiceSettings()

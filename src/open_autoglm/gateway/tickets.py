@@ -10,8 +10,6 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from msgspec import Struct
-
 from open_autoglm import clock
 from open_autoglm.backends.node_desk import NodeDesk
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
@@ -22,6 +20,7 @@ from open_autoglm.gateway.usage_book import Lease, UsageAccounts, UsageBook
 from open_autoglm.protocol.opcodes import TICKET, TICKET_REQUEST
 from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.security.keys import Principal
+from open_autoglm.security.settings import TicketSettings
 from open_autoglm.security.ticket import ISSUER_BYTES, Ticket, seal_ticket
 
 _LEAST: Final = 10
@@ -30,36 +29,25 @@ _PLACES_MAX: Final = 0xFFFF
 _RETRY_S: Final = 1.0
 
 
-class TicketSettings(Struct, frozen=True):
-    """Of every ticket.
-
-    Attributes:
-        requests: that it is good for, at most.
-        life_s: seconds.
-    """
-
-    requests: int = 1000
-    life_s: float = 60.0
-
-
 class TicketOffice:
     """See the module; implements `backends.node_desk.UsageSink`.
 
     Args:
         accounts: told what nodes report.
-        settings: of tickets.
+        settings: of tickets; another object whenever the configuration changes.
 
     Attributes:
+        settings: as above.
         issuer: see `UsageSink`.
         issued: tickets so far.
         book: of what they took.
     """
 
-    def __init__(self, accounts: UsageAccounts, settings: TicketSettings | None = None) -> None:
+    def __init__(self, accounts: UsageAccounts, settings: TicketSettings) -> None:
         self.issuer = secrets.token_bytes(ISSUER_BYTES)
         self.issued = 0
         self.book = UsageBook(self.issuer.hex(), accounts)
-        self._settings = settings or TicketSettings()
+        self.settings = settings
 
     def open(self, hub: FramedGateway) -> None:
         """Take TICKET_REQUEST from clients of a framed listener."""
@@ -90,10 +78,12 @@ class TicketOffice:
                 takes tickets now; `overloaded`.
         """
         now_s = clock.monotonic()
+        settings = self.settings
+        if not settings.enabled:
+            raise ServerError("not_implemented", "no tickets are written here")
         lane = self._lane(hub, principal, model)
         self.book.check_room()
         target, desk = _choose(lane, principal, now_s)
-        settings = self._settings
         requests, places = settings.requests, 0
         limiter = principal.limiter
         if limiter is not None:

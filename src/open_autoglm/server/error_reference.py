@@ -23,8 +23,8 @@ MEANINGS: Final[dict[str, str]] = {
     "invalid_api_key": "no API key was sent, or one that is not known here",
     "forbidden": "the admin listener does not answer this host, or this page's origin",
     "model_not_found": "no model of this name, or none that this key may use; the message lists those that it may",
-    "invalid_signature": "the manifest of a model's version is not signed by the cluster's key, or a node was shown what "
-    "is no ticket for it",
+    "invalid_signature": "the manifest of a model's version is not signed by the cluster's key, or a node was shown "
+    "what is no ticket for it",
     "token_expired": "a ticket for a node is over, or used up: the server writes another",
     "not_found": "no such route, or no such object",
     "method_not_allowed": "the route exists, but takes another method",

@@ -97,7 +97,7 @@ class Server:
         self._loop = loop
         self._rng = rng if rng is not None else random.Random()
         self._engines: dict[str, EmbeddedBackend] = {}
-        self.tickets = TicketOffice(DirectAccountant(lambda: self.metrics))
+        self.tickets = TicketOffice(DirectAccountant(lambda: self.metrics), loaded.config.tickets)
         pepper = secrets.token_bytes(_PEPPER_BYTES)
         self.assembly = Assembly(loop, self._rng, pepper, self._open_embedded, clock.monotonic, usage=self.tickets)
         config = loaded.config
@@ -311,6 +311,7 @@ class Server:
             self.data.renew_limits(built.config.wire)
         self._accountant.forget()
         self.framed.renew(built.config.explain.relayed)
+        self.tickets.settings = built.config.tickets
         self.metrics.config_reloaded("applied")
         _log.info("configuration revision %d is active, by %s", revision.number, by)
         for warning in loaded.warnings:
