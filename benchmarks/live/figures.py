@@ -80,9 +80,11 @@ def table(result: dict[str, Any]) -> str:
         ("events a second: quiet, while updating", f"{quiet['events_per_s']:,}, {busy['events_per_s']:,}"),
     ]  # fmt: skip
     machine, commit = result["machine"], result["commit"]
+    load = ", ".join(f"{each:.1f}" for each in machine["load_averages"])
     lines = ["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
     lines.append("")
     lines.append(
-        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, load averages {', '.join(f'{each:.1f}' for each in machine['load_averages'])}, commit {commit['commit']}."
+        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, load averages {load}, "
+        f"commit {commit['commit']}."
     )
     return "\n".join(lines)
