@@ -30,6 +30,8 @@ CAPACITY = SLOTS / SERVICE_S
 OVERLOAD = 4.0
 CRITICAL_SHARE = 0.2
 WARM_S, MEASURE_S = 10.0, 40.0
+SETTLE_S = 30.0
+"""Until the limit of an endpoint nobody has asked before is what the endpoint can do; see docs/health.md."""
 GREEDY = 20.0
 KEYS = {"key-critical": "critical", "key-sheddable": "sheddable", "key-modest": "critical", "key-greedy": "critical"}
 
@@ -83,9 +85,9 @@ async def shared(port: int) -> dict[str, Any]:
         *(sys.executable, "-m", "benchmarks.reliability.overload", "--greedy", str(port), str(modest_rate * GREEDY)),
         stdout=asyncio.subprocess.PIPE,
     )
-    await asyncio.sleep(WARM_S)
+    await asyncio.sleep(SETTLE_S)
     await beside.run(MEASURE_S)
-    told, _ = await asyncio.wait_for(flood.communicate(), WARM_S + MEASURE_S)
+    told, _ = await asyncio.wait_for(flood.communicate(), SETTLE_S + MEASURE_S)
     client.close()
     ratio = _p99(beside.outcomes) / max(_p99(alone.outcomes), 1e-9)
     return {
@@ -116,7 +118,7 @@ async def flood_with(port: int, rate: float) -> dict[str, Any]:
     """What the greedy key sends, from a process of its own."""
     client = Client("127.0.0.1", port, answer_text)
     load = Load(client, rate, lambda rng, number: Question(f"greedy {number}", key="key-greedy"), 5)
-    await load.run(WARM_S + MEASURE_S)
+    await load.run(SETTLE_S + MEASURE_S)
     client.close()
     return summary(load.outcomes)
 
