@@ -1,6 +1,7 @@
 """What continuous batching gives: tokens per second and the first token's time by requests in flight, and swaps.
 
     python -m benchmarks.batching --out benchmarks/results/batching.json
+    python -m benchmarks.batching --onnx FOLDER …      the rows of an ONNX graph too: `autoglm export onnx` writes one
 
 Needs what the package needs, and a quiet machine. For each model: so many requests are kept in flight for some
 seconds, each new one as soon as another has ended; `speedup` is against one at a time, `cpu_speedup` the same by the
@@ -29,6 +30,7 @@ from open_autoglm.engines.embedded import catalog  # before numpy, because it as
 from open_autoglm.engines.embedded.model import GlmModel
 from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.events import Failed, GenerateEvent, GenerateRequest, Usage
+from open_autoglm.engines.onnx_model import open_onnx
 from open_autoglm.engines.step_model import StepModel
 from open_autoglm.errors import RequestError
 
@@ -264,13 +266,18 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
+    parser.add_argument("--onnx", type=Path, metavar="FOLDER", help="an export of glm-nano")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     nano = catalog.open_model("glm-nano")
+    models = {"glm-nano, numpy": batching(nano, 4, arguments.seconds)}
+    if arguments.onnx is not None:
+        exported = open_onnx(arguments.onnx, "glm-nano", threads=1)
+        models["glm-nano, ONNX Runtime"] = batching(exported, 4, arguments.seconds)
     result = {
         "machine": machine(),
-        "models": {"glm-nano, numpy": batching(nano, 4, arguments.seconds)},
+        "models": models,
         "swaps": swaps("glm-calc-s", arguments.seconds),
         "prefix": prefix(nano, arguments.seconds / 2),
     }

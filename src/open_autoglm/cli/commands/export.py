@@ -13,6 +13,7 @@ from pathlib import Path
 
 from open_autoglm.cli.failure import DONE, CommandFailed
 from open_autoglm.cli.terminal import Terminal
+from open_autoglm.engines.tokenizers_layouts import LAYOUTS
 from open_autoglm.errors import AutoGLMError
 
 
@@ -25,7 +26,7 @@ def configure(parser: ArgumentParser) -> None:
     onnx.add_argument("--opset", type=int, default=20, help="version of ONNX's operators; default: 20")
     manifest = targets.add_parser("manifest", help="describe a folder that you trust, as it is now")
     manifest.add_argument("folder", metavar="FOLDER", type=Path, help="with model.onnx or safetensors")
-    manifest.add_argument("--layout", help="of conversations: glm, llama3, chatml or plain; default: as its tokenizer")
+    manifest.add_argument("--layout", choices=sorted(LAYOUTS), help="of conversations; default: as its tokenizer")
     manifest.add_argument("--context", type=int, default=0, help="most tokens; default: as config.json says")
     for target in (onnx, manifest):
         target.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -73,5 +74,5 @@ def _manifest(arguments: Namespace, terminal: Terminal) -> int:
         terminal.json({"kind": manifest.kind, "text": manifest.text, "version": manifest.version})
         return DONE
     text = f", conversations as {manifest.text}" if manifest.text else ""
-    terminal.line(f"version {manifest.version[:12]}: {len(manifest.files)} files for {manifest.kind}{text}")
+    terminal.line(f"version {manifest.version[:12]} for {manifest.kind}: {', '.join(manifest.files)}{text}")
     return DONE

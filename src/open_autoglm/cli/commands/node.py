@@ -72,6 +72,9 @@ def configure(parser: ArgumentParser) -> None:
         default=0.9,
         help="of an accelerator's memory that this process may take; default: 0.9",
     )
+    parser.add_argument(
+        "--threads", type=count, default=0, help="of ONNX Runtime or PyTorch for one pass; default: their own choice"
+    )
     parser.add_argument("--secret-file", metavar="FILE", help="the cluster's secret; without one, on 127.0.0.1 only")
     parser.add_argument("--data-dir", metavar="DIR", help="where versions of models are kept; without one, no updates")
     parser.add_argument(
@@ -103,6 +106,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
             memory_max=arguments.memory,
             prefix_bytes_max=arguments.prefix_memory,
             gpu_memory_fraction=arguments.gpu_fraction,
+            threads=arguments.threads,
         ),
     )
     return run_node(settings, lambda started: announce(started, terminal))
