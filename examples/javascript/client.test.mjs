@@ -63,6 +63,14 @@ for (const [what, frames, status] of [
   });
 }
 
+test("chunks are joined to the character", async (t) => {
+  const parts = ["\ufeff你", "", "👋", "\ufeff好\u0000"];
+  const frames = parts.map((text, at) => chunk(at, text));
+  await talking(t, [welcomes(), REQUEST, says(...frames, response(4))], async (client) => {
+    assert.equal(await textOf(client.stream("m", "q")), parts.join(""));
+  });
+});
+
 test("an answer that counts more chunks than came is not whole", async (t) => {
   await talking(t, [welcomes(), REQUEST, says(chunk(0, "a"), response(2))], async (client) => {
     await assert.rejects(textOf(client.stream("m", "q")), { code: "stream_interrupted" });

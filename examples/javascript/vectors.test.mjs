@@ -59,10 +59,15 @@ test("the client speaks two of the three codecs", () => {
   assert.deepEqual(new Set(bodies.map((one) => one.codec)), new Set(["json", "msgpack", "protobuf"]));
 });
 
-const LONG = "你好 👋\ufeff".repeat(8000);
+const LONG = "\ufeff你好 👋".repeat(8000); // a byte order mark is a character like any other
 const numbers = [0, 127, 128, 255, 256, 65535, 65536, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, 2n ** 64n - 1n];
 const negative = [-1, -32, -33, -128, -129, -32768, -32769, -(2 ** 31), -(2 ** 31) - 1, -(2n ** 63n)];
 const many = { numbers, negative, floats: [0.1, -0, 1e300], long: LONG, list: Array(70_000).fill(true) };
+test("JSON keeps every character, and takes no byte order mark of its own", () => {
+  assert.deepEqual(decodeBody("json", encodeBody("json", { LONG })), { LONG });
+  assert.throws(() => decodeBody("json", Buffer.from("\ufeff{}")), McpError);
+});
+
 test("MessagePack of every size", () => {
   const wide = Object.fromEntries(Array.from({ length: 70 }, (_, at) => [`${"k".repeat(at)}${at}`, at]));
   const body = { ...many, wide, ["__proto__"]: 1 };
