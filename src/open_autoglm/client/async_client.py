@@ -117,7 +117,7 @@ class AsyncClient:
             raise
         except AutoGLMError as error:
             server = self._pool
-            if pool is server or server is None or direct is None or not direct.failed(model, error, flags):
+            if pool is server or server is None or direct is None or not await direct.failed(model, error, flags):
                 raise
             rest_s = until_s - clock.monotonic()
             return await AnswerStream(server, payload, flags, timeout_s=max(rest_s, 0.001), trace=trace).whole()
@@ -198,8 +198,8 @@ class AsyncClient:
         if direct is None or server is None or pool is server:
             return AnswerStream(pool, payload, flags, timeout_s=timeout_s, trace=trace)
 
-        def otherwise(error: AutoGLMError) -> Pool | None:
-            return server if direct.failed(model, error, flags) else None
+        async def otherwise(error: AutoGLMError) -> Pool | None:
+            return server if await direct.failed(model, error, flags) else None
 
         return AnswerStream(pool, payload, flags, timeout_s=timeout_s, trace=trace, otherwise=otherwise)
 

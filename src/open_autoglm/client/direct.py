@@ -43,6 +43,8 @@ IDLE_S: Final = 60.0
 _ASK_S: Final = 5.0
 _BACKOFF_FIRST_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 30.0
+_SETTLE_S: Final = 0.02
+"""The server hears of a node's death when we do, and asks others by then."""
 _OF_THE_SERVER: Final = frozenset(("session", "priority"))
 _NOT_TAKEN: Final = frozenset(
     (
@@ -167,15 +169,18 @@ class DirectPaths:
             return path.take() or self._server
         return self._server
 
-    def failed(self, model: str, error: AutoGLMError, flags: int) -> bool:
-        """A node has not answered a request; returns whether the server is to be asked instead."""
+    async def failed(self, model: str, error: AutoGLMError, flags: int) -> bool:
+        """A node has not answered a request; returns whether the server is to be asked instead, once it is."""
         path = self._paths.get(model)
         code = error.code
         if path is not None and code in _BROKEN:
             path.stop()
         elif path is not None and code in _USED_UP:
             path.expire()
-        return code in _NOT_TAKEN or (code in _MAY_RUN_TWICE and not flags & NO_RETRY)
+        if code in _MAY_RUN_TWICE and not flags & NO_RETRY:
+            await asyncio.sleep(_SETTLE_S)
+            return True
+        return code in _NOT_TAKEN
 
     def open(self, model: str) -> bool:
         """Whether requests for a model go to a node now."""

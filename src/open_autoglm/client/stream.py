@@ -8,7 +8,7 @@ by `aclose`, at the end of `async with`, or by dropping the stream.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -56,7 +56,7 @@ class AnswerStream:
         *,
         timeout_s: float,
         trace: bytes,
-        otherwise: Callable[[AutoGLMError], Pool | None] | None = None,
+        otherwise: Callable[[AutoGLMError], Awaitable[Pool | None]] | None = None,
     ) -> None:
         self._pool = pool
         self._otherwise = otherwise
@@ -122,7 +122,7 @@ class AnswerStream:
                 if text:
                     return text
                 if reception.over:
-                    if self._goes_elsewhere():
+                    if await self._goes_elsewhere():
                         reception = self._reception
                         continue
                     self._finish()
@@ -155,7 +155,7 @@ class AnswerStream:
         try:
             await self._place(self._send)
         except AutoGLMError as error:
-            pool = self._otherwise(error) if self._otherwise is not None else None
+            pool = await self._otherwise(error) if self._otherwise is not None else None
             if pool is None:
                 raise
             self._otherwise = None
@@ -163,13 +163,13 @@ class AnswerStream:
             await self._place(self._send)
         self._sent = True
 
-    def _goes_elsewhere(self) -> bool:
+    async def _goes_elsewhere(self) -> bool:
         """Whether the stream, of which nothing has come yet, begins anew elsewhere."""
         before = self._reception
         error, otherwise = before.error, self._otherwise
         if error is None or otherwise is None or before.text or before.reasoning:
             return False
-        pool = otherwise(error)
+        pool = await otherwise(error)
         if pool is None:
             return False
         self._otherwise = None
