@@ -13,7 +13,6 @@ keys and values, so graphs that give back the whole past can be used too.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,9 +125,7 @@ class OnnxGraph:
         """See `Graph`."""
         return np.zeros(shape, self._type)
 
-    def run(
-        self, ids: Ids, mask: Ids, places: Ids, keys: Any, values: Any
-    ) -> tuple[Logits, Sequence[Any], Sequence[Any]]:
+    def run(self, ids: Ids, mask: Ids, places: Ids, keys: Any, values: Any) -> tuple[Logits, Any, Any]:
         """See `Graph`."""
         tokens = {"input_ids": ids, "attention_mask": mask, "position_ids": places}
         feed = {name: tokens[name] for name in self._token_inputs}
@@ -136,4 +133,6 @@ class OnnxGraph:
             feed[key] = keys[layer]
             feed[value] = values[layer]
         logits, *present = self._session.run(self._outputs, feed)
-        return np.asarray(logits[:, -1], np.float32), present[0::2], present[1::2]
+        new = ids.shape[1]
+        news = [each if each.shape[2] == new else each[:, :, -new:] for each in present]
+        return np.asarray(logits[:, -1], np.float32), np.stack(news[0::2]), np.stack(news[1::2])

@@ -54,9 +54,7 @@ class Graph(Protocol):
     def zeros(self, shape: tuple[int, ...]) -> Any:
         """An array for keys or values."""
 
-    def run(
-        self, ids: Ids, mask: Ids, places: Ids, keys: Any, values: Any
-    ) -> tuple[Logits, Sequence[Any], Sequence[Any]]:
+    def run(self, ids: Ids, mask: Ids, places: Ids, keys: Any, values: Any) -> tuple[Logits, Any, Any]:
         """One pass.
 
         Args:
@@ -66,8 +64,8 @@ class Graph(Protocol):
             keys, values: `(layers, rows, kv_heads, past, head_dim)`.
 
         Returns:
-            Logits `(rows, vocabulary)` of the last place, and for each layer keys and values that end with the new
-            ones: `(rows, kv_heads, new or more, head_dim)`.
+            Logits `(rows, vocabulary)` of the last place, and the new keys and values
+            `(layers, rows, kv_heads, new, head_dim)`.
         """
 
 
@@ -200,10 +198,13 @@ class PastModel:
             cache.keys[:, :rows, :, :past],
             cache.values[:, :rows, :, :past],
         )
-        every = np.arange(rows)
-        for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
-            cache.keys[layer][every, :, lengths] = key[:, :, -1]
-            cache.values[layer][every, :, lengths] = value[:, :, -1]
+        if rows == 1:
+            cache.keys[:, 0, :, past] = keys[:, 0, :, 0]
+            cache.values[:, 0, :, past] = values[:, 0, :, 0]
+        else:
+            every = np.arange(rows)  # what it chooses has rows first, then layers
+            cache.keys[:, every, :, lengths] = keys[:, :, :, 0].swapaxes(0, 1)
+            cache.values[:, every, :, lengths] = values[:, :, :, 0].swapaxes(0, 1)
         return logits
 
     def _read(self, cache: PastCache, first_row: int, prompts: Sequence[list[int]], start: int) -> Logits:
@@ -225,10 +226,9 @@ class PastModel:
             cache.keys[:, first_row:last_row, :, :start],
             cache.values[:, first_row:last_row, :, :start],
         )
-        for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
-            for row, size in enumerate(sizes.tolist()):
-                cache.keys[layer][first_row + row, :, start : start + size] = key[row, :, -size:]
-                cache.values[layer][first_row + row, :, start : start + size] = value[row, :, -size:]
+        for row, size in enumerate(sizes.tolist()):
+            cache.keys[:, first_row + row, :, start : start + size] = keys[:, row, :, new - size :]
+            cache.values[:, first_row + row, :, start : start + size] = values[:, row, :, new - size :]
         return logits
 
 

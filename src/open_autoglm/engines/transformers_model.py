@@ -7,7 +7,6 @@ those of the installed library, never code of the folder; nothing is fetched fro
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,9 +130,7 @@ class TorchGraph:
         """See `Graph`."""
         return self._torch.zeros(shape, dtype=self._type, device=self._device)
 
-    def run(
-        self, ids: Ids, mask: Ids, places: Ids, keys: Any, values: Any
-    ) -> tuple[Logits, Sequence[Any], Sequence[Any]]:
+    def run(self, ids: Ids, mask: Ids, places: Ids, keys: Any, values: Any) -> tuple[Logits, Any, Any]:
         """See `Graph`."""
         torch = self._torch
         tokens = [torch.from_numpy(each).to(self._device) for each in (ids, mask, places)]
@@ -141,4 +138,4 @@ class TorchGraph:
         with torch.inference_mode():
             logits, *new = self.module(*tokens, past)
             last: Logits = logits[:, -1].float().cpu().numpy()
-        return last, new[0::2], new[1::2]
+            return last, torch.stack(new[0::2]), torch.stack(new[1::2])

@@ -14,8 +14,9 @@ from tests.unit.engines.onnx_bytes import external, model, part
 
 from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.events import Failed, GenerateEvent, GenerateRequest, TextDelta, Usage
-from open_autoglm.engines.model_folder import write_manifest
+from open_autoglm.engines.model_folder import ModelFolder, write_manifest
 from open_autoglm.engines.onnx_model import OnnxGraph, open_onnx
+from open_autoglm.engines.onnx_session import open_session
 from open_autoglm.engines.past_model import PastCache, PastModel, check_rows
 from open_autoglm.errors import ServerError
 from open_autoglm.inference.settings import EngineSettings
@@ -202,3 +203,23 @@ class Silent(Mixing):
 def test_a_graph_that_mixes_rows_or_gives_no_numbers_is_refused(tiny: PastModel, kind: Any, message: str) -> None:
     with pytest.raises(ServerError, match=message):
         check_rows(PastModel("tiny", "1", tiny.text, kind(tiny.graph), 96))
+
+
+class WholePast:
+    """A session of a graph that gives back the whole past with what is new, as other exporters write them."""
+
+    def __init__(self) -> None:
+        self._session = open_session(ModelFolder(FIXTURE), 1)
+        self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
+        logits, *present = self._session.run(outputs, feed)
+        past = [feed[name.replace("present", "past_key_values")] for name in outputs[1:]]
+        return [logits, *(np.concatenate(both, axis=2) for both in zip(past, present, strict=True))]
+
+
+def test_a_graph_that_gives_back_the_whole_past_is_the_same(tiny: PastModel) -> None:
+    session: Any = WholePast()
+    whole = PastModel("tiny", "1", tiny.text, OnnxGraph(session), 96)
+    check_rows(whole)
+    assert alone(whole, [20, 21, 22], 20) == alone(tiny, [20, 21, 22], 20)
