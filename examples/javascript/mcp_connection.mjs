@@ -20,7 +20,7 @@ import {
 
 const HANDSHAKE_MS = 10_000;
 const WINDOW_MIN_BYTES = 65_536;
-const JOINED = new Set([OP.DRAIN, OP.GOODBYE, OP.INFER_RESPONSE, OP.ERROR]); // may come in fragments
+const JOINED = new Set([OP.INFER_RESPONSE, OP.ERROR]); // may come in fragments
 
 export const lost = (message) => new McpError("connection_lost", 0, message, { retryable: true });
 

@@ -51,8 +51,10 @@ function floating(number) {
   return part;
 }
 
+/** `depth` counts the containers around a value. */
 function write(value, parts, depth) {
-  if (depth > DEPTH_MAX) throw new RangeError("a body is deeper than 64");
+  const container = typeof value === "object" && value !== null;
+  if (container && depth === DEPTH_MAX) throw new RangeError("a body is deeper than 64");
   if (value === null || value === undefined) parts.push(head(0xc0, 0, 0));
   else if (typeof value === "boolean") parts.push(head(value ? 0xc3 : 0xc2, 0, 0));
   else if (typeof value === "bigint" || (Number.isInteger(value) && !Object.is(value, -0) && Math.abs(value) < 2 ** 63))
@@ -65,7 +67,7 @@ function write(value, parts, depth) {
   } else if (Array.isArray(value)) {
     parts.push(sized(value.length, 0x90, 15, [0, 0xdc, 0xdd]));
     for (const one of value) write(one, parts, depth + 1);
-  } else if (typeof value === "object") {
+  } else if (container) {
     const fields = Object.entries(value).filter(([, one]) => one !== undefined); // as JSON.stringify does
     parts.push(sized(fields.length, 0x80, 15, [0, 0xde, 0xdf]));
     for (const [name, one] of fields) {
@@ -102,9 +104,8 @@ class Reader {
     return Number.isSafeInteger(Number(long)) ? Number(long) : long;
   }
 
+  /** The next value; `depth` counts the containers around it. */
   value(depth) {
-    if (depth > DEPTH_MAX) throw new RangeError("the body is deeper than 64");
-    if (++this.#values > VALUES_MAX) throw new RangeError("the body has more than 100,000 values");
     const first = this.#take(1)[0];
     if (first < 0x80) return first;
     if (first >= 0xe0) return first - 0x100;
@@ -130,13 +131,22 @@ class Reader {
     return utf8.decode(this.#take(length));
   }
 
+  /** Before a container is read: the length that it claims is held to what a body may have. */
+  #enter(length, depth) {
+    this.#values += length;
+    if (this.#values > VALUES_MAX) throw new RangeError("the body has more than 100,000 values");
+    if (depth === DEPTH_MAX) throw new RangeError("the body is deeper than 64");
+  }
+
   #array(length, depth) {
+    this.#enter(length, depth);
     const values = [];
-    while (values.length < length) values.push(this.value(depth + 1)); // as bytes prove it, not as the length claims
+    while (values.length < length) values.push(this.value(depth + 1));
     return values;
   }
 
   #map(length, depth) {
+    this.#enter(length, depth);
     const fields = [];
     while (fields.length < length) {
       const name = this.value(depth + 1);

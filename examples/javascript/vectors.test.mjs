@@ -74,6 +74,17 @@ test("MessagePack of every size", () => {
   assert.deepEqual(decodeBody("msgpack", encodeBody("msgpack", body)), body);
 });
 
+test("bodies are 64 deep and have 100,000 values, and no more", () => {
+  const deep = (levels) => (levels === 1 ? {} : { a: deep(levels - 1) });
+  const wide = (count) => Object.fromEntries(Array.from({ length: count }, (_, at) => [`${at}`, at]));
+  const bytes = encodeBody("msgpack", deep(64));
+  assert.deepEqual(decodeBody("msgpack", bytes), deep(64));
+  assert.throws(() => encodeBody("msgpack", deep(65)), McpError);
+  assert.throws(() => decodeBody("msgpack", Buffer.concat([hex("81a161"), bytes])), McpError);
+  assert.deepEqual(decodeBody("msgpack", encodeBody("msgpack", wide(100_000))), wide(100_000));
+  assert.throws(() => decodeBody("msgpack", encodeBody("msgpack", wide(100_001))), McpError);
+});
+
 for (const [what, bad] of Object.entries({
   "half a character": { text: "\ud83d" },
   "no number": { value: NaN },

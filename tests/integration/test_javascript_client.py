@@ -250,9 +250,29 @@ async def test_a_cut_stream_goes_on_where_it_was(tmp_path: Path, cuts: list[int]
         assert len(station.seen) == 1, "the model was asked once"
 
 
+async def test_a_cut_answer_in_one_piece_is_fetched_again(tmp_path: Path) -> None:
+    text = "".join(COUNTED)
+
+    async def answer_once(wire: Wire) -> None:
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        await wire.respond(json.dumps({"object": "chat.completion", "model": "m", "choices": [choice]}).encode())
+
+    with speaking_upstream() as upstream:
+        station = upstream.station().always(answer_once)
+        async with (
+            talking(tmp_path, model("m", station.url)) as (server, javascript),
+            CuttingRelay(int(urlsplit(server.url).port or 0), [2000]) as relay,
+        ):
+            await javascript.do("open", client="c", address=relay.address, options={"key": KEY})
+            answer = await javascript.infer("m", "hi", resumable=True)
+            assert (answer.get("error"), answer["text"]) == (None, text)
+            await javascript.do("close", client="c")
+        assert (relay.broken, len(station.seen)) == (1, 1)
+
+
 async def test_a_cut_is_told_where_nothing_is_kept(tmp_path: Path) -> None:
     with speaking_upstream() as upstream:
-        station = upstream.station().always(COUNTING)
+        station = upstream.station().then(pieces(*map(delta, COUNTED), end="stall")).always(COUNTING)
         async with (
             talking(tmp_path, model("m", station.url)) as (server, javascript),
             CuttingRelay(int(urlsplit(server.url).port or 0), [3000]) as relay,
