@@ -8,7 +8,7 @@
 | `tensors:FOLDER` | any other ONNX graph: tensors in, tensors out; see `engines.onnx_tensors` |
 | `transformers:FOLDER` | GLM and Llama models, by PyTorch; see `engines.transformers_model` |
 
-A folder or file without a kind is looked at: what it holds says the kind. Libraries are imported when they are needed.
+A folder's manifest says its kind, so that it need not be typed. Libraries are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from open_autoglm.engines.model_engine import ModelEngine
+from open_autoglm.engines.model_folder import ModelFolder
 from open_autoglm.engines.step_model import StepModel
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.inference.settings import EngineSettings
@@ -38,26 +39,21 @@ def open_engine(name: str, source: str, settings: EngineSettings) -> ModelEngine
         ServerError: there is no such source, or it cannot be used; with what to do.
     """
     kind, _, rest = source.partition(":")
-    if kind not in OPENERS:
-        kind, rest = _kind_of(name, source), source
     try:
+        if kind not in OPENERS:
+            kind, rest = _kind_of(source), source
         return OPENERS[kind](name, rest, settings)
     except (AutoGLMError, ImportError, OSError, ValueError) as error:
         raise ServerError("internal_error", f"--model {name}={source}: {error}") from error
 
 
-def _kind_of(name: str, source: str) -> str:
-    """Kind of a folder or file, by what it holds."""
+def _kind_of(source: str) -> str:
+    """Kind of a folder, as its manifest says."""
     path = Path(source)
-    known = ", ".join(f"{kind}:" for kind in sorted(OPENERS))
     if not path.exists():
-        raise ServerError(
-            "internal_error", f"--model {name}={source}: no such folder or file; a source begins with one of {known}"
-        )
-    for kind, pattern in PATTERNS:
-        if path.match(pattern) or (path.is_dir() and any(path.glob(pattern))):
-            return kind
-    raise ServerError("internal_error", f"--model {name}={source}: nothing in it is a model that can be run ({known})")
+        known = ", ".join(f"{kind}:" for kind in sorted(OPENERS))
+        raise ServerError("internal_error", f"no such folder or file; a source begins with one of {known}")
+    return ModelFolder(path).manifest.kind
 
 
 def _embedded(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
@@ -110,5 +106,3 @@ OPENERS: Final[dict[str, Opener]] = {
     "transformers": _transformers,
 }
 """By what stands before the colon."""
-PATTERNS: Final = (("onnx", "model.onnx"), ("transformers", "*.safetensors"))
-"""Kind, and the name of a file that says it, in the order in which they are looked for."""

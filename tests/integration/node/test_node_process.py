@@ -114,7 +114,7 @@ def test_ctrl_c_ends_it_too() -> None:
     [
         ((), ("m=embedded:glm-nan",), "did you mean 'glm-nano'?"),
         ((), ("m=nowhere/model",), "no such folder or file; a source begins with one of"),
-        ((), ("m=/tmp",), "nothing in it is a model that can be run"),
+        ((), ("m=/tmp",), "has no manifest.json"),
         (("--host", "0.0.0.0"), ("m=echo:",), "give --secret-file, or listen on 127.0.0.1"),
         (("--join", "127.0.0.1:9"), ("m=echo:",), "to join a cluster takes its secret; give --secret-file"),
         (("--secret-file", "/nowhere"), ("m=echo:",), "--secret-file /nowhere cannot be read"),

@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
         ("embedded:glm-nan", "did you mean 'glm-nano'?"),
         ("embedded:", "no embedded model ''"),
         (f"{tmp_path}/none", "no such folder or file"),
-        (str(tmp_path), "nothing in it is a model"),
+        (str(tmp_path), "has no manifest.json"),
     ):
         with pytest.raises(ServerError) as caught:
             open_engine("m", source, EngineSettings())
