@@ -107,6 +107,45 @@ test("a reader that leaves, and a signal, cancel", async (t) => {
   assert.deepEqual(heard.slice(1).map(({ opcode }) => opcode), [INFER_REQUEST, CANCEL, INFER_REQUEST, CANCEL, GOODBYE]);
 });
 
+test("a draining server's alternative is where the next request goes", async (t) => {
+  const second = await playing([ANYTHING, welcomes(), REQUEST, says(response(0, { text: "second" }))], t);
+  const drain = { opcode: OP.DRAIN, arg: 1000, payload: json({ alternatives: [`127.0.0.1:${second.port}`] }) };
+  const steps = [welcomes(), REQUEST, says(drain, response(0, { text: "first" }))];
+  await talking(t, steps, async (client) => {
+    assert.equal((await client.infer("m", "q")).text, "first");
+    assert.equal((await client.infer("m", "q")).text, "second");
+  });
+});
+
+const CUT = { from: "cut" };
+const gone = { opcode: OP.ERROR, stream: 1, aux: 410, payload: json({ code: "not_found", message: "not kept" }) };
+for (const [what, taken] of [["was", true], ["was not", false]]) {
+  test(`a RESUME that ${what} carried out, and is cut before its answer`, async (t) => {
+    const rest = says(chunk(1, "b"), response(2));
+    const elsewhere = { ...chunk(1, "b"), stream: 3 };
+    const retried = says(elsewhere, { ...response(2), stream: 3 });
+    const last = taken ? [REQUEST, rest] : [REQUEST, says(gone), REQUEST, retried];
+    const server = await playing(
+      [ANYTHING, welcomes({ resume: "r-1" }), REQUEST, says(chunk(0, "a")), CUT], t,
+      [ANYTHING, welcomes({ resume: "r-2" }), REQUEST, CUT], [ANYTHING, welcomes({ resume: "r-3" }), ...last],
+    );
+    const client = new Client(`mcp://127.0.0.1:${server.port}`, { codecs: ["json"] });
+    assert.equal(await textOf(client.stream("m", "q", { resumable: true })), "ab");
+    const asked = server.each().flat().filter(({ opcode }) => opcode === OP.RESUME);
+    const tokens = asked.map(({ arg, payload }) => [arg, JSON.parse(payload).token]);
+    assert.deepEqual(tokens, [[1, "r-1"], [1, "r-2"], ...(taken ? [] : [[1, "r-1"]])]);
+    client.close();
+  });
+}
+
+test("what a server has forgotten is told", async (t) => {
+  const first = [ANYTHING, welcomes({ resume: "r-1" }), REQUEST, says(chunk(0, "a")), CUT];
+  const server = await playing(first, t, [ANYTHING, welcomes({ resume: "r-2" }), REQUEST, says(gone)]);
+  const client = new Client(`mcp://127.0.0.1:${server.port}`, { codecs: ["json"] });
+  await assert.rejects(textOf(client.stream("m", "q", { resumable: true, timeoutMs: 2000 })), { status: 410 });
+  client.close();
+});
+
 test("a key is not sent in clear to another machine", async () => {
   const client = new Client("mcp://192.0.2.1:8080", { key: "k" });
   await assert.rejects(client.infer("m", "q"), { code: "invalid_request", message: /only over TLS/ });

@@ -58,19 +58,21 @@ class Call {
     return Math.min(Math.max(Math.ceil(this.deadline - performance.now()), 1), U32_MAX);
   }
 
-  on(connection, frame) {
+  /** Go onto a connection; `asked` is the handle that a RESUME asks for. */
+  on(connection, frame, asked = null) {
     const stream = connection.begin(this, frame);
-    this.link = { connection, stream, credit: connection.options.window };
-    this.#taken = 0;
     const token = connection.welcome.resume;
-    if (this.resumable && token) this.handles.unshift({ token, stream });
+    const handle = this.resumable && token ? { token, stream } : null;
+    this.link = { connection, stream, credit: connection.options.window, handle, asked };
+    this.#taken = 0;
+    if (handle) this.handles.unshift(handle);
   }
 
   onChunk(frame) {
     if (frame.arg !== this.nextChunk) throw broken(`chunk ${frame.arg} came instead of ${this.nextChunk}`);
     this.link.credit -= frame.payload.length;
     if (this.link.credit < 0) throw broken("a chunk is longer than the credit");
-    this.handles.length = Math.min(this.handles.length, 1); // the server has this stream: the ones before are over
+    this.handles = this.link.handle ? [this.link.handle] : []; // the server has it here, and nowhere else any more
     this.nextChunk += 1;
     if (frame.payload.length === 0) return; // costs no credit, so that any number of them could wait
     this.#queue.push({ chunk: chunkOf(frame), bytes: frame.payload.length, link: this.link });
@@ -87,10 +89,13 @@ class Call {
   }
 
   onError(error) {
-    if (error.status === 410 && this.handles.length > 1 && !this.ended) {
-      this.handles.shift(); // a RESUME that was itself cut: perhaps the server never saw it
-      this.owner.resume(this, error);
-    } else this.end(error);
+    const { handle, asked } = this.link;
+    if (error.status === 410 && asked) {
+      // Where a RESUME before was cut itself, perhaps the server never saw that one: look further back.
+      this.handles = this.handles.filter((one) => one !== handle && one !== asked);
+      if (this.handles.length > 0) return this.owner.resume(this, error);
+    }
+    return this.end(error);
   }
 
   onClosed(error) {
@@ -256,7 +261,7 @@ export class Client {
 
   async #goOn(call, cause) {
     const until = Math.min(performance.now() + KEPT_MS, call.deadline);
-    const [{ token, stream }] = call.handles;
+    const [asked] = call.handles;
     let error = cause;
     for (const ms of RESUME_PAUSES_MS) {
       await pause(ms);
@@ -264,8 +269,8 @@ export class Client {
       try {
         const connection = await this.#ready();
         if (call.ended) return;
-        const payload = encodeBody(connection.codec, { token, stream });
-        call.on(connection, { opcode: OP.RESUME, arg: call.nextChunk, payload });
+        const payload = encodeBody(connection.codec, asked);
+        call.on(connection, { opcode: OP.RESUME, arg: call.nextChunk, payload }, asked);
         return;
       } catch (failure) {
         error = failure;

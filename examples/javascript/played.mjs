@@ -25,13 +25,17 @@ class Heard {
   }
 }
 
-/** A server that holds one conversation on each connection; `heard` and `closed` are of the first. */
-export async function playing(steps, t) {
+/**
+ * A server that holds a conversation: the same on each connection, or the next of `later`. A step is from "client",
+ * from "server", or a "cut". What is heard is the first connection's.
+ */
+export async function playing(steps, t, ...later) {
   const expected = new Heard();
   for (const { from, bytes_hex } of steps) if (from === "client") expected.read(hex(bytes_hex));
   const sides = [];
   const server = net.createServer((socket) => {
-    const side = { heard: new Heard(), wanted: new Heard(), socket, left: [...steps] };
+    const left = [...([steps, ...later][sides.length] ?? steps)];
+    const side = { heard: new Heard(), wanted: new Heard(), socket, left };
     sides.push(side);
     socket.on("data", (block) => {
       side.heard.read(block);
@@ -54,14 +58,17 @@ export async function playing(steps, t) {
       await until(({ socket }) => socket.destroyed);
       return sides[0].heard.messages;
     },
+    /** The same of every connection, as it is now. */
+    each: () => sides.map(({ heard }) => heard.messages),
   };
 }
 
 /** Say what is the server's to say now: all up to the next step of the client's that has not been heard. */
 function play({ heard, wanted, socket, left }) {
   while (left.length) {
-    const bytes = hex(left[0].bytes_hex);
-    if (left[0].from === "server") socket.write(bytes);
+    const bytes = hex(left[0].bytes_hex ?? "");
+    if (left[0].from === "cut") socket.end(() => socket.destroy());
+    else if (left[0].from === "server") socket.write(bytes);
     else if (heard.messages.length <= wanted.messages.length) return;
     else wanted.read(bytes);
     left.shift();
