@@ -275,7 +275,7 @@ def test_leases_keep_a_key_within_its_limits(seed: int, limits: KeyLimits) -> No
 def lease_of(book: UsageBook, limiter: KeyLimiter, number: int, now_s: float) -> Lease:
     requests, places = limiter.lease(1, 1000, now_s)
     principal = Principal("k", None, limiter)
-    lease = Lease(principal, ("m", "e"), requests=requests, places=places, ends_s=now_s + 60.0)
+    lease = Lease(principal, ("m", "e"), lambda answered: None, requests=requests, places=places, ends_s=now_s + 60.0)
     book.open(number, lease)
     return lease
 

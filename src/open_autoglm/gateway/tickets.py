@@ -8,6 +8,7 @@ than the key could make now.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, Final
 
 from open_autoglm import clock
@@ -99,6 +100,7 @@ class TicketOffice:
         lease = Lease(
             principal,
             (lane.group.name, target.name),
+            _credit(lane, target),
             requests=requests,
             places=places,
             ends_s=now_s + settings.life_s,
@@ -150,6 +152,17 @@ class TicketOffice:
         if not model or hub.gateway.snapshot.plan(model, principal) is None:
             raise RequestError("model_not_found", f"there is no model {model!r:.80} for this key", param="model")
         raise ServerError("not_implemented", f"requests for the model {model!r:.80} go through the server")
+
+
+def _credit(lane: Lane, target: Endpoint) -> Callable[[int], None]:
+    """Who hears that a node answered: retries are allowed in proportion to what goes well."""
+    budget = lane.leg.budget
+
+    def credit(answered: int) -> None:
+        budget.succeeded(answered)
+        target.good += answered
+
+    return credit
 
 
 def _choose(lane: Lane, principal: Principal, now_s: float) -> tuple[Endpoint, NodeDesk]:

@@ -12,6 +12,7 @@ issuer, and the next one comes when this one was acknowledged. What a lease took
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Protocol
 
 import msgspec
@@ -67,13 +68,22 @@ class Lease:
         requests, places: taken from the key's rates, and from its requests in flight.
         ends_s: monotonic seconds; its ticket is over by then.
         used: requests that were reported.
+        credit: told how many of them were answered.
     """
 
-    __slots__ = ("endpoint", "ends_s", "group", "places", "principal", "requests", "used")
+    __slots__ = ("credit", "endpoint", "ends_s", "group", "places", "principal", "requests", "used")
 
     def __init__(
-        self, principal: Principal, place: tuple[str, str], *, requests: int, places: int, ends_s: float
+        self,
+        principal: Principal,
+        place: tuple[str, str],
+        credit: Callable[[int], None],
+        *,
+        requests: int,
+        places: int,
+        ends_s: float,
     ) -> None:
+        self.credit = credit
         self.principal = principal
         self.group, self.endpoint = place
         self.requests = requests
@@ -160,6 +170,7 @@ class UsageBook:
         if lease is not None:
             lease.used += row.requests
             lease.principal.requests += row.requests
+            lease.credit(max(0, row.requests - sum(row.errors.values())))
             if row.closed:
                 del self._leases[row.ticket]
                 lease.end(max(0, lease.requests - lease.used), now_s)

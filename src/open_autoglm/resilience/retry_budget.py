@@ -53,6 +53,10 @@ class RetryBudget:
         if self.tokens < self.tokens_max:
             self.tokens = min(self.tokens + self.ratio, self.tokens_max)
 
+    def succeeded(self, count: int) -> None:
+        """So many attempts succeeded, as was heard later."""
+        self.tokens = min(self.tokens + self.ratio * count, self.tokens_max)
+
     def failure(self) -> None:
         """An attempt failed in a way that may be retried. To be told before `begin`."""
         self.tokens = max(self.tokens - 1.0, 0.0)

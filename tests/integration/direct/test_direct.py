@@ -24,7 +24,13 @@ async def ask(client: AsyncClient, count: int, wrong: list[str]) -> None:
             if answer.text != f"number {number}":
                 wrong.append(answer.text)
         except AutoGLMError as error:
-            wrong.append(error.code)
+            wrong.append(f"{error.code}: {error.message}")
+
+
+async def ask_until(client: AsyncClient, stop: asyncio.Event, wrong: list[str]) -> None:
+    """Ask until told to stop."""
+    while not stop.is_set():
+        await ask(client, 50, wrong)
 
 
 async def ask_for_ever(client: AsyncClient) -> None:
@@ -71,14 +77,18 @@ async def test_no_request_is_lost_when_a_node_is_killed(tmp_path: Path) -> None:
     ):
         await until_direct(client)
         wrong: list[str] = []
-        asking = asyncio.gather(*(ask(client, 2000, wrong) for _ in range(8)))
-        await asyncio.sleep(0.2)
+        stop = asyncio.Event()
+        asking = asyncio.gather(*(ask_until(client, stop, wrong) for _ in range(8)))
+        await asyncio.sleep(3.0)  # the retries that a server allows follow the traffic of some seconds
+        await until(lambda: client.asks_node("echo"))
         paths = client._direct
         assert paths is not None
         pool = paths._paths["echo"].pool
         assert pool is not None
         (used,) = [node for node in both if str(node.port) in str(pool._address)]
         used.process.send_signal(signal.SIGKILL)
+        await asyncio.sleep(0.2)
+        stop.set()
         await asking
         assert wrong == []
         await until_direct(client)  # to the other node
