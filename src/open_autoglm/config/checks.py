@@ -74,6 +74,9 @@ class Checks:
             path = "server.admin_port" if self.problems.written("server.admin_port") else "server.port"
             message = f"both listeners would use port {server.port}; write another `server.admin_port`, or 0"
             self._add(path, message)
+        if server.grpc_port and server.grpc_port in (server.port, server.admin_port if same_host else 0):
+            message = f"another listener would use port {server.grpc_port} too; write another one, or 0"
+            self._add("server.grpc_port", message)
 
     def _public(self) -> None:
         server = self.config.server

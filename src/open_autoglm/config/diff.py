@@ -14,6 +14,7 @@ RESTART_PATHS = (
     "server.host",
     "server.port",
     "server.unix",
+    "server.grpc_port",
     "server.admin_host",
     "server.admin_port",
     "server.admin_key",

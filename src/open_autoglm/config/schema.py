@@ -60,6 +60,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         max_connections: client connections open at once.
         data_dir: folder for what the server keeps, from the working directory.
         unix: path of a Unix socket at which the data listener listens too, without TLS.
+        grpc_port: of the gRPC listener, on `host` and with the data listener's TLS; 0 asks the system for a free one,
+            none is opened when left out. Needs the extra `grpc`.
         trusted_proxies: addresses or networks (`10.0.0.0/8`, `unix` for Unix sockets) whose `x-forwarded-for` is
             believed: the client is the right-most address there that is none of them.
     """
@@ -74,6 +76,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     data_dir: str = "data"
     unix: str | None = None
+    grpc_port: Port | None = None
     trusted_proxies: list[str] = []
 
 

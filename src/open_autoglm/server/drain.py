@@ -65,6 +65,11 @@ class Drain:
         self._replaced_s = now_s + _HANDSHAKE_S if replaced else inf
 
     @property
+    def replaced(self) -> bool:
+        """Whether another process listens already."""
+        return self._replaced_s < inf
+
+    @property
     def phase(self) -> Phase:
         """Where it is."""
         return _PHASES[self._index]

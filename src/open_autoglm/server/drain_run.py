@@ -38,6 +38,8 @@ async def run_drain(server: Server, drain: Drain) -> None:
     _tell(server, drain.phase)
     server.data.ask_to_close()
     server.framed_data.drain(drain.grace_ms(clock.monotonic()))
+    if drain.replaced:  # a client that gRPC sends away comes again, to the new process
+        server.grpc.leave(drain.grace_ms(clock.monotonic()) / 1000)
     while drain.due_s is not None:
         # A look lies between two phases: what the loop has accepted or read meanwhile is served, not forgotten.
         await asyncio.sleep(_LOOK_S)
@@ -45,7 +47,7 @@ async def run_drain(server: Server, drain: Drain) -> None:
         phase = drain.step(clock.monotonic(), left(server))
         if phase is not None:
             _tell(server, phase)
-            await _enter(server, phase)
+            await _enter(server, phase, drain.grace_ms(clock.monotonic()) / 1000)
     for _ in range(_FLUSH_LOOKS):
         if not left(server).unary:
             break
@@ -59,7 +61,9 @@ def left(server: Server) -> InFlight:
     framed = [peer.running() for peer in _peers(server)]
     unary = len(calls) - streams + sum(count for count, _ in framed)
     unary += sum(shell.unsent for shell in server.framed_data.shells)
-    return InFlight(unary, streams + sum(count for _, count in framed), server.data.connections)
+    grpc_unary, grpc_streams = server.grpc.running()
+    streams += grpc_streams + sum(count for _, count in framed)
+    return InFlight(unary + grpc_unary, streams, server.data.connections)
 
 
 def call_of(connection: HttpConnection) -> Call | None:
@@ -76,10 +80,11 @@ def _peers(server: Server) -> list[FramedPeer]:
     return [shell.owner for shell in server.framed_data.shells if isinstance(shell.owner, FramedPeer)]
 
 
-async def _enter(server: Server, phase: Phase) -> None:
+async def _enter(server: Server, phase: Phase, grace_s: float) -> None:
     match phase:
         case "closing":
             server.data.close_listeners()
+            server.grpc.leave(grace_s)
             await asyncio.sleep(_LOOK_S)
             server.data.close_idle()
             server.framed_data.drain(0)
@@ -94,6 +99,7 @@ def _end_rest(server: Server, *, streams: bool) -> None:
     error = ServerError("server_draining", "the server is stopping; send the request again", retry_after_s=1.0)
     for peer in _peers(server):
         peer.end_rest(error, streams=streams)
+    server.grpc.end_rest(error, streams=streams)
     for connection in list(_busy(server)):
         request, call = connection.current, call_of(connection)
         if call is not None and call.record.stream and not streams:

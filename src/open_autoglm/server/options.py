@@ -47,6 +47,7 @@ class Started:
         warnings: of the configuration.
         tls: whether the data listener speaks TLS.
         context_path: before every route.
+        grpc_port: of the gRPC listener; 0 when there is none.
         form: `compiled` or `plain`, see `native`.
     """
 
@@ -57,4 +58,5 @@ class Started:
     warnings: list[str]
     tls: bool
     context_path: str
+    grpc_port: int = 0
     form: str = "plain"

@@ -39,6 +39,7 @@ from open_autoglm.server.dialects import PLAIN_FACE
 from open_autoglm.server.direct_accounts import DirectAccountant
 from open_autoglm.server.drain import Drain
 from open_autoglm.server.drain_run import run_drain
+from open_autoglm.server.grpc_door import GrpcDoor
 from open_autoglm.server.health import Health
 from open_autoglm.server.lag_witness import LagWitness
 from open_autoglm.server.models_view import models_view
@@ -119,6 +120,7 @@ class Server:
             sources=self.sources,
         )
         self.data = HttpServer(self.gateway, config.wire, loop)
+        self.grpc = GrpcDoor(self.gateway)
         self.relayed = RelayedAccountant(self.metrics, request_log, self.explain)
         self.framed = self._open_framed(config)
         self.tickets.open(self.framed)
@@ -181,6 +183,7 @@ class Server:
                 raise ServerError("internal_error", f"server.unix: {server.unix!r} {error.strerror}") from error
         if inherited and server.port not in (0, self.data_address[1]):
             _log.warning("the socket that was handed over, on port %d, goes over server.port", self.data_address[1])
+        await self.grpc.open(config, beside=bool(inherited))
         self.gateway.start()
         self.framed.start()
         if self.discovery is not None:
@@ -250,6 +253,7 @@ class Server:
         self.data.close_listeners()
         if self.discovery is not None:
             await self.discovery.leave()
+        await self.grpc.close()
         self.framed.stop()
         self.gateway.stop()
         self._lag.close()
@@ -443,6 +447,7 @@ class Server:
             warnings=loaded.warnings,
             tls=loaded.config.tls.cert is not None,
             context_path=loaded.config.server.context_path,
+            grpc_port=self.grpc.port,
         )
 
     def _sweep(self) -> None:

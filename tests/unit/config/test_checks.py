@@ -27,6 +27,7 @@ models:
         ("auth: {api_keys: [{name: a, key: k, models: [x]}]}", 4, "auth.api_keys[0].models[0]", "no model is called"),
         ("server: {port: 8081}", 4, "server.port", "both listeners would use port 8081"),
         ("server: {port: 1, admin_port: 1}", 4, "server.admin_port", "both listeners would use port 1"),
+        ("server: {grpc_port: 8081}", 4, "server.grpc_port", "another listener would use port 8081 too"),
         ("server: {host: '*'}", 4, "server.host", "write 0.0.0.0 for every network"),
         ("server: {host: 'a b'}", 4, "server.host", "no IP address or host name"),
         ("server: {host: '[::1]'}", 4, "server.host", "no IP address or host name"),

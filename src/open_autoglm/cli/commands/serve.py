@@ -46,6 +46,8 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
 def announce(started: Started, terminal: Terminal) -> None:
     """Print where a server listens and what it serves."""
     terminal.line(f"listening on {terminal.styled(data_url(started), 'bold')}")
+    if started.grpc_port:
+        terminal.line(f"gRPC at port {started.grpc_port}")
     if started.admin_address is not None:
         terminal.line(f"admin listener on {admin_url(started)}")
     for warning in started.warnings:
