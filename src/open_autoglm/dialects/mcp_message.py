@@ -8,6 +8,8 @@
 
 An answer takes the form of its request, and carries the ids that the request carried. An error whose request could
 not be read has both `type` and `opcode`.
+
+Every form may also have `vector`, what its sender knew, and `ttl`, how many servers may pass it on: 0 is too late.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ OPCODES: Final[dict[MessageType, int]] = {
 }
 
 _ID_CHARS_MAX: Final = 256
+_VECTOR_MEMBERS_MAX: Final = 64
+_MEMBER_BYTES_MAX: Final = 64
+_COUNTER_MAX: Final = 2**53 - 1
+_TTL_MAX: Final = 2**32 - 1
 _NO_PAYLOAD: Final = Raw(b"{}")
 
 
@@ -55,6 +61,8 @@ class Envelope(Struct, frozen=True, gc=False):
     session_id: str | None = None
     payload: Raw = _NO_PAYLOAD
     meta: Meta | None = None
+    vector: dict[str, int] | None = None
+    ttl: int | None = None
 
 
 ENVELOPE_KEYS: Final = {name: f'"{name}"'.encode() for name in Envelope.__struct_fields__}
@@ -84,6 +92,24 @@ def check_request(envelope: Envelope) -> None:
     for name, value in (("trace_id", envelope.trace_id), ("session_id", envelope.session_id)):
         if value is not None and len(value) > _ID_CHARS_MAX:
             raise RequestError("invalid_request", f"{name} is longer than {_ID_CHARS_MAX} characters", param=name)
+    if envelope.vector is not None:
+        _check_vector(envelope.vector)
+    ttl = envelope.ttl
+    if ttl is not None and not 0 < ttl <= _TTL_MAX:
+        message = "ttl is 0: the message has expired" if ttl == 0 else f"ttl is no number from 0 to {_TTL_MAX}"
+        raise RequestError("invalid_request", message, param="ttl")
+
+
+def _check_vector(vector: dict[str, int]) -> None:
+    """The bounds are those of `protocol.version_vector`."""
+    if len(vector) > _VECTOR_MEMBERS_MAX:
+        message = f"vector has {len(vector)} members; {_VECTOR_MEMBERS_MAX} are the most"
+        raise RequestError("invalid_request", message, param="vector")
+    if not all(0 < len(member.encode()) <= _MEMBER_BYTES_MAX for member in vector):
+        message = f"vector names a member by something else than 1 to {_MEMBER_BYTES_MAX} bytes"
+        raise RequestError("invalid_request", message, param="vector")
+    if not all(0 <= counter <= _COUNTER_MAX for counter in vector.values()):
+        raise RequestError("invalid_request", "vector counts from 0 to 2^53 - 1", param="vector")
 
 
 def encode_answer(

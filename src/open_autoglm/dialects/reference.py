@@ -131,6 +131,8 @@ Fields of a message around the payload; both forms of each are understood, and t
 | `type` or `opcode` | `INFER_REQUEST` or 10; answers are `INFER_RESPONSE` (11), `INFER_CHUNK` (12), `ERROR` (14) |
 | `mcp_version` | `1.x`; may be left out |
 | `trace_id`, `session_id` | come back in the answer |
+| `vector` | [version vector](protocol.md#version-vectors-and-time-to-live); only its form is looked at |
+| `ttl` | how many servers may pass the message on, up to 2^32 - 1; 0 is refused as expired |
 | `payload` | below |
 | `meta.retry` | `false` forbids a second attempt |
 | `meta.timestamp` | seconds or milliseconds since 1970, or ISO 8601; looked at when signing is on |

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from open_autoglm.dialects import Event, Finish, McpFace, ReasoningDelta, RequestView, TextDelta, ToolCallDelta, Usage
+from open_autoglm.dialects.mcp import McpView
 from open_autoglm.errors import RequestError, ServerError
 from tests.unit.dialects.wire import body, parsed_events
 
@@ -44,6 +45,22 @@ def test_the_fixtures() -> None:
     request = FACE.infer(b"", view)
     assert (request.messages[0].role, request.messages[0].text()) == ("user", "生成一份天气报告")
     assert (request.temperature, request.extra, request.stream) == (0.7, {}, False)
+
+
+@pytest.mark.parametrize("form", [TYPED, CODED, META])
+def test_a_version_vector_and_a_time_to_live_are_taken(form: dict[str, Any]) -> None:
+    told = {"vector": {"node-1": 3, "node-2": 0, "n" * 64: 2**53 - 1}, "ttl": 1}
+    view = read({**form, **told})
+    assert isinstance(view, McpView)
+    assert (view.envelope.vector, view.envelope.ttl) == (told["vector"], told["ttl"])
+    assert whole({**form, **told}) == whole(form)
+    assert read({**form, "vector": {}, "ttl": 2**32 - 1}).stream is read(form).stream
+
+
+def test_an_expired_message_says_so_in_its_own_form() -> None:
+    expired = refusal({**CODED, "ttl": 0})
+    assert "expired" in expired.message
+    assert not expired.retryable
 
 
 def test_answers_in_the_typed_form() -> None:
@@ -188,6 +205,18 @@ def test_timestamps(timestamp: Any, seconds: float | None) -> None:
         ({**META, "meta": {"timestamp": -1}}, "meta.timestamp"),
         ({**META, "meta": {"timestamp": 10**400}}, "meta.timestamp"),
         ({**META, "meta": {"retry": 0}}, "meta.retry"),
+        ({**TYPED, "ttl": 0}, "ttl"),
+        ({**TYPED, "ttl": -1}, "ttl"),
+        ({**TYPED, "ttl": 2**32}, "ttl"),
+        ({**CODED, "ttl": 1.5}, "ttl"),
+        ({**CODED, "ttl": True}, "ttl"),
+        ({**TYPED, "vector": ["a"]}, "vector"),
+        ({**TYPED, "vector": {"a": 1.5}}, "vector[]"),
+        ({**TYPED, "vector": {"a": -1}}, "vector"),
+        ({**TYPED, "vector": {"a": 2**53}}, "vector"),
+        ({**META, "vector": {"": 1}}, "vector"),
+        ({**META, "vector": {"m" * 65: 1}}, "vector"),
+        ({**META, "vector": {f"m{number}": 1 for number in range(65)}}, "vector"),
         (body(TYPED)[:-1] + b',"type":"INFER_REQUEST"}', "type"),
         (b'{"opcode":10,"payload":{"prompt":"a","prompt":"b"}}', "payload.prompt"),
         (b'{"opcode":10,"payload":{"prompt":"a","model":"a","mod\\u0065l":"b"}}', "payload.model"),
