@@ -6,8 +6,8 @@
 
 import { randomBytes } from "node:crypto";
 
-import { Connection, WINDOW_MIN_BYTES, chunkOf, lost } from "./mcp_connection.mjs";
-import { CODECS, FLAG, McpError, OP, U32_MAX, broken, encodeBody, encodeRequest } from "./mcp_frames.mjs";
+import { Connection, lost } from "./mcp_connection.mjs";
+import { CODECS, FLAG, McpError, OP, U32_MAX, broken, decodeText, encodeBody, encodeRequest } from "./mcp_frames.mjs";
 
 export { McpError };
 
@@ -16,6 +16,8 @@ const KEPT_MS = 60_000; // how long a server keeps what can be resumed
 const RESUME_PAUSES_MS = [0, 100, 200, 400, 800, 1600, 3200];
 const HANDLES_MAX = 8; // connections in a row that brought a call no further
 const ALTERNATIVES_MAX = 4;
+const TIMEOUT_MAX_MS = 24 * 3600 * 1000;
+const WINDOW_MIN_BYTES = 65_536;
 const WINDOW_MAX_BYTES = 2 ** 31 - 1;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -75,7 +77,9 @@ class Call {
     this.handles = this.link.handle ? [this.link.handle] : []; // the server has it here, and nowhere else any more
     this.nextChunk += 1;
     if (frame.payload.length === 0) return; // costs no credit, so that any number of them could wait
-    this.#queue.push({ chunk: chunkOf(frame), bytes: frame.payload.length, link: this.link });
+    const reasoning = (frame.flags & FLAG.REASONING) !== 0;
+    const chunk = { text: decodeText(frame.payload), choice: frame.aux, reasoning };
+    this.#queue.push({ chunk, bytes: frame.payload.length, link: this.link });
     this.#stir();
   }
 
@@ -230,11 +234,13 @@ export class Client {
 
   #call(model, body, options, stream) {
     const { session, priority, trace = randomBytes(16), noRetry = false, resumable = false, signal } = options;
+    const { timeoutMs = this.#options.timeoutMs } = options;
+    if (!(timeoutMs >= 1 && timeoutMs <= TIMEOUT_MAX_MS)) throw broken("timeoutMs is 1 to 86,400,000");
     const flags = stream | (noRetry && FLAG.NO_RETRY) | (resumable && FLAG.RESUMABLE);
     const request = { flags, preamble: encodeRequest({ model, session, priority, trace }) };
     request.body = typeof body === "string" ? { prompt: body } : body;
     const owner = { resume: (call, cause) => this.#resume(call, cause), onEnded: (call) => this.#pending.delete(call) };
-    const call = new Call(owner, request, { timeoutMs: this.#options.timeoutMs, ...options });
+    const call = new Call(owner, request, { timeoutMs, resumable, signal });
     if (this.#pending.size >= this.#options.requestsMax) {
       call.end(new McpError("overloaded", 503, `${this.#pending.size} requests are open`));
     } else if (signal?.aborted) call.onAbort();

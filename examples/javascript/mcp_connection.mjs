@@ -15,11 +15,10 @@ import tls from "node:tls";
 
 import {
   FIRST_FRAME_BYTES_MAX, FLAG, FrameReader, McpError, OP, PREFACE, U32_MAX, broken, decodeBody, decodeResponse,
-  decodeText, encodeBody, encodeFrame,
+  encodeBody, encodeFrame,
 } from "./mcp_frames.mjs";
 
 const HANDSHAKE_MS = 10_000;
-const WINDOW_MIN_BYTES = 65_536;
 const JOINED = new Set([OP.INFER_RESPONSE, OP.ERROR]); // may come in fragments
 
 export const lost = (message) => new McpError("connection_lost", 0, message, { retryable: true });
@@ -269,12 +268,3 @@ export class Connection {
     return new McpError(body.code ?? "", aux, body.message, { goodbye: true });
   }
 }
-
-/** The text of a chunk; held against the order of chunks and the credit by the call. */
-export const chunkOf = ({ flags, aux, payload }) => ({
-  text: decodeText(payload),
-  choice: aux,
-  reasoning: (flags & FLAG.REASONING) !== 0,
-});
-
-export { WINDOW_MIN_BYTES };
