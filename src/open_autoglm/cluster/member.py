@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, Final, Self
 
 from open_autoglm import clock
+from open_autoglm.cluster.facts import FACTS, ClusterFacts, join_state, read_facts, split_state
 from open_autoglm.cluster.push_pull import PushPull
 from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.errors import ServerError
@@ -54,6 +55,7 @@ _PORT_TRIES: Final = 8
 """A free UDP port may be taken as a TCP port."""
 _LEAVE_INTERVALS: Final = 2
 _TICK_S: Final = 0.001
+_FACTS: Final = bytes((FACTS,))
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 MemberCallback = Callable[[Member], None]
@@ -64,6 +66,7 @@ class ClusterMember:
 
     Attributes:
         swim: the machine; read it, but change it only through this class.
+        facts: what all members share beside who is there.
         on_change: called with each member that came, went, changed its state or what it says of itself.
         on_load: called with each member whose load changed.
         dropped: datagrams that were not authentic, not new or not understood; it only grows.
@@ -75,6 +78,7 @@ class ClusterMember:
         self.on_load: list[MemberCallback] = []
         self.dropped = 0
         self.swim: Swim
+        self.facts: ClusterFacts
         self._settings = settings
         self._figures = SwimSettings(interval_s=settings.interval_s, forget_s=settings.forget_s)
         self._key = derive_key(secret, "gossip")
@@ -123,7 +127,7 @@ class ClusterMember:
         secret = settings.secret.reveal().encode()
         member = cls(settings, secret)
         port = split_address(settings.bind)[1]
-        known = await _ask_predecessor(settings.bind, secret) if replaces and port else []
+        known, facts = await _ask_predecessor(settings.bind, secret) if replaces and port else ([], b"")
         if not known:
             port = await member._open()
         record = Record(
@@ -135,12 +139,14 @@ class ClusterMember:
             address=address,
             models=tuple(models),
         )
+        member.facts = ClusterFacts(record, member._send_to, member._loop)
         try:
             member.swim = Swim(record, member._figures, rng or random.Random(), clock.monotonic(), settings.join)
         except ValueError:
             member.close()
             raise
         if known:
+            member.facts.take(facts, record.id)
             others = [entry for entry in known if entry.record.id != record.id]
             member._do(member.swim.merge(others, record.id, clock.monotonic()))
             member._run(member._open_later())
@@ -244,6 +250,7 @@ class ClusterMember:
     def close(self) -> None:
         """Close the sockets without a word; idempotent."""
         self._closed = True
+        self.facts.close()
         for timer in (self._timer, self._load_timer):
             if timer is not None:
                 timer.cancel()
@@ -268,6 +275,9 @@ class ClusterMember:
     def _on_datagram(self, data: bytes, source: tuple[str, int]) -> None:
         try:
             sequence, body = open_datagram(self._key, data)
+            if body[:1] == _FACTS:
+                self._hear_facts(sequence, body)
+                return
             message = read_message(body)
         except GossipError:
             self.dropped += 1
@@ -278,6 +288,15 @@ class ClusterMember:
             self.dropped += 1
             return
         self._do(self.swim.handle(message, join_address(*source), clock.monotonic()))
+
+    def _hear_facts(self, sequence: int, body: bytes) -> None:
+        sender, start, datagram = read_facts(body)
+        if sender == self.me.id:
+            return
+        if not self._guard.is_new(sender, start, sequence):
+            self.dropped += 1
+            return
+        self.facts.hear(sender, start, datagram)
 
     def _tick(self) -> None:
         self._timer = None
@@ -290,13 +309,14 @@ class ClusterMember:
         for effect in effects:
             match effect:
                 case Send():
-                    self._send(effect)
+                    self._send_to(effect.to, effect.message)
                 case Sync():
                     self._begin_sync(effect.to)
                 case Loaded():
                     _call(self.on_load, effect.member)
                 case Changed():
                     self._note(effect)
+                    self.facts.note(effect.member)
                     _call(self.on_change, effect.member)
                 case Forgotten():
                     _call(self.on_change, effect.member)
@@ -315,14 +335,14 @@ class ClusterMember:
         # A loop that counts in milliseconds would fire too early, again and again.
         self._timer = self._loop.call_later(max(due_s - now_s, 0.0) + _TICK_S, self._tick)
 
-    def _send(self, effect: Send) -> None:
+    def _send_to(self, address: str, message: bytes) -> None:
         try:
-            to = _parted(effect.to)
+            to = _parted(address)
         except ValueError:
             return
         self._sequence += 1
         if self._udp is not None:
-            self._udp.send(seal_datagram(self._key, self._sequence, effect.message), to)
+            self._udp.send(seal_datagram(self._key, self._sequence, message), to)
 
     def _note(self, changed: Changed) -> None:
         member, former = changed
@@ -353,27 +373,32 @@ class ClusterMember:
             _log.log(level, "cannot exchange states with %s: %s", address, str(error) or "no answer in time")
 
     def _give_state(self) -> bytes:
-        return write_state(self.swim.roster.entries())
+        return self.facts.give(write_state(self.swim.roster.entries()))
 
     def _take_state(self, state: bytes, asked: str) -> None:
-        entries = read_state(state, self._figures.members_max + 1)
+        members, facts = split_state(state)
+        entries = read_state(members, self._figures.members_max + 1)
         if not entries:
             return  # who takes this member's place only wants to know
         peer = entries[0].record.id
         self._joined = self._joined or peer != self.me.id
         self._do(self.swim.merge(entries, peer, clock.monotonic(), asked))
+        self.facts.take(facts, peer)
 
 
-async def _ask_predecessor(address: str, secret: bytes) -> list[Entry]:
-    """Return what the process knows that has this member's port; nothing when there is none."""
+async def _ask_predecessor(address: str, secret: bytes) -> tuple[list[Entry], bytes]:
+    """Return what the process knows that has this member's port, its facts unread; nothing when there is none."""
     known: list[Entry] = []
+    facts: list[bytes] = []
 
     def take(state: bytes, asked: str) -> None:
-        known.extend(read_state(state, SwimSettings().members_max + 1))
+        members, rest = split_state(state)
+        known.extend(read_state(members, SwimSettings().members_max + 1))
+        facts.append(rest)
 
     with contextlib.suppress(OSError, GossipError):
-        await PushPull(secret, lambda: write_state([]), take).call(address)
-    return known
+        await PushPull(secret, lambda: join_state(write_state([]), b""), take).call(address)
+    return known, facts[0] if facts else b""
 
 
 def default_name(port: int) -> str:

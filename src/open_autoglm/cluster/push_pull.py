@@ -28,8 +28,8 @@ from open_autoglm.membership.member import split_address
 from open_autoglm.membership.seal import SEAL_BYTES, derive_key, is_sealed, seal_of
 
 PREFACE: Final = b"GOSS\x01"
-STATE_BYTES_MAX: Final = 2 * 2**20
-"""More than 1,024 members with everything that fits their records."""
+STATE_BYTES_MAX: Final = 4 * 2**20
+"""More than 1,024 members with everything that fits their records, and the facts."""
 EXCHANGE_S: Final = 3.0
 """For all of an exchange."""
 CALLERS_MAX: Final = 32
