@@ -1,7 +1,7 @@
 """The gRPC listener: a `grpc.aio` server on the loop that everything else runs on. Needs the extra `grpc`.
 
 It moves bytes: a message in, messages or a status out; what they say is the application's. Invariant: every RPC that
-reached the application is left by it once, whether it was answered, cancelled, overdue or given up.
+reached the application is left in the end, whether it was answered, cancelled, overdue or given up.
 
 | what | its limit |
 |---|---|
@@ -52,6 +52,7 @@ STATUSES: Final = {
     507: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """What gRPC says for a status of HTTP."""
+_TOO_SLOW: Final = (("mcp-code", "request_timeout"), ("mcp-retryable", "false"))
 
 
 class Terms(NamedTuple):
@@ -111,7 +112,7 @@ class GrpcApplication(Protocol[_A]):
         """Take a request. Must not raise."""
 
     def leave(self, answer: _A) -> None:
-        """An RPC is over: whatever still runs for it is not wanted any more."""
+        """An RPC is over, told once or twice: whatever still runs for it is not wanted any more."""
 
 
 class GrpcListener(Generic[_A]):
@@ -183,6 +184,9 @@ class GrpcListener(Generic[_A]):
             while (message := await answer.next()) is not None:
                 await self._write(message, context)
             await self._conclude(answer, context)
+        except TimeoutError:
+            self._application.leave(answer)  # at once: the status waits behind what the client does not take
+            await context.abort(STATUSES[408], f"the client took nothing for {self._write_timeout_s:g} s", _TOO_SLOW)
         finally:
             self._application.leave(answer)
 

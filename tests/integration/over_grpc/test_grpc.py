@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.integration.framed.test_framed import serving, until
+from tests.integration.framed.scripted_node import CHUNK, ScriptedNode
+from tests.integration.framed.test_framed import linked, serving, until
 from tests.integration.over_grpc.caller import AS_OURSELVES, CLASSES, Caller, codec, port_of, request
 from tests.integration.running import RunningServer, model, speaking_upstream
 from tests.integration.speech import DONE, TEXT, TEXT_PIECES, delta, finish
@@ -249,3 +250,57 @@ async def test_what_does_not_end_in_time_is_told_so(tmp_path: Path, station: Sta
 async def test_messages_are_those_of_the_codec() -> None:
     plain = CLASSES["InferRequest"](model="m", body=codec.encode({"prompt": "hi"}))
     assert plain.SerializeToString() == b"\x0a\x01m\x32\x04\x0a\x02hi"
+
+
+async def test_what_is_less_urgent_is_refused_while_there_is_no_room(tmp_path: Path, station: Station) -> None:
+    station.always(station.held(station.usual))
+    config = {
+        "models": [model("m", station.url)],
+        "server": GRPC,
+        "concurrency": {"start": 2, "min": 2, "max": 2},
+    }
+    async with serving(tmp_path, config) as server, Caller(f"127.0.0.1:{port_of(server)}") as caller:
+        running = [asyncio.create_task(caller.ask()) for _ in range(2)]
+        await asyncio.to_thread(station.wait_seen, 2)
+        refusals = await asyncio.gather(*(caller.refusal(caller.ask(priority=0, timeout_s=5.0)) for _ in range(16)))
+        assert {(refusal.status, refusal.code) for refusal in refusals} == {(Status.UNAVAILABLE, "overloaded")}
+        assert all(int(refusal.metadata["retry-after"]) >= 1 for refusal in refusals)
+        station.let_go()
+        assert {answer.finish for answer in await asyncio.gather(*running)} == {"stop"}
+
+
+async def test_a_reader_that_takes_nothing_is_given_up(tmp_path: Path, station: Station) -> None:
+    station.always(pieces(*[delta("中" * 2000)] * 4000, finish(), DONE))
+    config = {
+        "models": [model("m", station.url)],
+        "server": GRPC,
+        "limits": {"wire": {"write_timeout": "1s"}},
+    }
+    async with serving(tmp_path, config) as server, Caller(f"127.0.0.1:{port_of(server)}") as caller:
+        call = caller.stream(timeout_s=60.0)
+        await anext(aiter(call))
+        assert await asyncio.to_thread(station.wait_gone) > 0
+        refusal = await caller.refusal(call)
+        assert (refusal.status, refusal.code) == (Status.DEADLINE_EXCEEDED, "request_timeout")
+        assert "Traceback" not in server.log()
+
+
+async def test_a_model_on_a_node(tmp_path: Path) -> None:
+    async with ScriptedNode(asyncio.get_running_loop()) as node:
+        config = {"models": [model("m", f"mcp://127.0.0.1:{node.port}")], "server": GRPC}
+        async with serving(tmp_path, config) as server, Caller(f"127.0.0.1:{port_of(server)}") as caller:
+            await linked(node)
+            answer = await caller.ask("一个问题", session="s-1", timeout_s=10.0)
+            assert (codec.decode(answer.body), answer.version) == ({"text": "一个问题"}, "v7")
+            [(preamble, _, remaining_ms)] = node.asked
+            assert preamble.session == "s-1"
+            assert 5_000 < remaining_ms <= 10_000
+            text = "".join([part.chunk.text async for part in caller.stream("stream 300")])
+            assert text == CHUNK.decode() * 300
+            hanging = caller.stream("hang")
+            waiting = asyncio.create_task(caller.refusal(hanging))
+            await until(lambda: len(node.asked) == 3)
+            hanging.cancel()
+            await until(lambda: node.cancelled)
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
