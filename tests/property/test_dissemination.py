@@ -163,7 +163,7 @@ def test_bytes_of_any_kind_are_entries_or_refused(data: bytes, at: int, byte: in
 @given(st.binary(max_size=300))
 def test_a_link_and_a_parity_take_bytes_of_any_kind_or_refuse_them(data: bytes) -> None:
     link = DeltaLink(ReplicatedMap("a"), "b", 1, LinkSettings(parity=2))
-    head = b"\x03" + (1).to_bytes(8, "big") + bytes(32)
+    head = b"\x03" + (1).to_bytes(8, "big") + bytes(34)
     for datagram in (data, head + data):
         try:
             link.receive(datagram, 0.0)

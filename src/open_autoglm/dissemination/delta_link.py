@@ -24,6 +24,7 @@ A datagram, big-endian; then come entries (`entry`) or a parity:
 | 8 | start of the receiver's process as the sender knows it; 0: not yet |
 | 8 | highest number received; 0: none |
 | 8 | the 64 numbers below it as bits, the lowest bit for the one just below |
+| 2 | ms since the highest number was received, 65,535 at most: no part of the round trip |
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from open_autoglm.dissemination.parity import ParityReader, ParityWriter
 from open_autoglm.dissemination.replicated_map import ReplicatedMap
 
 _ENTRIES, _ACK, _PARITY = 1, 2, 3
-_HEAD: Final = Layout(">BQQQQQ")
+_HEAD: Final = Layout(">BQQQQQH")
 _BITS: Final = 64
+_HELD_MS_MAX: Final = 65_535
 _OVERTAKEN: Final = 3
 """So many later ones that arrived say that one is lost (RFC 9002, 6.1.1)."""
 _ENTRIES_MAX: Final = 64
@@ -112,6 +114,7 @@ class DeltaLink:
         self._silent = 0
         self._peer_start = 0
         self._highest = 0
+        self._highest_s = 0.0
         self._bits = 0
         self._ack_s = inf
         self._writer = ParityWriter(settings.parity) if settings.parity else None
@@ -165,23 +168,24 @@ class DeltaLink:
                 break
             self._number += 1
             self._under_way[self._number] = _Sent(now_s, keys)
-            datagrams.append(self._head(_ENTRIES, self._number) + body)
+            datagrams.append(self._head(_ENTRIES, self._number, now_s) + body)
             if self._writer is not None:
-                self._add_parity(datagrams, self._writer.add(self._number, body))
+                self._add_parity(datagrams, self._writer.add(self._number, body), now_s)
         if datagrams and self._writer is not None:
-            self._add_parity(datagrams, self._writer.close())
+            self._add_parity(datagrams, self._writer.close(), now_s)
         if not datagrams and self._ack_s <= now_s:
-            datagrams.append(self._head(_ACK, 0))
+            datagrams.append(self._head(_ACK, 0, now_s))
         if datagrams:
             self._ack_s = inf
         return datagrams
 
-    def _add_parity(self, datagrams: list[bytes], parity: bytes | None) -> None:
+    def _add_parity(self, datagrams: list[bytes], parity: bytes | None, now_s: float) -> None:
         if parity is not None:
-            datagrams.append(self._head(_PARITY, 0) + parity)
+            datagrams.append(self._head(_PARITY, 0, now_s) + parity)
 
-    def _head(self, kind: int, number: int) -> bytes:
-        return _HEAD.pack(kind, self._start, number, self._peer_start, self._highest, self._bits)
+    def _head(self, kind: int, number: int, now_s: float) -> bytes:
+        held_ms = min(int((now_s - self._highest_s) * 1000), _HELD_MS_MAX) if self._highest else 0
+        return _HEAD.pack(kind, self._start, number, self._peer_start, self._highest, self._bits, max(held_ms, 0))
 
     def _look(self) -> None:
         """Let keys wait that changed since the last time."""
@@ -227,10 +231,11 @@ class DeltaLink:
 
     def _give_up(self, now_s: float) -> None:
         """Take for lost what is not acknowledged in time."""
-        if now_s < self._oldest_s() + self.timeout_s:
+        timeout_s = self.timeout_s
+        late = [number for number, sent in self._under_way.items() if sent.sent_s + timeout_s <= now_s]
+        if not late:
             return
-        until_s = now_s - self.timeout_s
-        for number in [number for number, sent in self._under_way.items() if sent.sent_s <= until_s]:
+        for number in late:
             self._lose(number)
         self._silent = min(self._silent + 1, 8)
         self._window = max(self._window // 2, min(_WINDOW_MIN, self._settings.window))
@@ -250,7 +255,7 @@ class DeltaLink:
         """
         if len(datagram) < _HEAD.size:
             raise DisseminationError("a datagram ends too early")
-        kind, start, number, our_start, highest, bits = _HEAD.unpack_from(datagram)
+        kind, start, number, our_start, highest, bits, held_ms = _HEAD.unpack_from(datagram)
         if not _ENTRIES <= kind <= _PARITY or (kind == _ENTRIES) is (number == 0) or start == 0:
             raise DisseminationError("a datagram's kind, number or start is none")
         if start < self._peer_start:
@@ -260,7 +265,7 @@ class DeltaLink:
         if start > self._peer_start:
             self._meet(start)
         if our_start == self._start:
-            self._acknowledged(highest, bits, now_s)
+            self._acknowledged(highest, bits, now_s - held_ms / 1000)
         if kind == _ENTRIES:
             if self._settings.parity:
                 self._reader.add(number, body)
@@ -287,16 +292,16 @@ class DeltaLink:
     def _received(self, number: int, now_s: float) -> None:
         ahead = number - self._highest
         if ahead > _BITS:
-            self._bits, self._highest = 0, number
+            self._bits, self._highest, self._highest_s = 0, number, now_s
         elif ahead > 0:
             former = 1 << (ahead - 1) if self._highest else 0
             self._bits = ((self._bits << ahead) | former) & (2**_BITS - 1)
-            self._highest = number
+            self._highest, self._highest_s = number, now_s
         elif -_BITS <= ahead < 0:
             self._bits |= 1 << (-ahead - 1)
         self._ack_s = min(self._ack_s, now_s + self._settings.ack_delay_s)
 
-    def _acknowledged(self, highest: int, bits: int, now_s: float) -> None:
+    def _acknowledged(self, highest: int, bits: int, answered_s: float) -> None:
         arrived = [
             number
             for number in self._under_way
@@ -305,7 +310,7 @@ class DeltaLink:
         for number in arrived:
             sent = self._under_way.pop(number)
             if number == highest:
-                self._measure(now_s - sent.sent_s)
+                self._measure(max(answered_s - sent.sent_s, 0.0))
         if not arrived:
             return
         self._silent = 0

@@ -87,6 +87,16 @@ def test_what_was_lost_goes_again_as_it_is_by_then_and_ever_more_slowly() -> Non
     assert (patience[0], patience[-1]) == (2 * PLAIN.timeout_s, PLAIN.timeout_max_s)
 
 
+def test_whoever_wakes_up_at_the_deadline_itself_finds_something_to_do() -> None:
+    for step in range(200):
+        ends = Ends(synced=True)
+        sent_s = step * 0.1 + 0.013
+        ends.write("k", now_s=sent_s)
+        ends.to_b.send(sent_s)
+        assert len(ends.to_b.send(ends.to_b.next_deadline())) == 1
+        assert ends.to_b.lost == 1
+
+
 def test_three_later_ones_say_that_one_was_lost() -> None:
     ends = Ends(synced=True)
     lost = []
@@ -125,7 +135,7 @@ def test_the_timeout_follows_the_round_trip() -> None:
             ends.to_a.receive(datagram, now_s + 0.1)
         (ack,) = ends.to_a.send(now_s + 0.125)
         ends.to_b.receive(ack, now_s + 0.2)
-    assert 0.2 < ends.to_b.timeout_s < 0.3
+    assert 0.17 < ends.to_b.timeout_s < 0.25, "without what the other side waited"
 
 
 def test_everything_is_told_when_more_changed_than_is_remembered() -> None:
@@ -221,7 +231,7 @@ def test_an_entry_that_no_datagram_has_room_for_is_counted_and_left_out() -> Non
     assert ends.to_b.oversize == 1
 
 
-@pytest.mark.parametrize("change", [b"", b"\x09", b"\x01" + bytes(40), b"\x02" + bytes(40)])
+@pytest.mark.parametrize("change", [b"", b"\x09", b"\x01" + bytes(42), b"\x02" + bytes(42)])
 def test_what_is_no_datagram_is_refused(change: bytes) -> None:
     ends = Ends()
     with pytest.raises(DisseminationError):
