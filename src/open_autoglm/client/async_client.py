@@ -109,6 +109,8 @@ class AsyncClient:
             stream = session.request(pending, payload, flags, int(timeout_s * 1000) or 1)
         if session is None or not stream:
             pool = self._pool or pool  # a node without room is not waited for
+            if direct is not None:
+                direct.look(model)
             session, stream = await _placed(pool, pending, payload, flags)
         try:
             answer = await pending.future
@@ -136,7 +138,10 @@ class AsyncClient:
             AutoGLMError: the request cannot be written as it is.
         """
         direct = self._direct
-        pool = self._pool if direct is None else direct.take(model, options)
+        pool = self._pool
+        if direct is not None:
+            direct.look(model)
+            pool = direct.take(model, options)
         payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=True)
         _check_timeout(timeout_s)
         if pool is None:

@@ -83,7 +83,7 @@ class DirectPath:
         left: requests that may still go this way; 0 unless it is open.
         renew_at: as many are left when the next ticket is asked for.
         pool: connections to the node; None while there are none.
-        used: whether somebody has asked since this was last looked at.
+        used: whether somebody asked while it was not open, since this was last looked at.
     """
 
     __slots__ = ("changed", "expiry", "left", "model", "node", "pool", "renew_at", "task", "used")
@@ -98,20 +98,6 @@ class DirectPath:
         self.changed = asyncio.Event()
         self.expiry: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
-
-    def take(self) -> Pool | None:
-        """Count a request, and return where it goes; None when it goes to the server."""
-        self.used = True
-        pool = self.pool
-        if self.left <= 0 or pool is None:
-            return None
-        if not pool.connections:
-            self.stop()
-            return None
-        self.left -= 1
-        if self.left == self.renew_at:
-            self.changed.set()
-        return pool
 
     def stop(self) -> None:
         """The path is not open any more."""
@@ -165,9 +151,21 @@ class DirectPaths:
         path = self._paths.get(model)
         if path is None:
             self._begin(model)
-        elif _OF_THE_SERVER.isdisjoint(options):
-            return path.take() or self._server
+            return self._server
+        pool = path.pool
+        if path.left > 0 and pool is not None and _OF_THE_SERVER.isdisjoint(options):
+            path.left = left = path.left - 1
+            if left == path.renew_at:
+                path.changed.set()
+            return pool
+        path.used = True
         return self._server
+
+    def look(self, model: str) -> None:
+        """A node may have no connection open any more: go to the server then."""
+        path = self._paths.get(model)
+        if path is not None and path.pool is not None and not path.pool.connections:
+            path.stop()
 
     async def failed(self, model: str, error: AutoGLMError, flags: int) -> bool:
         """A node has not answered a request; returns whether the server is to be asked instead, once it is."""
@@ -207,10 +205,11 @@ class DirectPaths:
         """Keep a path open for as long as somebody uses it."""
         backoff_s = _BACKOFF_FIRST_S
         used_s = clock.monotonic()
+        left = 0
         try:
             while True:
                 now_s = clock.monotonic()
-                if path.used:
+                if path.used or path.left != left:
                     path.used, used_s = False, now_s
                 elif now_s - used_s > IDLE_S:
                     return
@@ -222,6 +221,7 @@ class DirectPaths:
                     await asyncio.sleep(self._rng.uniform(0.5, 1.0) * backoff_s)
                     backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
                     continue
+                left = path.left
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
                         await path.changed.wait()
@@ -247,8 +247,7 @@ class DirectPaths:
         else:
             path.pool.renew(hello)
             shown = self._server.codec.encode({"ticket": told.ticket})
-            for session in path.pool.sessions:
-                await self._told(path.pool, shown, session)
+            await asyncio.gather(*(self._told(path.pool, shown, session) for session in path.pool.sessions))
         life_s = told.expires_ms / 1000 - (clock.monotonic() - asked_s)
         if life_s <= 0:
             raise UpstreamError("deadline_exceeded", "the ticket was over before the node was reached")

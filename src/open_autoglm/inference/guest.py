@@ -52,14 +52,14 @@ class Guest:
         """Begin a request.
 
         Raises:
-            RequestError: no ticket here is for it; see `TicketLedger.begin`.
+            RequestError: no ticket here is for it; see `TicketUse.begin`.
         """
         use = self._uses.get(served.name)
         if use is None:
             raise RequestError("forbidden", f"no ticket for the model {served.name!r} was shown here", param="model")
         if priority != PRIORITY_OF_KEY and priority > use.ticket.priority:
             raise RequestError("forbidden", "the ticket allows no request of this priority")
-        return self._desk.ledger.begin(use, served)
+        return use.begin(served)
 
     def leave(self) -> None:
         """The connection has ended; its tickets may be shown again."""

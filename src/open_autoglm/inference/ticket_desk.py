@@ -69,8 +69,7 @@ class TicketDesk:
         self._node = node
         self._keys = [ticket_key(secret, node) for secret in secrets]
         self._now_s = now_s
-        self._began_s = now_s()
-        self.ledger = TicketLedger(self._now_ms, tickets_max)
+        self.ledger = TicketLedger(now_s, tickets_max)
         self._lines: dict[ServerLine, bytes] = {}
         self._boxes: dict[bytes, _Outbox] = {}
         self._number = 0
@@ -95,7 +94,7 @@ class TicketDesk:
             RequestError: `invalid_request`: the name is no name of an issuer.
         """
         self._lines[line] = _read_issuer(issuer)
-        return {"node": self._node.hex(), "clock_ms": int(self._now_ms())}
+        return {"node": self._node.hex(), "clock_ms": self.ledger.now_ms()}
 
     def gone(self, line: ServerLine) -> None:
         """A connection has ended."""
@@ -146,9 +145,6 @@ class TicketDesk:
         if now_s - box.seen_s < _AWAY_S:
             return None
         return box.line if box.line in self._lines else next(iter(self._lines), None)
-
-    def _now_ms(self) -> float:
-        return (self._now_s() - self._began_s) * 1000
 
 
 def ticket_key(secret: Secret, node: bytes) -> TicketKey:

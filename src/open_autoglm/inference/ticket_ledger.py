@@ -36,6 +36,7 @@ class TicketUse:
         left: requests that may still begin.
         running: that have not ended.
         holders: connections that show it.
+        ends_s: when the ticket is over, monotonic seconds; `limit` is how many may run.
         closed: nothing begins any more.
         settled: see the module.
     """
@@ -44,11 +45,13 @@ class TicketUse:
         "_completion_tokens",
         "_errors",
         "_histogram",
+        "_now_s",
         "_prompt_tokens",
         "_requests",
         "_seconds",
         "_told_closed",
         "closed",
+        "ends_s",
         "holders",
         "left",
         "limit",
@@ -57,8 +60,10 @@ class TicketUse:
         "ticket",
     )
 
-    def __init__(self, ticket: Ticket) -> None:
+    def __init__(self, ticket: Ticket, ends_s: float, now_s: Callable[[], float]) -> None:
         self.ticket = ticket
+        self.ends_s = ends_s
+        self._now_s = now_s
         self.left = ticket.requests
         self.limit = ticket.concurrency or ticket.requests
         self.running = 0
@@ -73,22 +78,44 @@ class TicketUse:
         """Whether there is something to report."""
         return self._requests > 0 or (self.closed and not self.running and not self._told_closed)
 
-    def answered(self, seconds: float, usage: Usage) -> None:
+    def begin(self, served: ServedModel) -> GuestCall:
+        """Begin a request.
+
+        Raises:
+            RequestError: `token_expired`: the ticket is over or used up; `rate_limit_exceeded`: as many run as may.
+        """
+        now_s = self._now_s()
+        if self.closed or now_s >= self.ends_s:
+            self.closed = True
+            raise _over("this ticket's time is over, or it is used up")
+        if self.running >= self.limit:
+            raise RequestError(
+                "rate_limit_exceeded", f"{self.running} requests of this ticket run already", retry_after_s=1.0
+            )
+        self.running += 1
+        self.left -= 1
+        if not self.left:
+            self.closed = True
+        served.in_flight += 1
+        return GuestCall(served, self, now_s)
+
+    def answered(self, began_s: float, usage: Usage) -> None:
         """A request was answered."""
         self.running -= 1
         self._requests += 1
         self._prompt_tokens += usage.prompt_tokens
         self._completion_tokens += usage.completion_tokens
-        self._seconds.append(seconds)
-        if len(self._seconds) >= SECONDS_MAX:
+        seconds = self._seconds
+        seconds.append(self._now_s() - began_s)
+        if len(seconds) >= SECONDS_MAX:
             self._fold()
 
-    def failed(self, seconds: float, code: str) -> None:
+    def failed(self, began_s: float, code: str) -> None:
         """A request came to nothing."""
         self.running -= 1
         self._requests += 1
         self._errors[code] = self._errors.get(code, 0) + 1
-        self._histogram.observe(seconds)
+        self._histogram.observe(self._now_s() - began_s)
 
     def take_news(self) -> dict[str, Any]:
         """What has happened since the last call, as a row of USAGE_REPORT; it is the caller's from now on."""
@@ -125,17 +152,22 @@ class TicketLedger:
     """See the module.
 
     Args:
-        now_ms: the node's own time, milliseconds since its start.
+        now_s: monotonic seconds.
         tickets_max: how many are known at once.
     """
 
-    def __init__(self, now_ms: Callable[[], float], tickets_max: int = TICKETS_MAX) -> None:
-        self._now_ms = now_ms
+    def __init__(self, now_s: Callable[[], float], tickets_max: int = TICKETS_MAX) -> None:
+        self._now_s = now_s
+        self._began_s = now_s()
         self._tickets_max = tickets_max
         self._uses: dict[tuple[bytes, int], TicketUse] = {}
 
     def __len__(self) -> int:
         return len(self._uses)
+
+    def now_ms(self) -> int:
+        """The node's own time: milliseconds since its start."""
+        return int((self._now_s() - self._began_s) * 1000)
 
     def show(self, ticket: Ticket) -> TicketUse:
         """A connection shows a ticket whose seal is right.
@@ -144,14 +176,15 @@ class TicketLedger:
             RequestError: `token_expired`: it is over, or used up.
             ServerError: `overloaded`: too many tickets are known already.
         """
-        if self._now_ms() >= ticket.expires_ms:
+        ends_s = self._began_s + ticket.expires_ms / 1000
+        if self._now_s() >= ends_s:
             raise _over("this ticket's time is over")
         name = (ticket.issuer, ticket.number)
         use = self._uses.get(name)
         if use is None:
             if len(self._uses) >= self._tickets_max:
                 raise ServerError("overloaded", "this node knows too many tickets", retry_after_s=1.0)
-            use = self._uses[name] = TicketUse(ticket)
+            use = self._uses[name] = TicketUse(ticket, ends_s, self._now_s)
         elif use.closed:
             raise _over("this ticket was used up, or replaced")
         use.holders += 1
@@ -162,27 +195,6 @@ class TicketLedger:
         use.holders -= 1
         if use.holders <= 0:
             use.closed = True
-
-    def begin(self, use: TicketUse, served: ServedModel) -> GuestCall:
-        """Begin a request.
-
-        Raises:
-            RequestError: `token_expired`: the ticket is over or used up; `rate_limit_exceeded`: as many run as may.
-        """
-        now_ms = self._now_ms()
-        if use.closed or now_ms >= use.ticket.expires_ms:
-            use.closed = True
-            raise _over("this ticket's time is over, or it is used up")
-        if use.running >= use.limit:
-            raise RequestError(
-                "rate_limit_exceeded", f"{use.running} requests of this ticket run already", retry_after_s=1.0
-            )
-        use.running += 1
-        use.left -= 1
-        if not use.left:
-            use.closed = True
-        served.in_flight += 1
-        return GuestCall(served, use, now_ms, self._now_ms)
 
     def news(self, issuer: bytes, most: int) -> list[dict[str, Any]]:
         """Rows for a report to whoever issued these tickets, at most so many."""
@@ -207,9 +219,9 @@ class TicketLedger:
 
     def sweep(self) -> None:
         """Close what has run out of time; forget what is settled and over."""
-        now_ms = self._now_ms()
+        now_s = self._now_s()
         for name, use in list(self._uses.items()):
-            if now_ms >= use.ticket.expires_ms:
+            if now_s >= use.ends_s:
                 use.closed = True
                 if use.settled:
                     del self._uses[name]
@@ -222,30 +234,29 @@ class GuestCall:
         engine, name: of the model.
     """
 
-    __slots__ = ("_began_ms", "_now_ms", "_served", "_use", "engine", "name")
+    __slots__ = ("_began_s", "_served", "_use", "engine", "name")
 
-    def __init__(self, served: ServedModel, use: TicketUse, began_ms: float, now_ms: Callable[[], float]) -> None:
+    def __init__(self, served: ServedModel, use: TicketUse, began_s: float) -> None:
         self.engine: ModelEngine = served.engine
         self.name = served.name
         self._served = served
         self._use = use
-        self._began_ms = began_ms
-        self._now_ms = now_ms
+        self._began_s = began_s
 
     def ended(self, usage: Usage) -> None:
         """Count an answer."""
         self._served.ended(usage)
-        self._use.answered((self._now_ms() - self._began_ms) / 1000, usage)
+        self._use.answered(self._began_s, usage)
 
     def failed(self, code: str) -> None:
         """Count a request that ended with an error."""
         self._served.failed(code)
-        self._use.failed((self._now_ms() - self._began_ms) / 1000, code)
+        self._use.failed(self._began_s, code)
 
     def dropped(self) -> None:
         """Count a request that nobody wanted any more."""
         self._served.dropped()
-        self._use.failed((self._now_ms() - self._began_ms) / 1000, "client_closed")
+        self._use.failed(self._began_s, "client_closed")
 
 
 def _over(message: str) -> RequestError:
