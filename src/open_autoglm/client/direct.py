@@ -39,6 +39,9 @@ from open_autoglm.transport.framed_session import FramedSession
 _log = logging.getLogger(__name__)
 MODELS_MAX: Final = 64
 RENEW_AT: Final = 0.8
+_SPARE_LEAST: Final = 0.05
+_SPARE_STEP: Final = 0.1
+_SPARE_MOST: Final = 0.8
 IDLE_S: Final = 60.0
 _ASK_S: Final = 5.0
 _BACKOFF_FIRST_S: Final = 0.5
@@ -81,17 +84,18 @@ class DirectPath:
 
     Attributes:
         left: requests that may still go this way; 0 unless it is open.
-        renew_at: as many are left when the next ticket is asked for.
+        renew_at: as many are left when the next ticket is asked for; `renew_from` is the same as a share.
         pool: connections to the node; None while there are none.
         used: whether somebody asked while it was not open, since this was last looked at.
     """
 
-    __slots__ = ("changed", "expiry", "left", "model", "node", "pool", "renew_at", "task", "used")
+    __slots__ = ("changed", "expiry", "left", "model", "node", "pool", "renew_at", "renew_from", "task", "used")
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.left = 0
         self.renew_at = 0
+        self.renew_from = 1 - RENEW_AT
         self.pool: Pool | None = None
         self.node = ""
         self.used = True
@@ -254,9 +258,12 @@ class DirectPaths:
         if path.expiry is not None:
             path.expiry.cancel()
         path.expiry = self._loop.call_later(life_s, path.expire)
+        # Where requests come so fast that a ticket was used up before the next one was there, that is asked for sooner.
+        if path.left < told.requests * _SPARE_LEAST:
+            path.renew_from = min(path.renew_from + _SPARE_STEP, _SPARE_MOST)
         path.node = told.node
         path.left = told.requests
-        path.renew_at = int(told.requests * (1 - RENEW_AT))
+        path.renew_at = int(told.requests * path.renew_from)
         self.tickets += 1
         return life_s
 

@@ -20,10 +20,11 @@ class Guest:
         desk: where tickets are shown.
     """
 
-    __slots__ = ("_desk", "_uses")
+    __slots__ = ("_desk", "_now_s", "_uses")
 
     def __init__(self, desk: TicketDesk) -> None:
         self._desk = desk
+        self._now_s = desk.now_s
         self._uses: dict[str, TicketUse] = {}
 
     def show(self, text: str) -> dict[str, Any]:
@@ -46,20 +47,26 @@ class Guest:
             use.holders -= 1
         elif before is not None:
             self._desk.ledger.replaced(before)
-        return {"model": model, "requests": use.left}
+        return {"model": model, "requests": use.room - use.begun}
 
     def begin(self, served: ServedModel, priority: int) -> GuestCall:
         """Begin a request.
 
         Raises:
-            RequestError: no ticket here is for it; see `TicketUse.begin`.
+            RequestError: `forbidden`: no ticket here is for it; `token_expired`: the ticket is over or used up;
+                `rate_limit_exceeded`: as many run as may.
         """
         use = self._uses.get(served.name)
         if use is None:
             raise RequestError("forbidden", f"no ticket for the model {served.name!r} was shown here", param="model")
         if priority != PRIORITY_OF_KEY and priority > use.ticket.priority:
             raise RequestError("forbidden", "the ticket allows no request of this priority")
-        return use.begin(served)
+        now_s = self._now_s()
+        if use.begun >= use.room or now_s >= use.ends_s or use.begun - use.ended >= use.limit:
+            raise use.refuse(now_s)
+        use.begun += 1
+        served.in_flight += 1
+        return GuestCall(served, use, now_s, self._now_s)
 
     def leave(self) -> None:
         """The connection has ended; its tickets may be shown again."""

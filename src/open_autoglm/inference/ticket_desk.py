@@ -61,6 +61,7 @@ class TicketDesk:
 
     Attributes:
         ledger: of the tickets.
+        now_s: as above.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TicketDesk:
     ) -> None:
         self._node = node
         self._keys = [ticket_key(secret, node) for secret in secrets]
-        self._now_s = now_s
+        self.now_s = now_s
         self.ledger = TicketLedger(now_s, tickets_max)
         self._lines: dict[ServerLine, bytes] = {}
         self._boxes: dict[bytes, _Outbox] = {}
@@ -107,12 +108,12 @@ class TicketDesk:
         if box is not None and box.rows and box.number == number:
             self.ledger.settle(name, [row["ticket"] for row in box.rows if row["closed"]])
             box.rows = []
-            self._report(name, self._now_s())
+            self._report(name, self.now_s())
 
     def tick(self) -> None:
         """Report what is to be reported; call it every `REPORT_S`."""
         self.ledger.sweep()
-        now_s = self._now_s()
+        now_s = self.now_s()
         for issuer in self.ledger.issuers().union(self._boxes):
             self._report(issuer, now_s)
 

@@ -31,121 +31,111 @@ SECONDS_MAX: Final = 1024
 class TicketUse:
     """One ticket; see the module.
 
-    Attributes:
+    Args:
         ticket: as it was shown.
-        left: requests that may still begin.
-        running: that have not ended.
+        ends_s: when it is over, monotonic seconds.
+
+    Attributes:
+        ticket, ends_s: as above.
+        room: how many requests may begin in all; as many as have begun when nothing begins any more.
+        limit: how many may run at once.
+        begun, ended: requests so far.
+        prompt_tokens, completion_tokens, seconds: of those that were answered and not reported yet.
         holders: connections that show it.
-        ends_s: when the ticket is over, monotonic seconds; `limit` is how many may run.
-        closed: nothing begins any more.
         settled: see the module.
     """
 
     __slots__ = (
-        "_completion_tokens",
         "_errors",
         "_histogram",
-        "_now_s",
-        "_prompt_tokens",
-        "_requests",
-        "_seconds",
+        "_told",
         "_told_closed",
-        "closed",
+        "begun",
+        "completion_tokens",
+        "ended",
         "ends_s",
         "holders",
-        "left",
         "limit",
-        "running",
+        "prompt_tokens",
+        "room",
+        "seconds",
         "settled",
         "ticket",
     )
 
-    def __init__(self, ticket: Ticket, ends_s: float, now_s: Callable[[], float]) -> None:
+    def __init__(self, ticket: Ticket, ends_s: float) -> None:
         self.ticket = ticket
         self.ends_s = ends_s
-        self._now_s = now_s
-        self.left = ticket.requests
+        self.room = ticket.requests
         self.limit = ticket.concurrency or ticket.requests
-        self.running = 0
+        self.begun = self.ended = 0
         self.holders = 0
-        self.closed = False
         self.settled = False
+        self._told = 0
         self._told_closed = False
         self._clear()
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing begins any more."""
+        return self.begun >= self.room
+
+    @property
     def has_news(self) -> bool:
         """Whether there is something to report."""
-        return self._requests > 0 or (self.closed and not self.running and not self._told_closed)
+        if self.ended > self._told:
+            return True
+        return self.begun == self.ended >= self.room and not self._told_closed
 
-    def begin(self, served: ServedModel) -> GuestCall:
-        """Begin a request.
+    def close(self) -> None:
+        """Let nothing begin any more."""
+        self.room = min(self.room, self.begun)
 
-        Raises:
-            RequestError: `token_expired`: the ticket is over or used up; `rate_limit_exceeded`: as many run as may.
-        """
-        now_s = self._now_s()
+    def refuse(self, now_s: float) -> RequestError:
+        """Why no request may begin now."""
         if self.closed or now_s >= self.ends_s:
-            self.closed = True
-            raise _over("this ticket's time is over, or it is used up")
-        if self.running >= self.limit:
-            raise RequestError(
-                "rate_limit_exceeded", f"{self.running} requests of this ticket run already", retry_after_s=1.0
-            )
-        self.running += 1
-        self.left -= 1
-        if not self.left:
-            self.closed = True
-        served.in_flight += 1
-        return GuestCall(served, self, now_s)
+            self.close()
+            return _over("this ticket's time is over, or it is used up")
+        return RequestError(
+            "rate_limit_exceeded", f"{self.limit} requests of this ticket run already", retry_after_s=1.0
+        )
 
-    def answered(self, began_s: float, usage: Usage) -> None:
-        """A request was answered."""
-        self.running -= 1
-        self._requests += 1
-        self._prompt_tokens += usage.prompt_tokens
-        self._completion_tokens += usage.completion_tokens
-        seconds = self._seconds
-        seconds.append(self._now_s() - began_s)
-        if len(seconds) >= SECONDS_MAX:
-            self._fold()
+    def fold(self) -> None:
+        """Put times into their buckets."""
+        self._histogram.observe_all(self.seconds)
+        self.seconds.clear()
 
-    def failed(self, began_s: float, code: str) -> None:
+    def failed(self, seconds: float, code: str) -> None:
         """A request came to nothing."""
-        self.running -= 1
-        self._requests += 1
+        self.ended += 1
         self._errors[code] = self._errors.get(code, 0) + 1
-        self._histogram.observe(self._now_s() - began_s)
+        self._histogram.observe(seconds)
 
     def take_news(self) -> dict[str, Any]:
         """What has happened since the last call, as a row of USAGE_REPORT; it is the caller's from now on."""
-        self._fold()
-        ended = self.closed and not self.running
+        self.fold()
+        over = self.begun == self.ended >= self.room
         row: dict[str, Any] = {
             "ticket": self.ticket.number,
             "key": self.ticket.key,
             "model": self.ticket.model,
-            "requests": self._requests,
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": self._completion_tokens,
+            "requests": self.ended - self._told,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
             "errors": self._errors,
             "seconds": self._histogram.buckets,
             "seconds_sum": round(self._histogram.sum_s, 6),
-            "closed": ended,
+            "closed": over,
         }
-        self._told_closed = ended
+        self._told, self._told_closed = self.ended, over
         self._clear()
         return row
 
     def _clear(self) -> None:
-        self._requests = self._prompt_tokens = self._completion_tokens = 0
+        self.prompt_tokens = self.completion_tokens = 0
+        self.seconds: list[float] = []
         self._errors: dict[str, int] = {}
-        self._seconds: list[float] = []
         self._histogram = Histogram()
-
-    def _fold(self) -> None:
-        self._histogram.observe_all(self._seconds)
-        self._seconds.clear()
 
 
 class TicketLedger:
@@ -184,7 +174,7 @@ class TicketLedger:
         if use is None:
             if len(self._uses) >= self._tickets_max:
                 raise ServerError("overloaded", "this node knows too many tickets", retry_after_s=1.0)
-            use = self._uses[name] = TicketUse(ticket, ends_s, self._now_s)
+            use = self._uses[name] = TicketUse(ticket, ends_s)
         elif use.closed:
             raise _over("this ticket was used up, or replaced")
         use.holders += 1
@@ -194,7 +184,7 @@ class TicketLedger:
         """A connection shows another ticket instead."""
         use.holders -= 1
         if use.holders <= 0:
-            use.closed = True
+            use.close()
 
     def news(self, issuer: bytes, most: int) -> list[dict[str, Any]]:
         """Rows for a report to whoever issued these tickets, at most so many."""
@@ -222,7 +212,7 @@ class TicketLedger:
         now_s = self._now_s()
         for name, use in list(self._uses.items()):
             if now_s >= use.ends_s:
-                use.closed = True
+                use.close()
                 if use.settled:
                     del self._uses[name]
 
@@ -234,29 +224,37 @@ class GuestCall:
         engine, name: of the model.
     """
 
-    __slots__ = ("_began_s", "_served", "_use", "engine", "name")
+    __slots__ = ("_began_s", "_now_s", "_served", "_use", "engine", "name")
 
-    def __init__(self, served: ServedModel, use: TicketUse, began_s: float) -> None:
+    def __init__(self, served: ServedModel, use: TicketUse, began_s: float, now_s: Callable[[], float]) -> None:
         self.engine: ModelEngine = served.engine
         self.name = served.name
         self._served = served
         self._use = use
         self._began_s = began_s
+        self._now_s = now_s
 
     def ended(self, usage: Usage) -> None:
         """Count an answer."""
         self._served.ended(usage)
-        self._use.answered(self._began_s, usage)
+        use = self._use
+        use.ended += 1
+        use.prompt_tokens += usage.prompt_tokens
+        use.completion_tokens += usage.completion_tokens
+        seconds = use.seconds
+        seconds.append(self._now_s() - self._began_s)
+        if len(seconds) >= SECONDS_MAX:
+            use.fold()
 
     def failed(self, code: str) -> None:
         """Count a request that ended with an error."""
         self._served.failed(code)
-        self._use.failed(self._began_s, code)
+        self._use.failed(self._now_s() - self._began_s, code)
 
     def dropped(self) -> None:
         """Count a request that nobody wanted any more."""
         self._served.dropped()
-        self._use.failed(self._began_s, "client_closed")
+        self._use.failed(self._now_s() - self._began_s, "client_closed")
 
 
 def _over(message: str) -> RequestError:
