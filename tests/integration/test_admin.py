@@ -64,6 +64,9 @@ class Control:
     def nodes(self) -> list[JSONObject]:
         return []
 
+    def node_note(self, name: str, text: str, version: str) -> JSONObject:
+        return {"id": name, "note": text, "note_version": "v"}
+
     def keys(self) -> list[JSONObject]:
         return []
 

@@ -104,6 +104,14 @@ class AdminControl(Protocol):
         """One row per member of the cluster, this server first; none where there is no cluster."""
         ...
 
+    def node_note(self, name: str, text: str, version: str) -> JSONObject:
+        """Set the note on a member, which all servers show; returns `id`, `note` and `note_version`.
+
+        Raises:
+            AutoGLMError: `not_found`, `conflict` when `version` is not what is shown, `invalid_request`.
+        """
+        ...
+
     def rollouts(self) -> list[JSONObject]:
         """One row per rollout that is remembered: `model`, `state`, `share`, both versions with figures, `history`."""
         ...

@@ -131,8 +131,9 @@ SCHEMAS: dict[str, Schema] = {
             "delay_ms": {**_MS_OR_NULL, "description": "Milliseconds there and back; null: not asked yet."},
             "self": _TRUTH,
         },
-        {"address": _TEXT, "gossip": _TEXT, "incarnation": _WHOLE},
+        {"address": _TEXT, "gossip": _TEXT, "incarnation": _WHOLE, "note": _TEXT, "note_version": _TEXT},
     ),
+    "Note": _object({"id": _TEXT, "note": _TEXT, "note_version": _TEXT}),
     "Nodes": _object({"nodes": _list("Node")}),
     "RolloutSide": _object(
         {

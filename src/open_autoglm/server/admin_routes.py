@@ -166,6 +166,11 @@ async def _nodes(call: AdminCall) -> Response:
     return json_response({"nodes": call.control.nodes()})
 
 
+async def _node_note(call: AdminCall) -> Response:
+    note, version = call.query.get("text", ""), call.query.get("version", "")
+    return json_response(call.control.node_note(call.path["name"], note, version))
+
+
 async def _rollouts(call: AdminCall) -> Response:
     return json_response({"rollouts": call.control.rollouts()})
 
@@ -229,6 +234,11 @@ ROLLOUT_FIELDS = (
     integer("promote_after_s", 1, 1_000_000, "Of `start`: promote after so long without a fault, seconds."),
 )
 
+NOTE_FIELDS = (
+    text("text", "The note; empty takes it away.", empty=True),
+    text("version", "The `note_version` that was shown; empty when there never was a note.", empty=True),
+)
+
 _EXPLAIN = "/admin/v1/requests/{request_id}/explain"
 _ENDPOINT = "/admin/v1/models/{name}/endpoints/{endpoint}/{action}"
 
@@ -287,6 +297,17 @@ ROUTES: tuple[AdminRoute, ...] = (
         "POST", _ENDPOINT, "key", "endpointAction", "Force a breaker open, or reset it.", _endpoint_action, "Model"
     ),
     AdminRoute("GET", "/admin/v1/nodes", "key", "nodes", "Members of the cluster.", _nodes, "Nodes"),
+    AdminRoute(
+        "POST",
+        "/admin/v1/nodes/{name}/note",
+        "key",
+        "nodeNote",
+        "Set the note that all servers show on a member.",
+        _node_note,
+        "Note",
+        query=NOTE_FIELDS,
+        statuses=(200, 409),
+    ),
     AdminRoute("GET", "/admin/v1/rollouts", "key", "rollouts", "Rollouts of models.", _rollouts, "Rollouts"),
     AdminRoute(
         "POST",

@@ -90,6 +90,12 @@ class Control:
         discovery = self._server.discovery
         return [] if discovery is None else discovery.rows()
 
+    def node_note(self, name: str, text: str, version: str) -> JSONObject:
+        discovery = self._server.discovery
+        if discovery is None:
+            raise RequestError("not_found", "this server is in no cluster")
+        return discovery.set_note(name, text, version)
+
     def rollouts(self) -> list[JSONObject]:
         return self._server.rollouts.rows()
 

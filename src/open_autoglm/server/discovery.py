@@ -25,10 +25,12 @@ from open_autoglm.cluster.member import ClusterMember
 from open_autoglm.cluster.settings import ClusterSettings, node_key
 from open_autoglm.config.keys import is_name
 from open_autoglm.config.schema import WILDCARD, ModelEntry, ServerConfig
+from open_autoglm.errors import RequestError
 from open_autoglm.membership.errors import GossipError
 from open_autoglm.membership.load import LoadReport, read_load
 from open_autoglm.membership.member import STATES, Member, Record, join_address, split_address
 from open_autoglm.server.assembly import Part
+from open_autoglm.server.node_notes import note_of, set_note
 from open_autoglm.server.placement import placement_weight
 
 _log = logging.getLogger(__name__)
@@ -267,9 +269,10 @@ class Discovery:
         now_s = clock.monotonic()
         mine = _row(me.me, "draining" if me.me.draining else "alive", me.load)
         return [
-            mine | {"self": True, "last_heard_s": 0.0, "delay_ms": 0.0},
+            mine | note_of(me.facts, me.me.id) | {"self": True, "last_heard_s": 0.0, "delay_ms": 0.0},
             *(
                 _row(member.record, member.state, member.load)
+                | note_of(me.facts, member.id)
                 | {
                     "self": False,
                     "last_heard_s": round(now_s - member.heard_s, 3),
@@ -278,6 +281,17 @@ class Discovery:
                 for member in sorted(me.members.values(), key=lambda each: (each.record.role != "server", each.id))
             ),
         ]
+
+    def set_note(self, member_id: str, text: str, version: str) -> dict[str, Any]:
+        """Set the note on a member, at all servers; see `node_notes.set_note`.
+
+        Raises:
+            RequestError: `not_found`, `conflict`, `invalid_request`.
+        """
+        me = self.member
+        if me is None or (member_id != me.me.id and member_id not in me.members):
+            raise RequestError("not_found", f"there is no member {member_id!r}")
+        return {"id": member_id, **set_note(me.facts, member_id, text, version)}
 
 
 def _url(record: Record) -> str:

@@ -102,6 +102,9 @@ class Control:
         row = {"id": "node-1", "role": "node", "class": "cpu", "state": "alive", "last_heard_s": 0.1, "delay_ms": None}
         return [self._row(**row, models=[{"name": "chat", "version": "1"}], load=None, self=False)]
 
+    def node_note(self, name: str, text: str, version: str) -> JSONObject:
+        return self._row(id=name, note=text, note_version=version or "v")
+
     def rollouts(self) -> list[JSONObject]:
         return [self._rollout("chat")]
 

@@ -13,6 +13,9 @@ from msgspec import structs
 from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.config import parse_config
 from open_autoglm.config.schema import ServerConfig
+from open_autoglm.dissemination import ReplicatedMap
+from open_autoglm.dissemination.entry import write_all
+from open_autoglm.errors import RequestError
 from open_autoglm.membership.load import LoadReport, write_load
 from open_autoglm.membership.member import Record
 from open_autoglm.membership.wire import Reported, Verdict
@@ -180,6 +183,31 @@ async def test_servers_and_nodes_without_an_address_bring_nothing(bench: Bench) 
     )
     await bench.settle()
     assert bench.renewed == 0
+
+
+async def test_a_note_is_shown_and_replaced_only_by_who_saw_it(bench: Bench) -> None:
+    bench.hear(node("a", "new"))
+    first = bench.discovery.set_note("a", "new fan on Monday", "")
+    assert first["note"] == "new fan on Monday"
+    row = bench.discovery.rows()[1]
+    assert (row["note"], row["note_version"]) == (first["note"], first["note_version"])
+    with pytest.raises(RequestError) as refused:
+        bench.discovery.set_note("a", "something else", "")
+    assert (refused.value.code, refused.value.param) == ("conflict", "version")
+    assert "new fan on Monday" in refused.value.message
+    member = bench.discovery.member
+    assert member is not None
+    other = ReplicatedMap("z")
+    other.write("note/a", b"from elsewhere", {}, 0.0)
+    member.facts.take(write_all(other.everything(0.0)), "z")
+    with pytest.raises(RequestError, match="'from elsewhere'"):
+        bench.discovery.set_note("a", "both", first["note_version"])
+    both = bench.discovery.rows()[1]["note_version"]
+    assert bench.discovery.set_note("a", "both", both)["note"] == "both"
+    gone = bench.discovery.set_note("a", "", bench.discovery.rows()[1]["note_version"])
+    assert gone["note"] == bench.discovery.rows()[1]["note"] == ""
+    with pytest.raises(RequestError, match="no member 'nobody'"):
+        bench.discovery.set_note("nobody", "x", "")
 
 
 async def test_rows_and_counts(bench: Bench) -> None:

@@ -24,6 +24,7 @@ COLUMNS = (
     "running",
     "heard s",
     "delay ms",
+    "note",
 )
 _VERSION_CHARACTERS = 12
 
@@ -70,6 +71,7 @@ def _row(node: Mapping[str, Any]) -> list[object]:
         _of(load.get("running"), load.get("slots")),
         node["last_heard_s"],
         node["delay_ms"],
+        node.get("note") or None,
     ]
 
 
