@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,7 +55,7 @@ class GrpcDoor:
         server = config.server
         if server.grpc_port is None:
             return
-        _check_packages()
+        check_packages()
         from open_autoglm.gateway.grpc_service import GrpcService
         from open_autoglm.protocol.grpc_messages import SERVICE
         from open_autoglm.transport.grpc_listener import GrpcListener
@@ -85,18 +86,25 @@ class GrpcDoor:
             self._closing = asyncio.get_running_loop().create_task(self._listener.close(grace_s + _LAST_WORDS_S))
 
     async def close(self) -> None:
-        """Cut what is left, and close."""
-        if self._listener is not None:
-            await self._listener.close(0.0)
+        """Close; what was ended just now may still be told so."""
+        self.leave(0.0)
         if self._closing is not None:
             await self._closing
 
 
-def _check_packages() -> None:
+def check_packages(find: Callable[[str], object | None] = find_spec) -> None:
+    """See whether what the listener needs is installed.
+
+    Args:
+        find: says of a module where it is, None for nowhere.
+
+    Raises:
+        ServerError: a package is missing.
+    """
     for module, package in _NEEDED:
         try:
-            found = find_spec(module) is not None
-        except ModuleNotFoundError:
+            found = find(module) is not None
+        except ModuleNotFoundError:  # of the package that it would be in
             found = False
         if not found:
             raise ServerError(
