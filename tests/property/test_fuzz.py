@@ -11,6 +11,7 @@ from tests.fuzz.drive import drive, targets
 INPUTS = {
     "config_reader": 50_000,
     "frames": 40_000,
+    "facts": 30_000,
     "gossip": 30_000,
     "http_client_shell": 200_000,
     "http_server_shell": 80_000,
