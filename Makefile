@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: demo test test-servers test-engines sim-long check bench drill docs clean install native native-clean
+.PHONY: demo test test-servers test-engines test-llamacpp sim-long check bench drill docs clean install native native-clean
 
 $(VENV)/core: requirements/core.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ test-servers: $(VENV)/dev  ## tests against real servers and a browser, which th
 
 test-engines: $(VENV)/dev  ## engines that need PyTorch, in an environment of their own
 	tests/engines.sh $(BIN)/python
+
+test-llamacpp: $(VENV)/dev  ## the llama.cpp engine; builds the library first, some 11 minutes of one core
+	tests/llamacpp.sh $(BIN)/python
 
 sim-long: $(VENV)/dev  ## 20,000 simulated runs, on all cores; a failing one prints how to replay it
 	PYTHONPATH=src PYTHONHASHSEED=0 $(BIN)/python -m open_autoglm.testing.simulation --seeds 0-19999

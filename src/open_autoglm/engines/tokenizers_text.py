@@ -6,6 +6,7 @@ answer joined are what the tokens say, stop strings apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from open_autoglm.engines.events import (
@@ -69,12 +70,15 @@ class TokenizerText:
         layout: of conversations.
         name: of the vocabulary.
         end_ids: tokens that end an answer, beside the layout's.
+        opening: tokens before everything, for models that need some though their layout says none.
 
     Raises:
         ServerError: `internal_error`, the tokenizer lacks a special token of the layout.
     """
 
-    def __init__(self, tokenizer: Tokenizer, layout: Layout, name: str, end_ids: list[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, layout: Layout, name: str, end_ids: list[int], opening: Sequence[int] = ()
+    ) -> None:
         self.tokenizer = name
         self.vocabulary: int = tokenizer.get_vocab_size()
         self._library = tokenizer
@@ -82,6 +86,7 @@ class TokenizerText:
         self._library.no_truncation()
         self._library.no_padding()
         self._layout = layout
+        self._opening = list(opening)
         self._special = {each: self._id(each) for each in specials_of(layout)}
         found = [tokenizer.token_to_id(each) for each in layout.ends]
         self.end_tokens = frozenset([*end_ids, *(end for end in found if end is not None)])
@@ -102,7 +107,7 @@ class TokenizerText:
         characters = sum(len(content) for _, content in messages)
         if characters > CHARACTERS_PER_TOKEN_MAX * context:
             raise _too_long(context)
-        tokens: list[int] = []
+        tokens = list(self._opening)
         for part in written(self._layout, messages):
             if isinstance(part, str):
                 tokens += self._library.encode(part, add_special_tokens=False).ids

@@ -5,6 +5,7 @@
 | `embedded:NAME` | a model that ships, computed with numpy |
 | `echo:` | says what it was told, at once |
 | `onnx:FOLDER` | a graph that `autoglm export onnx` wrote, by ONNX Runtime; see `engines.onnx_model` |
+| `llamacpp:FILE` | a GGUF file, by llama.cpp; see `engines.llamacpp_model` |
 | `tensors:FOLDER` | any other ONNX graph: tensors in, tensors out; see `engines.onnx_tensors` |
 | `transformers:FOLDER` | GLM and Llama models, by PyTorch; see `engines.transformers_model` |
 
@@ -48,12 +49,12 @@ def open_engine(name: str, source: str, settings: EngineSettings) -> ModelEngine
 
 
 def _kind_of(source: str) -> str:
-    """Kind of a folder, as its manifest says."""
+    """Kind of a file by its ending, of a folder as its manifest says."""
     path = Path(source)
     if not path.exists():
         known = ", ".join(f"{kind}:" for kind in sorted(OPENERS))
         raise ServerError("internal_error", f"no such folder or file; a source begins with one of {known}")
-    return ModelFolder(path).manifest.kind
+    return "llamacpp" if path.suffix == ".gguf" else ModelFolder(path).manifest.kind
 
 
 def _embedded(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
@@ -72,6 +73,12 @@ def _transformers(name: str, rest: str, settings: EngineSettings) -> ModelEngine
     from open_autoglm.engines.transformers_model import open_transformers
 
     return _batching(open_transformers(Path(rest), name, settings.threads, settings.gpu_memory_fraction), settings)
+
+
+def _llamacpp(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
+    from open_autoglm.engines.llamacpp_model import open_llamacpp
+
+    return _batching(open_llamacpp(Path(rest), name, settings.threads), settings)
 
 
 def _tensors(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
@@ -101,6 +108,7 @@ def _echo(name: str, rest: str, settings: EngineSettings) -> ModelEngine:
 OPENERS: Final[dict[str, Opener]] = {
     "embedded": _embedded,
     "echo": _echo,
+    "llamacpp": _llamacpp,
     "onnx": _onnx,
     "tensors": _tensors,
     "transformers": _transformers,
