@@ -30,7 +30,7 @@ class Options(TypedDict, total=False):
         messages: a conversation, as OpenAI writes it, instead of a prompt.
         session: id of the session that the request belongs to, at most 255 bytes.
         timeout_s: until the whole answer must be there, in seconds; the client's own limit when left out.
-        priority: 0 (highest) to 3; the key's own when left out.
+        priority: 0 (given up first) to 3; the key's own when left out.
         trace_id: 32 hexadecimal digits; made here when left out.
         retry: False sends it to one endpoint once.
         resumable: whether the answer may be gone on with over another connection when this one is lost. Streams are,
