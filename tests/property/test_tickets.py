@@ -125,7 +125,8 @@ class World:
         if not self.guests:
             return
         guest = self.rng.choice(self.guests)
-        use = guest._uses.get("echo")
+        seat = guest._seats.get("echo")
+        use = seat.use if seat is not None else None
         try:
             call = guest.begin(self.served, PRIORITY_OF_KEY)
         except AutoGLMError as error:
@@ -159,7 +160,7 @@ class World:
 
     def leave(self) -> None:
         if self.guests:
-            self.guests.pop(self.rng.randrange(len(self.guests))).leave()
+            self.guests.pop(self.rng.randrange(len(self.guests)))
 
     def connect(self) -> None:
         line = Line(self, self.rng.choice(ISSUERS))

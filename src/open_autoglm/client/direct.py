@@ -251,7 +251,7 @@ class DirectPaths:
         else:
             path.pool.renew(hello)
             shown = self._server.codec.encode({"ticket": told.ticket})
-            await asyncio.gather(*(self._told(path.pool, shown, session) for session in path.pool.sessions))
+            await self._told(path.pool, shown)  # it holds on all connections that showed the one before
         life_s = told.expires_ms / 1000 - (clock.monotonic() - asked_s)
         if life_s <= 0:
             raise UpstreamError("deadline_exceeded", "the ticket was over before the node was reached")
@@ -268,7 +268,7 @@ class DirectPaths:
         return life_s
 
     async def _ask(self, model: str) -> TicketTold:
-        payload = await self._told(self._server, self._server.codec.encode({"model": model}), None)
+        payload = await self._told(self._server, self._server.codec.encode({"model": model}))
         try:
             return msgspec.convert(self._server.codec.decode(payload), TicketTold)
         except msgspec.ValidationError as error:
@@ -287,17 +287,11 @@ class DirectPaths:
             raise
         return pool
 
-    async def _told(self, pool: Pool, payload: bytes, session: FramedSession | None) -> bytes:
-        """Send TICKET_REQUEST, on one connection or on any, and return what TICKET says."""
+    async def _told(self, pool: Pool, payload: bytes) -> bytes:
+        """Send TICKET_REQUEST, and return what TICKET says."""
         until_s = clock.monotonic() + _ASK_S
         pending = PendingAnswer(self._loop.create_future(), pool.codec, until_s, _ASK_S)
-        send = _sender(pending, payload)
-        if session is None:
-            session, stream = await pool.place(send, until_s)
-        else:
-            stream = send(session)
-            if not stream:
-                raise UpstreamError("stream_interrupted", "the connection takes no more")
+        session, stream = await pool.place(_sender(pending, payload), until_s)
         try:
             async with asyncio.timeout(_ASK_S):
                 return await pending.future

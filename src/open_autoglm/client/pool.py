@@ -123,11 +123,6 @@ class Pool:
         """How many are open and take requests."""
         return len(self._open)
 
-    @property
-    def sessions(self) -> list[FramedSession]:
-        """The connections that are open and take requests."""
-        return list(self._open)
-
     def renew(self, hello: Hello) -> None:
         """Say this in every handshake from now on."""
         for link in self._links:

@@ -7,7 +7,7 @@ from typing import Any
 from open_autoglm.errors import RequestError
 from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.inference.ticket_desk import TicketDesk
-from open_autoglm.inference.ticket_ledger import GuestCall, TicketUse
+from open_autoglm.inference.ticket_ledger import GuestCall, Seat
 from open_autoglm.protocol.preambles import PRIORITY_OF_KEY
 
 _MODELS_MAX = 64
@@ -20,15 +20,15 @@ class Guest:
         desk: where tickets are shown.
     """
 
-    __slots__ = ("_desk", "_now_s", "_uses")
+    __slots__ = ("_desk", "_now_s", "_seats")
 
     def __init__(self, desk: TicketDesk) -> None:
         self._desk = desk
         self._now_s = desk.now_s
-        self._uses: dict[str, TicketUse] = {}
+        self._seats: dict[str, Seat] = {}
 
     def show(self, text: str) -> dict[str, Any]:
-        """Show a ticket; it replaces the one for the same model.
+        """Show a ticket. It replaces the one for the same model, on all connections that show that one.
 
         Returns:
             What the node says to that: `model` and `requests` that are left.
@@ -36,17 +36,15 @@ class Guest:
         Raises:
             RequestError, ServerError: it is not taken, and the one before goes on.
         """
+        if len(self._seats) >= _MODELS_MAX:
+            raise RequestError("invalid_request", f"tickets for {_MODELS_MAX} models are shown here already")
         use = self._desk.show(text)
         model = use.ticket.model
-        before = self._uses.get(model)
-        if before is None and len(self._uses) >= _MODELS_MAX:
-            use.holders -= 1
-            raise RequestError("invalid_request", f"tickets for {_MODELS_MAX} models are shown here already")
-        self._uses[model] = use
-        if before is use:
-            use.holders -= 1
-        elif before is not None:
-            self._desk.ledger.replaced(before)
+        seat = self._seats.get(model)
+        if seat is None or seat.use.ticket.key != use.ticket.key:
+            self._seats[model] = use.seat
+        elif seat.use is not use:
+            seat.replace(use)
         return {"model": model, "requests": use.room - use.begun}
 
     def begin(self, served: ServedModel, priority: int) -> GuestCall:
@@ -56,9 +54,10 @@ class Guest:
             RequestError: `forbidden`: no ticket here is for it; `token_expired`: the ticket is over or used up;
                 `rate_limit_exceeded`: as many run as may.
         """
-        use = self._uses.get(served.name)
-        if use is None:
+        seat = self._seats.get(served.name)
+        if seat is None:
             raise RequestError("forbidden", f"no ticket for the model {served.name!r} was shown here", param="model")
+        use = seat.use
         if priority != PRIORITY_OF_KEY and priority > use.ticket.priority:
             raise RequestError("forbidden", "the ticket allows no request of this priority")
         now_s = self._now_s()
@@ -67,9 +66,3 @@ class Guest:
         use.begun += 1
         served.in_flight += 1
         return GuestCall(served, use, now_s, self._now_s)
-
-    def leave(self) -> None:
-        """The connection has ended; its tickets may be shown again."""
-        for use in self._uses.values():
-            use.holders -= 1
-        self._uses.clear()

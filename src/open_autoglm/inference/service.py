@@ -308,9 +308,7 @@ class NodeLine:
         answers, self._answers = self._answers, {}
         for answer in answers.values():
             answer.cancel()
-        if self.guest is not None:
-            self.guest.leave()
-        elif self.service.tickets is not None:
+        if self.service.tickets is not None:
             self.service.tickets.gone(self)
         if self.service.updates is not None:
             self.service.updates.gone(self.connection)

@@ -2,7 +2,7 @@
 
 | a ticket is | until | then |
 |---|---|---|
-| open | its requests are used up, its time is over, a newer one has replaced it everywhere | closed |
+| open | its requests are used up, its time is over, a newer one has replaced it | closed |
 | closed | nothing of it runs, and all was reported, the closing too | settled |
 | settled | its time is over | forgotten |
 
@@ -41,7 +41,7 @@ class TicketUse:
         limit: how many may run at once.
         begun, ended: requests so far.
         prompt_tokens, completion_tokens, seconds: of those that were answered and not reported yet.
-        holders: connections that show it.
+        seat: of the connections that show it.
         settled: see the module.
     """
 
@@ -54,10 +54,10 @@ class TicketUse:
         "completion_tokens",
         "ended",
         "ends_s",
-        "holders",
         "limit",
         "prompt_tokens",
         "room",
+        "seat",
         "seconds",
         "settled",
         "ticket",
@@ -69,7 +69,7 @@ class TicketUse:
         self.room = ticket.requests
         self.limit = ticket.concurrency or ticket.requests
         self.begun = self.ended = 0
-        self.holders = 0
+        self.seat = Seat(self)
         self.settled = False
         self._told = 0
         self._told_closed = False
@@ -138,6 +138,21 @@ class TicketUse:
         self._histogram = Histogram()
 
 
+class Seat:
+    """What connections that showed the same ticket have in common: the one that holds for them now."""
+
+    __slots__ = ("use",)
+
+    def __init__(self, use: TicketUse) -> None:
+        self.use = use
+
+    def replace(self, use: TicketUse) -> None:
+        """A newer ticket holds from now on."""
+        self.use.close()
+        self.use = use
+        use.seat = self
+
+
 class TicketLedger:
     """See the module.
 
@@ -177,14 +192,7 @@ class TicketLedger:
             use = self._uses[name] = TicketUse(ticket, ends_s)
         elif use.closed:
             raise _over("this ticket was used up, or replaced")
-        use.holders += 1
         return use
-
-    def replaced(self, use: TicketUse) -> None:
-        """A connection shows another ticket instead."""
-        use.holders -= 1
-        if use.holders <= 0:
-            use.close()
 
     def news(self, issuer: bytes, most: int) -> list[dict[str, Any]]:
         """Rows for a report to whoever issued these tickets, at most so many."""
