@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.framed.direct_section import direct_section
 from benchmarks.framed.section import framed_section, serialization_section
 from benchmarks.rig.embedded_page import embedded_section
 from benchmarks.rig.page import page
@@ -25,6 +26,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 IMAGE = ROOT / "docs" / "images" / "benchmarks"
 SECTIONS = {
     "framed.json": framed_section,
+    "direct.json": direct_section,
     "serialization.json": serialization_section,
     "embedded.json": embedded_section,
 }
