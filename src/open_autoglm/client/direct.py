@@ -40,15 +40,14 @@ _log = logging.getLogger(__name__)
 MODELS_MAX: Final = 64
 RENEW_AT: Final = 0.8
 _SPARE_LEAST: Final = 0.05
-_SPARE_STEP: Final = 0.1
-_SPARE_MOST: Final = 0.8
+_SPARE_STEP: Final = 0.05
+_SPARE_MOST: Final = 0.6
 IDLE_S: Final = 60.0
 _ASK_S: Final = 5.0
 _BACKOFF_FIRST_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 30.0
 _SETTLE_S: Final = 0.02
 """The server hears of a node's death when we do, and asks others by then."""
-_OF_THE_SERVER: Final = frozenset(("session", "priority"))
 _NOT_TAKEN: Final = frozenset(
     (
         "forbidden",
@@ -157,7 +156,7 @@ class DirectPaths:
             self._begin(model)
             return self._server
         pool = path.pool
-        if path.left > 0 and pool is not None and _OF_THE_SERVER.isdisjoint(options):
+        if path.left > 0 and pool is not None and "session" not in options and "priority" not in options:
             path.left = left = path.left - 1
             if left == path.renew_at:
                 path.changed.set()
@@ -261,6 +260,8 @@ class DirectPaths:
         # Where requests come so fast that a ticket was used up before the next one was there, that is asked for sooner.
         if path.left < told.requests * _SPARE_LEAST:
             path.renew_from = min(path.renew_from + _SPARE_STEP, _SPARE_MOST)
+        elif path.left > told.requests * (1 - RENEW_AT):
+            path.renew_from = max(path.renew_from - _SPARE_STEP, 1 - RENEW_AT)
         path.node = told.node
         path.left = told.requests
         path.renew_at = int(told.requests * path.renew_from)

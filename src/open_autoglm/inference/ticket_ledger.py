@@ -244,11 +244,16 @@ class GuestCall:
 
     def ended(self, usage: Usage) -> None:
         """Count an answer."""
-        self._served.ended(usage)
-        use = self._use
+        served, use = self._served, self._use
+        prompt_tokens, completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        # As `ServedModel.ended` does: a call more for each request would be felt.
+        served.in_flight -= 1
+        served.answered += 1
+        served.prompt_tokens += prompt_tokens
+        served.completion_tokens += completion_tokens
         use.ended += 1
-        use.prompt_tokens += usage.prompt_tokens
-        use.completion_tokens += usage.completion_tokens
+        use.prompt_tokens += prompt_tokens
+        use.completion_tokens += completion_tokens
         seconds = use.seconds
         seconds.append(self._now_s() - self._began_s)
         if len(seconds) >= SECONDS_MAX:
