@@ -86,8 +86,10 @@ async def test_no_request_is_lost_when_a_node_is_killed(tmp_path: Path) -> None:
         pool = paths._paths["echo"].pool
         assert pool is not None
         (used,) = [node for node in both if str(node.port) in str(pool._address)]
+        unread = client.stream("echo", "asked of the node, read later")
         used.process.send_signal(signal.SIGKILL)
         await asyncio.sleep(0.2)
+        assert (await unread.whole()).text == "asked of the node, read later"
         stop.set()
         await asking
         assert wrong == []
