@@ -261,12 +261,15 @@ def limits_kept(run: Run) -> Found:
 
 
 def failing_left_alone(run: Run) -> Found:
-    """An upstream that only fails gets a rest: now and then a trial, not its share of the load."""
+    """An upstream that only fails, and was found out, gets a rest: now and then a trial, not its share of the load."""
     for span in run.failing:
-        start_s = span.from_s + 3.0
+        arrived = [
+            c.arrived_s for c in run.asked if c.upstream == span.host and span.from_s <= c.arrived_s <= span.to_s
+        ]
+        start_s = min(arrived, default=span.to_s) + 3.0
         if span.to_s - start_s < 3.0:
             continue
-        calls = sum(c.upstream == span.host and start_s <= c.arrived_s <= span.to_s for c in run.asked)
+        calls = sum(start_s <= arrived_s for arrived_s in arrived)
         allowed = 5 + run.bounds.trials_per_s * (span.to_s - start_s)
         if calls > allowed:
             yield "", f"{span.host} failed for {span.to_s - span.from_s:.0f} s and got {calls} calls, not {allowed:.0f}"
