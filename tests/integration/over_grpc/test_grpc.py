@@ -206,7 +206,7 @@ async def test_a_stream_that_breaks_ends_with_an_error(caller: Caller, station: 
 
 async def test_a_slow_reader_stops_the_upstream_and_loses_nothing(caller: Caller, station: Station) -> None:
     piece = "中" * 2000
-    count = 4000
+    count = 8000
     station.always(pieces(*[delta(piece)] * count, finish(), DONE))
     call = caller.stream(timeout_s=60.0)
     first = await anext(aiter(call))
