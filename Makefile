@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -
 .PHONY: demo test test-servers test-engines test-llamacpp sim-long check bench drill docs clean install native native-clean
 
 $(VENV)/core: requirements/core.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) -r requirements/core.txt
 	touch $@
 
