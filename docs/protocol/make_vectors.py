@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,11 +205,15 @@ class _Role:
 def conversations() -> list[Vector]:
     """Whole conversations, by both ends of our own."""
     request = write_request("chat", "", 255, TRACE) + JSON.encode(ASKED)
-    vectors = []
+    return [*_answers(request), *_hindrances(request), *_ends(request)]
 
-    def told(name: str, meaning: str, wire: _Wire) -> None:
-        vectors.append({"name": name, "meaning": meaning, "steps": wire.steps})
 
+def _told(name: str, meaning: str, wire: _Wire) -> Vector:
+    return {"name": name, "meaning": meaning, "steps": wire.steps}
+
+
+def _answers(request: bytes) -> Iterator[Vector]:
+    """Requests that are answered."""
     wire = _Wire()
     stream = wire.client.request(request, 0, 5000)
     wire.up("a request with 5 s left")
@@ -217,7 +221,7 @@ def conversations() -> list[Vector]:
     wire.down("the response")
     wire.client.goodbye("client_closed", "done")
     wire.up("GOODBYE")
-    told("unary", "one request and its answer", wire)
+    yield _told("unary", "one request and its answer", wire)
 
     wire = _Wire()
     stream = wire.client.request(request, opcodes.STREAM, 5000)
@@ -227,8 +231,11 @@ def conversations() -> list[Vector]:
     wire.server.chunk(stream, b" there.")
     wire.server.respond(stream, write_response(3, 2, "stop", 1, "v1", "chat") + JSON.encode({}))
     wire.down("chunk 1, and the response, which counts 2")
-    told("streamed", "an answer in chunks", wire)
+    yield _told("streamed", "an answer in chunks", wire)
 
+
+def _hindrances(request: bytes) -> Iterator[Vector]:
+    """Requests that wait, are not wanted, fail, or come in pieces."""
     wire = _Wire(window=65_536)
     stream = wire.client.request(request, opcodes.STREAM)
     wire.up("a request in chunks; the window is 64 KiB")
@@ -239,7 +246,7 @@ def conversations() -> list[Vector]:
     wire.client.consume(stream, 65_536)
     wire.up("WINDOW gives the credit back")
     wire.down("the third chunk, and the response")
-    told("credit", "chunks wait for credit", wire)
+    yield _told("credit", "chunks wait for credit", wire)
 
     wire = _Wire()
     stream = wire.client.request(request, opcodes.STREAM)
@@ -248,14 +255,14 @@ def conversations() -> list[Vector]:
     wire.client.cancel(stream)
     wire.up("CANCEL")
     wire.down("a chunk that was on its way; nothing follows it")
-    told("cancel", "an answer that is not wanted any more", wire)
+    yield _told("cancel", "an answer that is not wanted any more", wire)
 
     wire = _Wire()
     stream = wire.client.request(request)
     wire.up("a request")
     wire.server.fail(stream, ServerError("overloaded", "try again", retry_after_s=1.5), {"request_id": "req_01"})
     wire.down("ERROR: 503, retryable, in 1,500 ms")
-    told("error", "a request that fails", wire)
+    yield _told("error", "a request that fails", wire)
 
     wire = _Wire()
     stream = wire.client.request(request)
@@ -266,15 +273,18 @@ def conversations() -> list[Vector]:
     wire.up("a request in three fragments; they may be as short as one likes")
     wire.server.respond(stream, write_response(3, 1, "stop", 1, "v1", "chat") + JSON.encode({"text": "Long."}))
     wire.down("the response")
-    told("fragments", "a message in several frames", wire)
+    yield _told("fragments", "a message in several frames", wire)
 
+
+def _ends(request: bytes) -> Iterator[Vector]:
+    """Connections that are lost, or end."""
     store = ResumeStore()
     lost = _Wire(store, "r-1")
     stream = lost.client.request(request, opcodes.STREAM | opcodes.RESUMABLE)
     lost.up("a resumable request in chunks")
     lost.server.chunk(stream, b"Hi")
     lost.down("chunk 0; then the connection is lost")
-    told("resume_first", "an answer whose connection is lost", lost)
+    yield _told("resume_first", "an answer whose connection is lost", lost)
     lost.server.lose(0.0)
     lost.server.chunk(stream, b" there.")
     wire = _Wire(store, "r-2")
@@ -282,15 +292,14 @@ def conversations() -> list[Vector]:
     wire.up("RESUME from chunk 1")
     lost.server.respond(stream, write_response(3, 2, "stop", 1, "v1", "chat") + JSON.encode({}))
     wire.down("chunk 1, and the response, which counts 2")
-    told("resume_second", "it goes on over another connection", wire)
+    yield _told("resume_second", "it goes on over another connection", wire)
 
     wire = _Wire()
     wire.server.drain(30_000, ["10.0.0.2:8080"], 0.0)
     wire.down("DRAIN: 30 s left, go to 10.0.0.2:8080")
     wire.server.handle_timeout(0.0)
     wire.down("nothing runs: GOODBYE")
-    told("drain", "a server that stops", wire)
-    return vectors
+    yield _told("drain", "a server that stops", wire)
 
 
 def files() -> dict[str, bytes]:
