@@ -116,7 +116,12 @@ class Node:
         if settings.join:
             name = await self._join()
         models = [node_figures.describe(model) for model in self._models]
-        _log.info("open-autoglm %s, a node with %d models at %s:%d", __version__, len(models), *self.address)
+        _log.info(
+            "open-autoglm %s, a node at %s:%d for %s",
+            __version__,
+            *self.address,
+            ", ".join(model.name for model in self._models),
+        )
         return StartedNode(self.address, self.admin_address, settings.node_class, models, name)
 
     def stop(self) -> None:

@@ -53,6 +53,7 @@ def _holds(folder: Path, wanted: set[str]) -> bool:
 def _name_of(folder: Path) -> str:
     try:
         words = (folder / "cmdline").read_bytes().split(b"\0")
-        return " ".join(word.decode("utf-8", "replace") for word in words if word)[:80] or "a process"
+        # Another program's words, for one line of ours: a script given on the command line has many.
+        return " ".join(b" ".join(words).decode("utf-8", "replace").split())[:80] or "a process"
     except OSError:
         return "a process"
