@@ -1,11 +1,42 @@
-"""Who holds a port: for a start-up error that says what to do."""
+"""Opening ports, and who holds one that cannot be had: a start-up error says what to do."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final, TypeVar
 
-_LISTEN = "0A"
+from open_autoglm.errors import ServerError
+
+_T = TypeVar("_T")
+_LISTEN: Final = "0A"
+_TAKEN: Final = (98, 48)
+"""EADDRINUSE, of Linux and of the BSDs."""
+
+
+async def listen_or_tell(open_listener: Callable[[], Awaitable[_T]], host: str, port: int, option: str) -> _T:
+    """Open a listener.
+
+    Raises:
+        ServerError: the address cannot be had; `option` of the command line chooses another port.
+    """
+    try:
+        return await open_listener()
+    except OSError as error:
+        raise port_error(error, host, port, option) from error
+
+
+def port_error(error: OSError, host: str, port: int, option: str) -> ServerError:
+    """Say why an address cannot be had, and by which `option` of the command line another port is chosen."""
+    holder = holder_of(port)
+    taken = f" by {holder}" if holder else ""
+    reason = (
+        f"is taken{taken}; choose another one with --{option}"
+        if error.errno in _TAKEN
+        else f"cannot be had: {error.strerror}"
+    )
+    return ServerError("internal_error", f"{host}:{port} {reason}")
 
 
 def holder_of(port: int, proc: Path = Path("/proc")) -> str:

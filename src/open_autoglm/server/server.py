@@ -7,17 +7,14 @@ through the same `build`; nothing of it is visible before all of it is ready. St
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
 import random
 import secrets
 import socket
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend
@@ -28,24 +25,24 @@ from open_autoglm.gateway.framed import FramedGateway
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.gateway.tickets import TicketOffice
-from open_autoglm.ids import new_key
 from open_autoglm.protocol.handshake import FRAME_BYTES_LEAST
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.routing.endpoint import Endpoint
-from open_autoglm.secret import Secret
 from open_autoglm.server.accounts import Accountant
+from open_autoglm.server.admin_key import find_admin_key
 from open_autoglm.server.assembly import Assembly, Built, unavailable
 from open_autoglm.server.dialects import PLAIN_FACE
 from open_autoglm.server.direct_accounts import DirectAccountant
 from open_autoglm.server.drain import Drain
 from open_autoglm.server.drain_run import run_drain
+from open_autoglm.server.figures import register_figures
 from open_autoglm.server.grpc_door import GrpcDoor
 from open_autoglm.server.health import Health
 from open_autoglm.server.lag_witness import LagWitness
 from open_autoglm.server.models_view import models_view
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.overload_watch import OverloadWatch
-from open_autoglm.server.ports import holder_of
+from open_autoglm.server.ports import listen_or_tell
 from open_autoglm.server.relayed_accounts import RelayedAccountant
 from open_autoglm.server.rollout_nodes import ServerNodes
 from open_autoglm.server.rollouts import Rollouts
@@ -62,12 +59,9 @@ if TYPE_CHECKING:
     from open_autoglm.server.admin_listener import AdminListener
     from open_autoglm.server.discovery import Discovery
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _SWEEP_S = 1.0
 _LOOK_S = 0.5
-_BREAKER_FIGURES = {"closed": 0, "disabled": 0, "half_open": 1}
-"""`mcp_breaker_state`; open, by itself or by an operator, is 2."""
 _PEPPER_BYTES = 32
 
 
@@ -127,19 +121,19 @@ class Server:
         self.relayed.collect = self.framed.collect
         self.framed_data = FramedServer(self.data, self.framed, self.assembly.flusher, loop)
         self.framed_data.stream_target = self.framed.stream_target
-        self.admin_key = self._find_admin_key(config)
+        self.admin_key = find_admin_key(config.server)
         self.admin_address: tuple[str, int] | None = None
         self.data_address: tuple[str, int] = ("", 0)
         self._adopt_sources()
         self.overload = OverloadWatch(self)
-        self._lag = LoopLag()
+        self.lag = LoopLag()
         self._admin: AdminListener | None = None
         self._witness: LagWitness | None = None
         self.health = Health(self.assembly, loop, self._rng)
         self.health.on_away = self._doubt
         self._sweep_handle: asyncio.TimerHandle | None = None
         self.leaving = False
-        self._gauges()
+        register_figures(self)
 
     @functools.cached_property
     def rollouts(self) -> Rollouts:
@@ -173,7 +167,7 @@ class Server:
         tls = listener_context(config.tls)
         if self.discovery is not None:
             await self.discovery.start(replaces=bool(inherited))
-        self.data_address = await _listen(
+        self.data_address = await listen_or_tell(
             lambda: self.data.listen(server.host, server.port, tls, inherited), server.host, server.port, "port"
         )
         if server.unix is not None:
@@ -188,7 +182,7 @@ class Server:
         self.framed.start()
         if self.discovery is not None:
             self.discovery.set_address(*self.data_address)
-        self._lag.start(self._loop)
+        self.lag.start(self._loop)
         self.overload.start(self._loop)
         self._sweep()
 
@@ -206,12 +200,12 @@ class Server:
         server = self.config.server
         port = server.admin_port
         app = build_admin(Control(self), key=self.admin_key, allowed_hosts=(server.admin_host,))
-        admin = await _listen(
+        admin = await listen_or_tell(
             lambda: serve_admin(app, server.admin_host, port, socks=inherited), server.admin_host, port, "admin-port"
         )
         self._admin = admin
         self.admin_address = admin.address
-        self._witness = LagWitness(self._lag.late_s, admin.sockets, admin.serve, self._loop)
+        self._witness = LagWitness(self.lag.late_s, admin.sockets, admin.serve, self._loop)
         self._witness.start()
 
     async def look_around(self) -> None:
@@ -256,7 +250,7 @@ class Server:
         await self.grpc.close()
         self.framed.stop()
         self.gateway.stop()
-        self._lag.close()
+        self.lag.close()
         self.health.close()
         self.overload.close()
         if self._sweep_handle is not None:
@@ -402,39 +396,9 @@ class Server:
         self.sources.adopt(self.config.sources, principals, snapshot.proxies, clock.monotonic())
         self.data.proxies = snapshot.proxies
 
-    def _gauges(self) -> None:
-        self.metrics.gauge("mcp_in_flight", self._in_flight)
-        self.metrics.gauge("mcp_connections", self._connections)
-        self.metrics.gauge("mcp_log_dropped_total", lambda: self.request_log.dropped)
-        self.metrics.gauge("mcp_breaker_state", self._breaker_states)
-        self.health.gauges(self.metrics.gauge)
-        self.metrics.gauge("mcp_config_revision", lambda: self.revision.number)
-        if self.discovery is not None:
-            self.metrics.gauge("mcp_nodes", self.discovery.counts)
-            self.metrics.gauge("mcp_model_version_info", self.discovery.versions)
-        self.metrics.gauge("mcp_tickets_total", lambda: self.tickets.issued)
-        self.metrics.gauge("mcp_draining", lambda: int(self.leaving))
-        self.metrics.gauge("mcp_loop_lag_seconds", self._lag.max_s)
-        self.metrics.gauge("mcp_queue_depth", self.gateway.queue_depths)
-        self.metrics.gauge("mcp_overload_stage", lambda: self.overload.stage)
-        self.metrics.gauge("mcp_source_flags_total", lambda: self.sources.flags)
-
     def _doubt(self, endpoint: Endpoint) -> None:
         self.gateway.doubt(endpoint)
         self.framed.doubt(endpoint)
-
-    def _in_flight(self) -> dict[str, float]:
-        return dict(Counter(call.model for call in self.gateway.active) + self.framed.in_flight())
-
-    def _connections(self) -> dict[str, float]:
-        return {
-            "client": self.data.connections,
-            "upstream": sum(p.backend.connections for p in self.assembly.parts.values()),
-        }
-
-    def _breaker_states(self) -> dict[tuple[str, str], float]:
-        parts = self.assembly.parts.values()
-        return {(p.endpoint.model, p.endpoint.name): _BREAKER_FIGURES.get(p.breaker.state, 2) for p in parts}
 
     def describe(self) -> Started:
         """What to tell whoever started the server."""
@@ -456,43 +420,6 @@ class Server:
         now_s = clock.monotonic()
         for part in self.assembly.parts.values():
             part.backend.sweep(now_s)
-        self.health.sweep(now_s, self.config, self._lag.usual_s())
+        self.health.sweep(now_s, self.config, self.lag.usual_s())
         self.rollouts.sweep(now_s)
         self.tickets.book.sweep(now_s)
-
-    def _find_admin_key(self, config: ServerConfig) -> Secret:
-        """The configured key, or the one of an earlier start, or a new one, kept in `data_dir/admin.key`."""
-        if config.server.admin_key is not None:
-            return config.server.admin_key
-        path = Path(config.server.data_dir) / "admin.key"
-        with contextlib.suppress(FileNotFoundError):
-            kept = path.read_text(encoding="ascii").strip()
-            if kept:
-                return Secret(kept, "file")
-        key = new_key()
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(key + "\n")
-        except OSError as error:
-            raise ServerError(
-                "internal_error",
-                f"cannot keep the admin key in {str(path)!r}: {error.strerror}; "
-                "set server.data_dir or server.admin_key",
-            ) from error
-        return Secret(key, "file")
-
-
-async def _listen(open_listener: Callable[[], Awaitable[_T]], host: str, port: int, option: str) -> _T:
-    try:
-        return await open_listener()
-    except OSError as error:
-        holder = holder_of(port)
-        taken = f" by {holder}" if holder else ""
-        reason = (
-            f"is taken{taken}; choose another one with --{option}"
-            if error.errno in (98, 48)
-            else f"cannot be had: {error.strerror}"
-        )
-        raise ServerError("internal_error", f"{host}:{port} {reason}") from error
