@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from open_autoglm.byte_reader import ByteReader, write_text
 from open_autoglm.protocol.version_vector import COUNTER_MAX, MEMBER_BYTES_MAX, VECTOR_MEMBERS_MAX
 
 KEY_BYTES_MAX: Final = 128
@@ -79,9 +80,9 @@ class Told(NamedTuple):
 def write_body(entry: Entry) -> bytes:
     """Return all of an entry but its flags and time to live; it is always the same."""
     others = [name for name in entry.vector if name != entry.writer]
-    parts = [_NUMBER.pack(entry.clock), _text(entry.key), bytes((1 + len(others),))]
+    parts = [_NUMBER.pack(entry.clock), write_text(entry.key), bytes((1 + len(others),))]
     for name in (entry.writer, *others):
-        parts += (_text(name), _NUMBER.pack(entry.vector[name]))
+        parts += (write_text(name), _NUMBER.pack(entry.vector[name]))
     if entry.value is not None:
         parts += (_SIZE.pack(len(entry.value)), entry.value)
     return b"".join(parts)
@@ -129,72 +130,51 @@ def read_entries(data: bytes, entries_max: int) -> list[Told]:
     """
     reader = _Reader(data)
     told: list[Told] = []
-    while reader.at < len(data):
+    while not reader.ended:
         if len(told) >= entries_max:
             raise DisseminationError(f"more than {entries_max} entries are told")
         told.append(reader.told())
     return told
 
 
-class _Reader:
-    """Reads from bytes that may hold anything."""
+class _Reader(ByteReader):
+    """Reads entries."""
 
-    __slots__ = ("_data", "at")
+    __slots__ = ()
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.at = 0
-
-    def take(self, count: int) -> bytes:
-        end = self.at + count
-        if end > len(self._data):
-            raise DisseminationError("an entry ends too early")
-        taken = self._data[self.at : end]
-        self.at = end
-        return taken
+    failure = DisseminationError
 
     def number(self) -> int:
-        number: int = _NUMBER.unpack(self.take(_NUMBER.size))[0]
+        number: int = self.unpack(_NUMBER)[0]
         if not 0 < number <= COUNTER_MAX:
             raise DisseminationError(f"the number {number} is not from 1 to 2^53 - 1")
         return number
 
-    def text(self, bytes_max: int) -> str:
-        length = self.take(1)[0]
-        if not 0 < length <= bytes_max:
-            raise DisseminationError(f"a name has {length} bytes; 1 to {bytes_max} it should have")
-        try:
-            text = self.take(length).decode()
-        except UnicodeDecodeError as error:
-            raise DisseminationError("a name is not UTF-8") from error
-        if not text.isprintable():
-            raise DisseminationError("a name holds characters that cannot be shown")
+    def name(self, bytes_max: int) -> str:
+        text = self.text(bytes_max)
+        if not text:
+            raise DisseminationError("a name is empty")
         return text
 
     def told(self) -> Told:
-        flags = self.take(1)[0]
+        flags = self.byte()
         if flags > _REMOVED | _LASTING:
             raise DisseminationError(f"no entry has the flags {flags}")
-        ttl_ms: int | None = None if flags & _LASTING else _TTL.unpack(self.take(_TTL.size))[0]
+        ttl_ms: int | None = None if flags & _LASTING else self.unpack(_TTL)[0]
         clock = self.number()
-        key = self.text(KEY_BYTES_MAX)
-        count = self.take(1)[0]
+        key = self.name(KEY_BYTES_MAX)
+        count = self.byte()
         if not 0 < count <= VECTOR_MEMBERS_MAX:
             raise DisseminationError(f"a vector has {count} members; 1 to {VECTOR_MEMBERS_MAX} it should have")
-        pairs = [(self.text(MEMBER_BYTES_MAX), self.number()) for _ in range(count)]
+        pairs = [(self.name(MEMBER_BYTES_MAX), self.number()) for _ in range(count)]
         vector = dict(pairs)
         if len(vector) != count:
             raise DisseminationError("a vector names a member twice")
         value: bytes | None = None
         if not flags & _REMOVED:
-            (size,) = _SIZE.unpack(self.take(_SIZE.size))
+            (size,) = self.unpack(_SIZE)
             if size > VALUE_BYTES_MAX:
                 raise DisseminationError(f"a value has {size} bytes; {VALUE_BYTES_MAX} are the most")
             value = self.take(size)
         writer, counter = pairs[0]
         return Told(Entry(key, writer, counter, clock, vector, value), ttl_ms)
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return bytes((len(data),)) + data

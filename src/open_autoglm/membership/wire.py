@@ -24,6 +24,7 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
+from open_autoglm.byte_reader import ByteReader, write_text
 from open_autoglm.membership.errors import GossipError
 from open_autoglm.membership.load import LOAD_BYTES, LoadReport, read_load, write_load
 from open_autoglm.membership.member import (
@@ -114,7 +115,7 @@ class Entry(NamedTuple):
 
 def write_message(kind: int, sender: tuple[str, int], nonce: int, target: str, news: Iterable[bytes]) -> bytes:
     """Return a message; `sender` is its id and start, news are written already."""
-    head = bytes((kind,)) + _text(sender[0]) + _NONCE.pack(sender[1], nonce) + _text(target)
+    head = bytes((kind,)) + write_text(sender[0]) + _NONCE.pack(sender[1], nonce) + write_text(target)
     return head + b"".join(news)
 
 
@@ -138,7 +139,7 @@ def read_message(data: bytes) -> Message:
     if bool(target) is (kind == GOSSIP):
         raise GossipError("a message lacks its target, or should have none")
     news: list[News] = []
-    while reader.at < len(data):
+    while not reader.ended:
         news.append(reader.news())
     return Message(kind, sender, start, nonce, target, news)
 
@@ -157,13 +158,13 @@ def write_record(record: Record) -> bytes:
     flags = (_NODE if record.role == "node" else 0) | (_DRAINING if record.draining else 0)
     parts = [
         _FLAGS.pack(flags, record.start, record.incarnation),
-        *map(_text, (record.id, record.node_class, record.gossip, record.address)),
+        *map(write_text, (record.id, record.node_class, record.gossip, record.address)),
         bytes((len(record.models),)),
     ]
     for name, version in record.models:
         if not 0 < len(name.encode()) <= MODEL_BYTES_MAX or len(version.encode()) > VERSION_BYTES_MAX:
             raise ValueError(f"the name {name[:MODEL_BYTES_MAX]!r} of a model, or its version, is too long")
-        parts += (_text(name), _text(version))
+        parts += (write_text(name), write_text(version))
     data = b"".join(parts)
     if len(data) > RECORD_BYTES_MAX:
         raise ValueError(f"a record with these models has {len(data)} bytes; {RECORD_BYTES_MAX} are the most")
@@ -173,12 +174,12 @@ def write_record(record: Record) -> bytes:
 def write_verdict(verdict: Verdict) -> bytes:
     """Return a verdict as news."""
     head = _VERDICT.pack(_VERDICT_BYTES[verdict.state], verdict.start, verdict.incarnation)
-    return head + _text(verdict.id) + _text(verdict.by)
+    return head + write_text(verdict.id) + write_text(verdict.by)
 
 
 def write_reported(reported: Reported) -> bytes:
     """Return a load report as news."""
-    return _START.pack(_LOAD, reported.start) + _text(reported.id) + write_load(reported.load)
+    return _START.pack(_LOAD, reported.start) + write_text(reported.id) + write_load(reported.load)
 
 
 def write_state(entries: Iterable[Entry]) -> bytes:
@@ -210,51 +211,23 @@ def read_state(data: bytes, members_max: int) -> list[Entry]:
         record = reader.record()
         load = read_load(reader.take(LOAD_BYTES)) if reader.flag() else None
         entries.append(Entry(STATES[place], record, load))
-    if reader.at != len(data):
+    if not reader.ended:
         raise GossipError("a state goes on behind its end")
     return entries
 
 
-class _Reader:
-    """Reads from bytes that may hold anything."""
+class _Reader(ByteReader):
+    """Reads what members say."""
 
-    __slots__ = ("_data", "at")
+    __slots__ = ()
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.at = 0
-
-    def take(self, count: int) -> bytes:
-        end = self.at + count
-        if end > len(self._data):
-            raise GossipError("a message ends too early")
-        taken = self._data[self.at : end]
-        self.at = end
-        return taken
-
-    def byte(self) -> int:
-        return self.take(1)[0]
+    failure = GossipError
 
     def flag(self) -> bool:
         value = self.byte()
         if value > 1:
             raise GossipError(f"{value} stands where 0 or 1 should")
         return value == 1
-
-    def unpack(self, layout: Layout) -> tuple[int, ...]:
-        return layout.unpack(self.take(layout.size))
-
-    def text(self, bytes_max: int) -> str:
-        length = self.byte()
-        if length > bytes_max:
-            raise GossipError(f"a text has {length} bytes where {bytes_max} are the most")
-        try:
-            text = self.take(length).decode()
-        except UnicodeDecodeError as error:
-            raise GossipError("a text is not UTF-8") from error
-        if not text.isprintable():
-            raise GossipError("a text holds characters that cannot be shown")
-        return text
 
     def id(self) -> str:
         text = self.text(255)
@@ -302,7 +275,7 @@ def _record_of(data: bytes) -> Record:
     models = tuple((reader.text(MODEL_BYTES_MAX), reader.text(VERSION_BYTES_MAX)) for _ in range(count))
     if not all(model for model, _ in models):
         raise GossipError("a model has no name")
-    if reader.at != len(data):
+    if not reader.ended:
         raise GossipError("a record goes on behind its end")
     return Record(
         id=name,
@@ -315,8 +288,3 @@ def _record_of(data: bytes) -> Record:
         address=address,
         models=models,
     )
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return bytes((len(data),)) + data
