@@ -31,7 +31,7 @@ from open_autoglm.gateway.framed_relay import Lane, RelayedRequest
 from open_autoglm.gateway.framed_reply import FrameReply, Reply, TextReply
 from open_autoglm.gateway.snapshot import Route
 from open_autoglm.protocol.handshake import Credentials, Hello
-from open_autoglm.protocol.opcodes import STREAM
+from open_autoglm.protocol.opcodes import RESUMABLE, STREAM
 from open_autoglm.protocol.preambles import NO_TRACE, PRIORITY_MAX, PRIORITY_OF_KEY, REQUEST_BYTES, TRACE_AT
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.transport.framed_shell import FramedShell
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PRIORITY_AT: Final = 2
+_SIMPLE: Final = STREAM | RESUMABLE
 _NOT_YET: Final = cast(Lane, object())
 """In place of a lane that nobody has asked for."""
 _EVENT_STREAM: Final = b"text/event-stream"
@@ -152,8 +153,8 @@ class FramedPeer:
         lane: Lane | None = None
         admitted = False
         now_s = clock.monotonic()
-        # A request that says more of itself than its model is one for the request path.
-        if len(payload) > REQUEST_BYTES and not flags & ~STREAM and payload[_PRIORITY_AT] == PRIORITY_OF_KEY:
+        # A request that says more of itself than its model is one for the request path; resuming is the connection's.
+        if len(payload) > REQUEST_BYTES and not flags & ~_SIMPLE and payload[_PRIORITY_AT] == PRIORITY_OF_KEY:
             name = payload[REQUEST_BYTES : REQUEST_BYTES + payload[0]]
             lanes = self._lanes
             lane = lanes.get(name, _NOT_YET)

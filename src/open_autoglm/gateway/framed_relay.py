@@ -183,7 +183,7 @@ class RelayedRequest:
         lane = self._lane
         session = self._session
         # As `FramedSession.request`; each call that is saved here is a twentieth of all that a request costs.
-        self.upstream = upstream = session.connection.request(payload, flags, remaining_ms or lane.total_ms)
+        self.upstream = upstream = session.connection.request(payload, flags & STREAM, remaining_ms or lane.total_ms)
         if not upstream:
             return False
         session.handlers[upstream] = self

@@ -15,7 +15,8 @@ from tests.integration.client.cutting_relay import CuttingRelay
 from tests.integration.client.talking_node import TalkingNode
 from tests.integration.running import KEY, RunningServer, model
 
-from open_autoglm.client import AsyncClient, RejectedError, ServerError
+from open_autoglm.client import AsyncClient, RejectedError, RequestError, ServerError, UpstreamError
+from open_autoglm.protocol.opcodes import RESUMABLE
 
 PATIENCE_S = 60.0
 TEXT = "".join(f"{number} " for number in range(1000))
@@ -74,7 +75,29 @@ async def test_a_stream_goes_on_wherever_its_connection_is_cut(tmp_path: Path, n
         assert answer.text == TEXT
         assert answer.model_version == "v7"
         assert relay.broken >= 5
-        assert len(node.requests) == 1
+        [asked] = node.requests
+        assert asked["prompt"] == "walk 1000", "it has not gone the short way, on which nothing is rewritten"
+        assert not asked["flags"] & RESUMABLE
+
+
+async def test_a_resumed_stream_whose_node_dies_is_no_whole_answer(tmp_path: Path, node: TalkingNode) -> None:
+    async with (
+        serving(tmp_path, node) as server,
+        CuttingRelay(int(server.url.rpartition(":")[2]), [600]) as relay,
+        AsyncClient(relay.address, KEY, connect_timeout_s=PATIENCE_S) as client,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        stream = client.stream("m", "walk 100000")
+        text = await anext(stream)
+        while not relay.broken or len(text) < 2000:
+            text += await anext(stream)
+        assert "".join(f"{number} " for number in range(100000)).startswith(text)
+        node.cut()
+        with pytest.raises(UpstreamError) as caught:
+            await stream.whole()
+        assert caught.value.code == "stream_interrupted"
+        with pytest.raises(RequestError):
+            _ = stream.answer
 
 
 async def test_a_slow_reader_stops_the_node(tmp_path: Path, node: TalkingNode) -> None:
