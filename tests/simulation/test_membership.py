@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 
 import pytest
@@ -161,3 +162,38 @@ def test_two_processes_of_one_name_do_not_fight() -> None:
     sent = first.sent_bytes
     world.run(3.0)
     assert first.sent_bytes == sent
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_doubts_about_members_that_are_there_make_nobody_dead(seed: int) -> None:
+    world = cluster(seed, loss=0.1)
+    rng = random.Random(seed)
+    for _ in range(120):
+        for name in rng.sample(NAMES, 4):
+            for other in rng.sample([each for each in NAMES if each != name], 2):
+                world.sites[name].swim.doubt(other)
+        world.run(0.25)
+    assert not any(site.deaths for site in world.sites.values())
+    world.run(3.0)
+    assert all(states(world, name) == {"alive"} for name in NAMES)
+
+
+def seconds_to_suspicion(seed: int, *, doubted: bool) -> float:
+    """From a crash among 24 until the first of them suspects it; a death that is known to all follows."""
+    world = cluster(seed, names=[f"m{number}" for number in range(24)])
+    world.run(1.0)
+    crashed_s = world.now_s
+    world.crash("m9")
+    if doubted:
+        world.sites["m0"].swim.doubt("m9")
+    suspected_s = world.run(20.0, lambda: world.view("m0")["m9"].state != "alive")
+    assert suspected_s is not None
+    assert world.run(20.0, lambda: states(world, "m9") == {"dead"}) is not None
+    assert world.now_s - crashed_s < 6.0
+    return suspected_s - crashed_s
+
+
+def test_who_is_doubted_when_it_dies_is_asked_at_once() -> None:
+    doubted = [seconds_to_suspicion(seed, doubted=True) for seed in range(8)]
+    assert max(doubted) <= 2 * SwimSettings().interval_s + 0.01
+    assert sum(doubted) < sum(seconds_to_suspicion(seed, doubted=False) for seed in range(8))

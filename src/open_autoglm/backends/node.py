@@ -56,6 +56,7 @@ class NodeBackend:
     Attributes:
         desk: for tickets; None where none can be written.
         on_load: takes the payload of each LOAD that the node sends.
+        on_lost: told when a link that was open takes nothing new any more, unless it was closed here.
     """
 
     dialect_name = "mcp"
@@ -86,6 +87,7 @@ class NodeBackend:
         self._turn = 0
         self._closed = False
         self.on_load: Callable[[bytes], None] = _nothing
+        self.on_lost: Callable[[], None] = _nobody
 
     def session(self, codec: str) -> FramedSession | None:
         """An open link whose bodies are in a codec; None while there is none."""
@@ -180,9 +182,12 @@ class NodeBackend:
         session = link.session
         if session is not None and self.desk is not None:
             self.desk.introduce(session, clock.monotonic())
+        before = sum(map(len, self._open.values()))
         self._open = {
             codec: [link.session for link in links if link.session is not None] for codec, links in self._links.items()
         }
+        if sum(map(len, self._open.values())) < before and not self._closed:
+            self.on_lost()
 
     def _hearer(self, codec: str) -> OtherFrame:
         """Who hears of what a node says of itself on links with a codec."""
@@ -228,3 +233,7 @@ def _request(request: InferRequest, model: str, call: ModelCall) -> bytes:
 
 def _nothing(payload: bytes) -> None:
     """Nobody wants to know how busy it is."""
+
+
+def _nobody() -> None:
+    """Nobody wants to know that a link is gone."""

@@ -54,6 +54,8 @@ _TAKE_OVER_S: Final = 60.0
 _PORT_TRIES: Final = 8
 """A free UDP port may be taken as a TCP port."""
 _LEAVE_INTERVALS: Final = 2
+_DOUBT_INTERVALS: Final = 4
+"""One whose connection comes and goes is not asked out of turn more often than once in so many intervals."""
 _TICK_S: Final = 0.001
 _FACTS: Final = bytes((FACTS,))
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -91,6 +93,7 @@ class ClusterMember:
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_load: Callable[[], LoadReport] | None = None
         self._load_timer: asyncio.TimerHandle | None = None
+        self._doubted_s: dict[str, float] = {}
         self._joined = False
         self._closed = False
 
@@ -267,8 +270,15 @@ class ClusterMember:
         self._do(self.swim.hear_load(member_id, load, clock.monotonic()))
 
     def doubt(self, member_id: str) -> None:
-        """Ask a member next: something else spoke against it."""
-        self.swim.doubt(member_id)
+        """Ask a member next, because something else spoke against it; often enough only, so that others get their turn.
+
+        Asking is all: it is suspected only if nothing comes, as when its turn had come.
+        """
+        now_s = clock.monotonic()
+        again_s = self._doubted_s.get(member_id, 0.0) + _DOUBT_INTERVALS * self._settings.interval_s
+        if member_id in self.members and now_s >= again_s:
+            self._doubted_s[member_id] = now_s
+            self.swim.doubt(member_id)
 
     # The machine.
 
@@ -319,6 +329,7 @@ class ClusterMember:
                     self.facts.note(effect.member)
                     _call(self.on_change, effect.member)
                 case Forgotten():
+                    self._doubted_s.pop(effect.member.id, None)
                     _call(self.on_change, effect.member)
                 case Displaced():
                     message = "another process, at %s, is the member %s too, and started later: this one says no more"

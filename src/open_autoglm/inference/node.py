@@ -180,6 +180,7 @@ class Node:
             join=list(settings.join),
             bind=join_address(host, settings.gossip_port),
             advertise=settings.advertise,
+            name=settings.name,
         )
         self._member = await ClusterMember.start(
             cluster,

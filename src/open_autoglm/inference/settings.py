@@ -8,6 +8,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from open_autoglm.errors import ServerError
+from open_autoglm.membership.member import ID_BYTES_MAX, is_id
 from open_autoglm.secret import Secret
 
 NodeClass = Literal["cpu", "gpu", "tpu", "edge"]
@@ -48,6 +49,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
         node_class: what it runs on; servers may prefer one class for a model.
         secret: of the cluster: servers show it as their key. None lets everybody in, on loopback only.
         join: `HOST:PORT` of members of the cluster; without any the node stands alone.
+        name: in the cluster, unique there; None takes the machine's name and the port that it gossips on.
         advertise: the IP address under which the cluster reaches this node; that of `host` when left out.
         gossip_port: on which it talks to the other members; 0 takes a free one.
         data_dir: where versions of models are kept; None keeps none, and takes no updates.
@@ -63,6 +65,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     node_class: NodeClass = "cpu"
     secret: Secret | None = None
     join: tuple[str, ...] = ()
+    name: str | None = None
     advertise: str | None = None
     gossip_port: int = 0
     data_dir: str | None = None
@@ -86,6 +89,14 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
             raise ServerError("internal_error", f"the secret is shorter than {SECRET_CHARS_MIN} characters")
         if self.secret is None and self.join:
             raise ServerError("internal_error", "to join a cluster takes its secret; give --secret-file")
+        if self.name is not None and not is_id(self.name):
+            raise ServerError(
+                "internal_error",
+                f"the name {self.name[:ID_BYTES_MAX]!r} is none; --name takes up to {ID_BYTES_MAX} letters, digits and "
+                "._:@-, a letter or a digit first",
+            )
+        if self.name is not None and not self.join:
+            raise ServerError("internal_error", "a name is for the cluster; give --join as well, or leave --name out")
         if self.join and self.advertise is None and self.host in EVERY_NETWORK:
             raise ServerError(
                 "internal_error",

@@ -136,6 +136,7 @@ class Discovery:
         for part in self._parts():
             if isinstance(part.backend, NodeBackend):
                 part.backend.on_load = partial(self.hear_load, part.endpoint.url)
+                part.backend.on_lost = partial(self.doubt, part.endpoint.url)
         for member in self._nodes():
             self._weigh(member)
 
@@ -149,6 +150,12 @@ class Discovery:
         for member in self._nodes():
             if member.present and _url(member.record) == url and self.member is not None:
                 self.member.hear_load(member.id, load)
+
+    def doubt(self, url: str) -> None:
+        """Have the node at `mcp://HOST:PORT` asked for a sign of life: a connection to it was lost."""
+        for member in self._nodes():
+            if member.present and _url(member.record) == url and self.member is not None:
+                self.member.doubt(member.id)
 
     def _nodes(self) -> list[Member]:
         members = self.member.members.values() if self.member is not None else ()

@@ -17,7 +17,8 @@ def test_everything_that_can_be_typed_is_read() -> None:
     parser = ArgumentParser()
     node.configure(parser)
     words = "--model a=echo: --model b=embedded:glm-nano --join x:1 --join y:2 --class gpu --slots 8 --memory 2GiB"
-    found = parser.parse_args([*words.split(), "--gpu-fraction", "0.5", "--drain", "5"])
+    found = parser.parse_args([*words.split(), "--gpu-fraction", "0.5", "--drain", "5", "--name", "n1"])
+    assert found.name == "n1"
     assert found.model == [("a", "echo:"), ("b", "embedded:glm-nano")]
     assert (found.join, found.node_class, found.slots) == (["x:1", "y:2"], "gpu", 8)
     assert (found.memory, found.prefix_memory, found.gpu_fraction, found.drain) == (2 << 30, 0, 0.5, 5.0)

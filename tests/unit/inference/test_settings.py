@@ -23,6 +23,8 @@ ECHO = (("m", "echo:"),)
         ({"models": ECHO, "secret": Secret("short")}, "shorter than 16"),
         ({"models": ECHO, "join": ("a:1",)}, "takes its secret"),
         ({"models": ECHO, "host": "0.0.0.0", "join": ("a:1",), "secret": Secret("x" * 16)}, "by --advertise"),
+        ({"models": ECHO, "name": "a b", "join": ("a:1",), "secret": Secret("x" * 16)}, "the name 'a b' is none"),
+        ({"models": ECHO, "name": "n1"}, "give --join as well"),
         ({"models": ECHO, "host": "10.0.0.1"}, "can be reached from other machines"),
         ({"models": ECHO, "host": "node.example"}, "can be reached from other machines"),
     ],

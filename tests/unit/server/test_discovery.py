@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec import structs
 
+from open_autoglm.backends.node import NodeBackend
 from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.config import parse_config
 from open_autoglm.config.schema import ServerConfig
@@ -237,3 +238,19 @@ async def test_the_key_of_nodes_is_not_the_secret(bench: Bench) -> None:
     [entry] = [entry for entry in bench.discovery.extended(bench.config).models if entry.name == "new"]
     assert entry.token is not None
     assert "0123456789abcdef" not in entry.token.reveal()
+
+
+async def test_a_node_to_which_a_link_was_lost_is_asked_next_and_not_again_and_again(bench: Bench) -> None:
+    bench.hear(node("a", "new", "other"), node("b", "new", host="10.0.0.2"))
+    await bench.settle()
+    member = bench.discovery.member
+    assert member is not None
+    urgent = member.swim.roster.urgent
+    assert urgent == []
+    lost = [part.backend for part in bench.assembly.parts.values() if part.endpoint.url == "mcp://10.0.0.1:2"]
+    assert len(lost) == 3, "one of them is in the configuration"
+    for backend in lost * 2:
+        assert isinstance(backend, NodeBackend)
+        backend.on_lost()
+    assert urgent == ["a"]
+    assert member.members["a"].state == "alive", "that is for the answer to say"

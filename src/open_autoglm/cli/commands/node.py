@@ -34,6 +34,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--join", metavar="HOST:PORT", action="append", default=[], help="a member of the cluster; needs --secret-file"
     )
+    parser.add_argument(
+        "--name", help="its name in the cluster, unique there; default: the machine's name and the gossip port"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1")
     parser.add_argument(
         "--advertise", metavar="IP", help="the address under which the cluster reaches it; default: that of --host"
@@ -98,6 +101,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
         node_class=arguments.node_class,
         secret=_secret(arguments.secret_file),
         join=tuple(arguments.join),
+        name=arguments.name,
         data_dir=arguments.data_dir,
         drain_s=arguments.drain,
         standard_loop=arguments.standard_loop,
