@@ -57,9 +57,7 @@ class ClientConnection(Connection):
         now_s: monotonic seconds.
     """
 
-    __slots__ = ("_hello", "_next_stream")
-
-    _sink: ClientSink
+    __slots__ = ("_hello", "_next_stream", "_role")
 
     def __init__(
         self,
@@ -70,6 +68,7 @@ class ClientConnection(Connection):
         now_s: float,
     ) -> None:
         super().__init__(sink, wake, settings, now_s)
+        self._role = sink
         self._hello = hello
         self._window = hello.window
         self._next_stream = 1
@@ -162,7 +161,7 @@ class ClientConnection(Connection):
             state = streams.get(stream, ABSENT)
             if state is None and not arg:
                 del streams[stream]
-                self._sink.on_response(stream, flags, arg, payload)
+                self._role.on_response(stream, flags, arg, payload)
                 return
         elif opcode == INFER_CHUNK:
             state = streams.get(stream, ABSENT)
@@ -172,7 +171,7 @@ class ClientConnection(Connection):
             if arg == state.expected and size <= state.room:
                 state.expected = arg + 1
                 state.room -= size
-                self._sink.on_chunk(stream, flags, aux, arg, payload)
+                self._role.on_chunk(stream, flags, aux, arg, payload)
                 return
         self._on_frame(opcode, flags, aux, stream, arg, payload)
 
@@ -198,16 +197,16 @@ class ClientConnection(Connection):
             raise ProtocolError("invalid_request", f"opcode {opcode} came before WELCOME")
         welcome: Welcome = read_welcome(payload, self._hello)
         self._open(welcome, welcome.window)
-        self._sink.on_welcome(welcome)
+        self._role.on_welcome(welcome)
 
     def _on_connection(self, opcode: int, flags: int, aux: int, arg: int, payload: bytes) -> None:
         """Frames of stream 0."""
         if opcode == DRAIN:
             self.draining = True
             self._room = 0
-            self._sink.on_drain(arg, payload)
+            self._role.on_drain(arg, payload)
         elif opcode in _WITHOUT_STREAM:
-            self._sink.on_other(opcode, flags, aux, 0, arg, payload)
+            self._role.on_other(opcode, flags, aux, 0, arg, payload)
         else:
             raise self._violation(opcode, 0)
 
@@ -235,18 +234,18 @@ class ClientConnection(Connection):
             expected = state.expected if state is not None else 0
             if arg != expected:
                 raise ProtocolError("invalid_request", f"stream {stream} ends after {arg} chunks; {expected} came")
-            self._sink.on_response(stream, flags, arg, payload)
+            self._role.on_response(stream, flags, arg, payload)
         elif opcode == ERROR:
-            self._sink.on_error(stream, aux, flags, arg, payload)
+            self._role.on_error(stream, aux, flags, arg, payload)
         elif opcode == MESSAGE:
-            self._sink.on_message(stream, flags, payload)
+            self._role.on_message(stream, flags, payload)
         else:
-            self._sink.on_other(opcode, flags, aux, stream, arg, payload)
+            self._role.on_other(opcode, flags, aux, stream, arg, payload)
 
     def _give_up(self, stream: int, error: AutoGLMError) -> None:
         self.cancel(stream)
         flags, aux, arg, payload = write_error(self.codec, error)
-        self._sink.on_error(stream, aux, flags, arg, payload)
+        self._role.on_error(stream, aux, flags, arg, payload)
 
     def _drained(self, now_s: float) -> None:
         """A server drains; a client only opens nothing more."""

@@ -38,9 +38,7 @@ class ResumingConnection(Connection):
         store: where resumable streams are kept; None keeps none.
     """
 
-    __slots__ = ("_left", "_owner", "_store", "_token")
-
-    _sink: ServerSink
+    __slots__ = ("_left", "_owner", "_role", "_store", "_token")
 
     def __init__(
         self,
@@ -51,6 +49,7 @@ class ResumingConnection(Connection):
         store: ResumeStore | None,
     ) -> None:
         super().__init__(sink, wake, settings, now_s)
+        self._role = sink
         self._store = store
         self._token = ""
         self._owner = ""
@@ -60,7 +59,7 @@ class ResumingConnection(Connection):
         """Nobody wants the answer of a stream that began here any more."""
         if self._left is not None:
             self._left.pop(stream, None)
-        self._sink.on_cancel(stream)
+        self._role.on_cancel(stream)
 
     def _keep(self, stream: int) -> None:
         """Make a stream resumable, if anything is kept."""
@@ -140,13 +139,13 @@ class ResumingConnection(Connection):
             self._left = self._left or {}
             self._left[stream] = ring
         if owed:
-            producer._sink.on_credit(number, owed)
+            producer._role.on_credit(number, owed)
 
     def _drop(self, stream: int, state: Stream | None) -> None:
         """Forget a stream that nobody wants any more, and tell its producer."""
         self._forget(stream, state)
         if state is None:
-            self._sink.on_cancel(stream)
+            self._role.on_cancel(stream)
         elif state.ring is not None:
             if self._store is not None:
                 self._store.forget(state.ring)
@@ -154,11 +153,11 @@ class ResumingConnection(Connection):
                 producer, number = state.ring.producer
                 producer.abandon(number)
         elif not state.ended:
-            self._sink.on_cancel(stream)
+            self._role.on_cancel(stream)
 
     def _release(self, stream: int, state: Stream, released: int) -> None:
         producer, number = state.ring.producer if state.ring is not None else (self, stream)
-        producer._sink.on_credit(number, released)
+        producer._role.on_credit(number, released)
 
     def _chunk_left(self, chunk: tuple[int, bytes, int, int, int]) -> int:
         stream, payload, flags, choice, opcode = chunk

@@ -223,7 +223,7 @@ class ServerConnection(ResumingConnection):
         ):
             self._last_stream = stream
             streams[stream] = None
-            self._sink.on_request(stream, flags, arg, payload)
+            self._role.on_request(stream, flags, arg, payload)
         else:
             self._on_frame(opcode, flags, aux, stream, arg, payload)
 
@@ -239,7 +239,7 @@ class ServerConnection(ResumingConnection):
         elif not stream:
             if opcode not in _WITHOUT_STREAM:
                 raise self._violation(opcode, stream)
-            self._sink.on_other(opcode, flags, aux, stream, arg, payload)
+            self._role.on_other(opcode, flags, aux, stream, arg, payload)
         elif opcode in opcodes.NAMES and opcode not in _CLIENT_OPCODES:
             raise self._violation(opcode, stream)
         elif self._is_open(opcode, flags, stream):
@@ -257,7 +257,7 @@ class ServerConnection(ResumingConnection):
         # Who speaks nothing that is spoken here need not say who they are.
         choose(hello.versions, VERSIONS, "versions")
         choose(hello.codecs, available_codecs(), "codecs")
-        self._sink.on_hello(hello)
+        self._role.on_hello(hello)
 
     def _is_open(self, opcode: int, flags: int, stream: int) -> bool:
         """Whether a frame belongs to an open stream; opens a new one."""
@@ -307,7 +307,7 @@ class ServerConnection(ResumingConnection):
             if state is None:
                 state = self._streams[stream] = Stream(self._window_of_peer, self._window)
             state.received(arg, len(payload))
-            self._sink.on_other(opcode, flags, aux, stream, arg, payload)
+            self._role.on_other(opcode, flags, aux, stream, arg, payload)
             return
         if opcode in _ONCE and (state is None or state.asked):
             raise ProtocolError("invalid_request", f"{opcodes.NAMES[opcode]} on stream {stream}, which has its request")
@@ -316,7 +316,7 @@ class ServerConnection(ResumingConnection):
                 message = self._join(stream, state, opcode, flags, payload)
             except MessageTooLargeError as error:
                 self._forget(stream, state)
-                self._sink.on_cancel(stream)
+                self._role.on_cancel(stream)
                 self._refuse(stream, flags, error)
                 return
             if message is None:
@@ -337,13 +337,13 @@ class ServerConnection(ResumingConnection):
         if opcode == INFER_REQUEST:
             if flags & RESUMABLE:
                 self._keep(stream)
-            self._sink.on_request(stream, flags, arg, payload)
+            self._role.on_request(stream, flags, arg, payload)
         elif opcode == MESSAGE:
-            self._sink.on_message(stream, payload)
+            self._role.on_message(stream, payload)
         elif opcode == RESUME:
             self._resume(stream, arg, payload)
         else:
-            self._sink.on_other(opcode, flags, aux, stream, arg, payload)
+            self._role.on_other(opcode, flags, aux, stream, arg, payload)
 
     # Ends.
 
