@@ -2,8 +2,8 @@
 
 A bucket of tokens loses one with each retryable failure and gains a little with each success; with five or less
 nothing is retried (gRFC A6 of gRPC). Beside it, retries in flight are at most a share of the requests in flight
-(Envoy's retry budget). The bucket holds what five seconds of successes put in, ten tokens at least: when an endpoint
-dies with many requests on it, all of them fail at once, and all of them can be saved elsewhere.
+(Envoy's retry budget). The bucket holds what five seconds of successes put in, and never less than two endpoints need
+that fail at once, before their breakers open: then all that was asked of them can be saved elsewhere.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from math import exp
 from typing import Final
 
-_TOKENS_MIN: Final = 10.0
-"""Size of the bucket while there is little traffic."""
+_TOKENS_MIN: Final = 25.0
+"""Size of the bucket while there is little traffic. A breaker opens after five failures in a row; answers that were on
+their way well begin the count again, so twice as many come about, and two endpoints may fail together."""
 _TOKENS_KEPT: Final = 5.0
 """With no more than these nothing is retried."""
 _FILL_S: Final = 5.0

@@ -70,7 +70,7 @@ class Bounds:
         limit_s: of a request without a limit of its own.
         slack_s: how late something may be because of the network and the gateway's sweeps.
         cancel_s: within which a call must end once nobody waits for it.
-        retries: of each group, beyond those of a share of `retry_ratio` of the good answers: its bucket has ten tokens
+        retries: of each group, beyond those of a share of `retry_ratio` of the good answers: its bucket has 25 tokens
             at first, and keeps five.
         retry_ratio: see there.
         trials_per_s: calls that an upstream may get each second while all that it does is fail.
@@ -82,7 +82,7 @@ class Bounds:
     limit_s: float = 600.0
     slack_s: float = 0.05
     cancel_s: float = 0.1
-    retries: int = 5
+    retries: int = 20
     retry_ratio: float = 0.1
     trials_per_s: float = 0.65
     refusal_s: float = 1.5

@@ -292,7 +292,7 @@ def test_the_share_of_retries_follows_a_reload(server: RunningServer, upstream: 
     entry = model(station.name, station.url, max_retries=1)
     quiet = {"profile": "classic", "failures": 1000}
     server.apply(entry, breaker=quiet, retries={"budget_ratio": 0.0})
-    assert retried() == 4, "ten tokens, and none below six"
+    assert retried() == 19, "25 tokens, and none below six"
     server.apply(entry, breaker=quiet, retries={"budget_ratio": 1.0})
     for _ in range(10):
         server.chat(station.name)

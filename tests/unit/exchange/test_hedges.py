@@ -148,10 +148,10 @@ def test_no_hedge_when_the_client_forbids_repeats() -> None:
 def test_a_hedge_costs_a_token_and_counts_as_a_retry_in_flight() -> None:
     rig = hedged()
     budget = rig.plan.legs[0].budget
-    assert (budget.tokens, budget.active) == (9.0, 1)
+    assert (budget.tokens, budget.active) == (24.0, 1)
     rig.content(number=1)
     rig.end(number=1)
-    assert (budget.tokens, budget.active) == (9.1, 0)
+    assert (budget.tokens, budget.active) == (24.1, 0)
 
 
 def test_a_hedge_that_cannot_be_had_is_asked_for_again() -> None:
@@ -243,7 +243,7 @@ def test_asked_for_hedges_start_at_the_quantile_of_the_group() -> None:
     rig = Rig("a,b", stream=True, hedging=early())
     assert rig.wait() == pytest.approx(1.0)
     assert rig.path == "a:running b:running"
-    assert rig.plan.legs[0].budget.tokens == 10.0
+    assert rig.plan.legs[0].budget.tokens == 25.0
 
 
 def test_unary_answers_have_a_quantile_of_their_own() -> None:

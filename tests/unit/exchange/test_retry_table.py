@@ -227,7 +227,7 @@ def test_an_endpoint_that_refuses_our_credentials_is_left_alone() -> None:
 def test_a_throttled_group_costs_its_budget_too() -> None:
     rig = Rig("a,b")
     rig.fail("throttled")
-    assert rig.plan.legs[0].budget.tokens == 9.0
+    assert rig.plan.legs[0].budget.tokens == 24.0
 
 
 def test_a_500_and_a_prompt_that_is_too_long_each_have_their_once() -> None:

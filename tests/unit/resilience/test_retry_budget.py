@@ -5,18 +5,28 @@ import pytest
 from open_autoglm.resilience.retry_budget import RetryBudget
 
 
-def test_five_failures_end_the_retries() -> None:
+def test_twenty_failures_end_the_retries() -> None:
     budget = RetryBudget()
     allowed = []
-    for _ in range(6):
+    for _ in range(22):
         budget.failure()
         allowed.append(budget.begin(1000))
-    assert allowed == [True, True, True, True, False, False]
+    assert allowed == [True] * 19 + [False] * 3
+
+
+def test_two_endpoints_that_fail_together_cost_no_request_before_their_breakers_open() -> None:
+    budget = RetryBudget()
+    saved = 0
+    for _ in range(2 * 9):
+        budget.failure()
+        saved += budget.begin(0)
+        budget.end()
+    assert saved == 18
 
 
 def test_successes_bring_them_back_slowly() -> None:
     budget = RetryBudget()
-    for _ in range(20):
+    for _ in range(30):
         budget.failure()
     assert budget.tokens == 0.0
     for _ in range(50):
@@ -30,7 +40,7 @@ def test_the_bucket_does_not_overflow() -> None:
     budget = RetryBudget(ratio=1.0)
     for _ in range(20):
         budget.success()
-    assert budget.tokens == 10.0
+    assert budget.tokens == 25.0
 
 
 @pytest.mark.parametrize(("requests", "retries"), [(0, 10), (1, 10), (20, 10), (22, 11), (1000, 500)])
@@ -79,8 +89,8 @@ def test_without_successes_it_shrinks_again() -> None:
     budget = busy()
     for second in range(90):
         budget.adapt(1120.0 + second, 119_000)
-    assert budget.tokens_max == 10.0
-    assert budget.tokens == 10.0
+    assert budget.tokens_max == 25.0
+    assert budget.tokens == 25.0
 
 
 def test_a_reload_that_begins_to_count_anew_is_no_traffic() -> None:
@@ -91,8 +101,8 @@ def test_a_reload_that_begins_to_count_anew_is_no_traffic() -> None:
 
 def test_a_hedge_costs_a_token_and_a_refused_one_does_not() -> None:
     budget = RetryBudget()
-    assert [budget.begin_hedge(1000) for _ in range(7)] == [True] * 5 + [False] * 2
-    assert (budget.tokens, budget.active) == (5.0, 5)
+    assert [budget.begin_hedge(1000) for _ in range(22)] == [True] * 20 + [False] * 2
+    assert (budget.tokens, budget.active) == (5.0, 20)
 
 
 def test_an_end_too_many_is_a_defect() -> None:
