@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
@@ -23,11 +22,11 @@ from open_autoglm.engines.model_engine import DRAIN_S, Deliver, EngineLoad, Live
 from open_autoglm.engines.model_folder import ModelFolder
 from open_autoglm.engines.onnx_session import MODEL_FILE, open_session
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
+from open_autoglm.protocol.arrays import Tensors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-Tensors = dict[str, NDArray[Any]]
 TensorsDeliver = Callable[[Tensors | AutoGLMError], None]
 CLOSE_TIMEOUT_S: Final = 5.0
 RETRY_AFTER_S: Final = 0.5
@@ -277,21 +276,3 @@ def _shape(place: Any) -> tuple[int, ...]:
 
 def _nothing() -> None:
     """Nobody waits for the end of a pass."""
-
-
-def as_array(payload: bytes, dtype: str, shape: tuple[int, ...], start: int) -> NDArray[Any]:
-    """The elements of a TENSOR frame as an array: the same memory, unless they lie where they cannot be computed with.
-
-    Args:
-        payload: of the frame.
-        dtype: the protocol's name.
-        shape: of the tensor.
-        start: where the elements begin; where that is a multiple of an element's size, nothing is copied.
-
-    Raises:
-        RequestError: `invalid_request`: elements of a type that cannot be computed with here.
-    """
-    if dtype == "bfloat16":
-        raise RequestError("invalid_request", "this model takes no bfloat16 tensors")
-    kind = np.dtype(dtype).newbyteorder("<")
-    return np.require(np.frombuffer(payload, kind, offset=start).reshape(shape), requirements=["A", "C"])

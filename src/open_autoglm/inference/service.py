@@ -244,6 +244,8 @@ class NodeLine:
             if found is None or flags & TENSORS:
                 self._ask_in_tensors(stream, found, preamble.model, remaining_ms)
                 return
+            if self._tensors is not None and self._tensors.drop(stream):
+                raise RequestError("invalid_request", "tensors came before the request, which does not say so")
             if self.guest is not None:
                 served = self.guest.begin(found, preamble.priority)
             streamed = flags & STREAM

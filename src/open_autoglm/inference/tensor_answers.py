@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from open_autoglm.engines.events import Usage
-from open_autoglm.engines.onnx_tensors import OnnxTensorEngine, Tensors, as_array
+from open_autoglm.engines.onnx_tensors import OnnxTensorEngine
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.inference.served_model import ServedModel
+from open_autoglm.protocol.arrays import Tensors, read_array, write_array
 from open_autoglm.protocol.opcodes import LAST, TENSOR, TENSORS
-from open_autoglm.protocol.preambles import read_tensor, write_response, write_tensor
+from open_autoglm.protocol.preambles import write_response
 
 if TYPE_CHECKING:
     from open_autoglm.inference.service import NodeLine
@@ -51,10 +50,10 @@ class TensorDesk:
                 "request_too_large",
                 f"more than {TENSORS_MAX} tensors of a request, or {KEPT_BYTES_MAX} bytes of all on this connection",
             )
-        preamble = read_tensor(payload)
-        if preamble.name in tensors:
-            raise RequestError("invalid_request", f"two tensors are called {preamble.name!r:.80}")
-        tensors[preamble.name] = as_array(payload, preamble.dtype, preamble.shape, preamble.body_at)
+        name, array = read_array(payload)
+        if name in tensors:
+            raise RequestError("invalid_request", f"two tensors are called {name!r:.80}")
+        tensors[name] = array
         self._kept[stream] = tensors, size + len(payload)
         self._bytes += len(payload)
 
@@ -126,9 +125,7 @@ class TensorAnswer:
         left = len(result)
         for name, array in result.items():
             left -= 1
-            head = write_tensor(name, array.dtype.name, array.shape)
-            body = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).reshape(-1).view(np.uint8)
-            line.connection.send(TENSOR, stream, b"".join((head, body.data)), 0 if left else LAST)
+            line.connection.send(TENSOR, stream, write_array(name, array), 0 if left else LAST)
         line.respond(stream, write_response(0, 0, "stop", 1, version, served.name) + line.encode({}), TENSORS)
 
     def cancel(self) -> None:

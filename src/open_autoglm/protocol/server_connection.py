@@ -71,7 +71,7 @@ class ServerConnection(ResumingConnection):
         store: where resumable streams are kept; None keeps none.
     """
 
-    __slots__ = ("_hello", "_last_stream", "_preface", "_skipping")
+    __slots__ = ("_hello", "_last_stream", "_preface", "_skipping", "_unasked")
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class ServerConnection(ResumingConnection):
         self._hello: Hello | None = None
         self._last_stream = 0
         self._skipping: set[int] | None = None
+        self._unasked: dict[int, None] | None = None  # whose tensors were refused, so that their request may come yet
 
     # What the shell calls.
 
@@ -269,10 +270,16 @@ class ServerConnection(ResumingConnection):
             if self._skipping is not None and stream in self._skipping:
                 if not flags & MORE:
                     self._skipping.remove(stream)
+            elif self._unasked is not None and stream in self._unasked:
+                if opcode in _ONCE and not flags & MORE:
+                    del self._unasked[stream]
             elif opcode in _ONCE:
                 raise ProtocolError("invalid_request", f"stream {stream} was used before {self._last_stream}")
             return False
         self._last_stream = stream
+        if opcode == TENSOR and (self.draining or len(self._streams) >= self._room):
+            self._pass_over(stream)
+            flags = 0
         if opcode not in _CLIENT_OPCODES:
             self._refuse(stream, flags, ProtocolError("not_implemented", f"opcode {opcode} is not known here"))
         elif self.draining:
@@ -301,6 +308,13 @@ class ServerConnection(ResumingConnection):
         if len(skipping) > self._settings.requests_max:
             raise ProtocolError("overloaded", f"{len(skipping)} messages were refused and go on all the same")
 
+    def _pass_over(self, stream: int) -> None:
+        """A stream ends before its request came: what still comes of it is nothing to mind, for the newest of them."""
+        unasked = self._unasked = self._unasked or {}
+        unasked[stream] = None
+        if len(unasked) > self._settings.requests_max:
+            del unasked[next(iter(unasked))]
+
     def _on_message(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
         state = self._streams[stream]
         if opcode == UPDATE_CHUNK:
@@ -317,6 +331,9 @@ class ServerConnection(ResumingConnection):
             except MessageTooLargeError as error:
                 self._forget(stream, state)
                 self._role.on_cancel(stream)
+                if opcode == TENSOR:
+                    self._pass_over(stream)
+                    flags = 0
                 self._refuse(stream, flags, error)
                 return
             if message is None:
@@ -335,7 +352,7 @@ class ServerConnection(ResumingConnection):
     def _tell(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
         """Hand on a whole message."""
         if opcode == INFER_REQUEST:
-            if flags & RESUMABLE:
+            if flags & RESUMABLE and not flags & TENSORS:  # tensors are too much to keep
                 self._keep(stream)
             self._role.on_request(stream, flags, arg, payload)
         elif opcode == MESSAGE:
@@ -364,7 +381,9 @@ class ServerConnection(ResumingConnection):
                 arg = state.seq
             if state.ring is not None:
                 state.ring.close((opcode, flags, aux, arg, payload))
-            if state.fragments is not None:
+            if not state.asked:
+                self._pass_over(stream)
+            elif state.fragments is not None:
                 self._skip(stream)
         self._end(stream, self._frames(opcode, stream, payload, flags, aux, arg), state, at_once=opcode == ERROR)
         return True
@@ -372,7 +391,9 @@ class ServerConnection(ResumingConnection):
     def _give_up(self, stream: int, error: AutoGLMError) -> None:
         state = self._streams[stream]
         self._drop(stream, state)
-        self._refuse(stream, MORE if state is not None and state.fragments is not None else 0, error)
+        if state is not None and not state.asked:
+            self._pass_over(stream)
+        self._refuse(stream, MORE if state is not None and state.asked and state.fragments is not None else 0, error)
 
     def _drained(self, now_s: float) -> None:
         if now_s >= self._until_s:

@@ -12,9 +12,9 @@ import pytest
 from tests.integration.node.node_process import Process
 from tests.integration.node.raw_client import RawClient
 
-from open_autoglm.engines.onnx_tensors import as_array
+from open_autoglm.protocol.arrays import read_array, write_array
 from open_autoglm.protocol.opcodes import INFER_REQUEST, LAST, STREAM, TENSOR, TENSORS
-from open_autoglm.protocol.preambles import read_tensor, write_request, write_tensor
+from open_autoglm.protocol.preambles import write_request
 
 DATA = Path(__file__).parents[2] / "data" / "onnx"
 
@@ -49,8 +49,7 @@ async def test_a_model_of_tensorflow_is_served_in_tensors(node: Process) -> None
     for case in cases:
         stream = 0
         for name, flags in (("features", 0), ("scale", LAST)):
-            tensor = np.array(case[name], np.float32)
-            payload = write_tensor(name, "float32", tensor.shape) + tensor.tobytes()
+            payload = write_array(name, np.array(case[name], np.float32))
             if stream:
                 client.connection.send(TENSOR, stream, payload, flags)
             else:
@@ -61,8 +60,8 @@ async def test_a_model_of_tensorflow_is_served_in_tensors(node: Process) -> None
         told = {}
         for opcode, place, payload in client.heard.others:
             if (opcode, place) == (TENSOR, stream):
-                head = read_tensor(payload)
-                told[head.name] = as_array(payload, head.dtype, head.shape, head.body_at)
+                name, array = read_array(payload)
+                told[name] = array
         assert np.allclose(told["scores"], case["scores"], atol=1e-6)
         assert told["choice"].tolist() == case["choice"]
     await client.close()

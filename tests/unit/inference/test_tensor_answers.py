@@ -15,13 +15,14 @@ from tests.unit.inference.wired import Wired
 
 from open_autoglm.engines.echo import EchoEngine
 from open_autoglm.engines.events import GenerateRequest
-from open_autoglm.engines.onnx_tensors import OnnxTensorEngine, Tensors, as_array
+from open_autoglm.engines.onnx_tensors import OnnxTensorEngine
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.inference import tensor_answers
 from open_autoglm.inference.settings import EngineSettings
 from open_autoglm.inference.sources import open_engine
+from open_autoglm.protocol.arrays import Tensors, read_array, write_array
 from open_autoglm.protocol.opcodes import INFER_REQUEST, LAST, TENSOR, TENSORS
-from open_autoglm.protocol.preambles import read_tensor, write_request, write_tensor
+from open_autoglm.protocol.preambles import write_request, write_tensor
 
 FOLDER = Path(__file__).parents[2] / "data" / "onnx" / "tensorflow"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "answers.json").read_text())
@@ -46,19 +47,15 @@ def inputs(case: dict[str, Any]) -> Tensors:
     return {name: np.array(case[name], np.float32) for name in ("features", "scale")}
 
 
-def frame(name: str, tensor: np.ndarray) -> bytes:
-    return write_tensor(name, tensor.dtype.name, tensor.shape) + tensor.tobytes()
-
-
 def send(wired: Wired, model: str, tensors: Tensors) -> int:
     """Send tensors and the request that they belong to; return the stream."""
     stream = 0
     for place, (name, tensor) in enumerate(tensors.items(), 1):
         flags = LAST if place == len(tensors) else 0
         if stream:
-            wired.client.send(TENSOR, stream, frame(name, tensor), flags)
+            wired.client.send(TENSOR, stream, write_array(name, tensor), flags)
         else:
-            stream = wired.client.open(TENSOR, frame(name, tensor), flags)
+            stream = wired.client.open(TENSOR, write_array(name, tensor), flags)
     wired.client.send(INFER_REQUEST, stream, write_request(model) + wired.client.codec.encode({}), TENSORS)
     wired.turn()
     return stream
@@ -68,8 +65,8 @@ def received(wired: Wired, stream: int) -> Tensors:
     found = {}
     for opcode, place, payload in wired.heard.others:
         if (opcode, place) == (TENSOR, stream):
-            head = read_tensor(payload)
-            found[head.name] = as_array(payload, head.dtype, head.shape, head.body_at)
+            name, array = read_array(payload)
+            found[name] = array
     return found
 
 
@@ -123,9 +120,9 @@ async def test_models_of_text_and_of_tensors_are_told_apart(wired: Wired) -> Non
 
 
 async def test_a_tensor_that_is_none_ends_its_stream_and_no_other(wired: Wired) -> None:
-    broken = wired.client.open(TENSOR, frame("features", np.zeros((1, 6), np.float32))[:-1])
-    twice = wired.client.open(TENSOR, frame("scale", np.zeros((1, 1), np.float32)))
-    wired.client.send(TENSOR, twice, frame("scale", np.zeros((1, 1), np.float32)))
+    broken = wired.client.open(TENSOR, write_array("features", np.zeros((1, 6), np.float32))[:-1])
+    twice = wired.client.open(TENSOR, write_array("scale", np.zeros((1, 1), np.float32)))
+    wired.client.send(TENSOR, twice, write_array("scale", np.zeros((1, 1), np.float32)))
     strange = wired.client.open(TENSOR, write_tensor("scale", "bfloat16", (1, 1)) + b"12")
     wired.turn()
     for stream in (broken, twice, strange):
@@ -136,18 +133,18 @@ async def test_a_tensor_that_is_none_ends_its_stream_and_no_other(wired: Wired) 
 
 
 async def test_what_is_kept_for_requests_has_a_limit(wired: Wired) -> None:
-    many = wired.client.open(TENSOR, frame("0", np.zeros(1, np.float32)))
+    many = wired.client.open(TENSOR, write_array("0", np.zeros(1, np.float32)))
     for place in range(1, tensor_answers.TENSORS_MAX + 1):
-        wired.client.send(TENSOR, many, frame(str(place), np.zeros(1, np.float32)))
+        wired.client.send(TENSOR, many, write_array(str(place), np.zeros(1, np.float32)))
     wired.turn()
     assert wired.heard.errors[many].code == "request_too_large"
     half = np.zeros(tensor_answers.KEPT_BYTES_MAX // 3, np.uint8)
-    large = [wired.client.open(TENSOR, frame("x", half)) for _ in range(3)]
+    large = [wired.client.open(TENSOR, write_array("x", half)) for _ in range(3)]
     wired.turn()
     assert [stream in wired.heard.errors for stream in large] == [False, False, True]
     for stream in large[:2]:
         wired.client.cancel(stream)
-    again = wired.client.open(TENSOR, frame("x", half))
+    again = wired.client.open(TENSOR, write_array("x", half))
     wired.turn()
     assert again not in wired.heard.errors
 
@@ -210,14 +207,22 @@ def test_it_is_an_engine_without_text_and_other_versions() -> None:
     assert [each.version for each in engine.versions()] == [engine.version]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "bool", "float16"])
-def test_elements_are_read_where_they_lie(dtype: str) -> None:
-    elements = np.arange(6).astype(dtype).reshape(2, 3)
-    padded = write_tensor("x" * 12, dtype, (2, 3))
-    payload = padded + elements.tobytes()
-    read = as_array(payload, dtype, (2, 3), len(padded))
-    assert np.array_equal(read, elements)
-    assert np.shares_memory(read, np.frombuffer(payload, np.uint8))
-    odd = as_array(b"?" + elements.tobytes(), dtype, (2, 3), 1)
-    assert np.array_equal(odd, elements)
-    assert odd.flags.aligned
+async def test_a_request_that_does_not_name_its_tensors_is_refused_and_they_are_kept_no_longer(wired: Wired) -> None:
+    third = np.zeros(tensor_answers.KEPT_BYTES_MAX // 3, np.uint8)
+    for _ in range(5):
+        stream = wired.client.open(TENSOR, write_array("x", third))
+        wired.client.send(INFER_REQUEST, stream, write_request("echo") + wired.client.codec.encode({"prompt": "hi"}))
+        wired.turn()
+        assert wired.heard.errors[stream].code == "invalid_request"
+
+
+async def test_a_request_behind_a_tensor_that_was_refused_ends_nothing(wired: Wired) -> None:
+    wired.client.open(TENSOR, b"none")
+    stream = wired.client.open(TENSOR, b"none")
+    wired.client.send(TENSOR, stream, b"none", LAST)
+    wired.client.send(INFER_REQUEST, stream, write_request("tf") + wired.client.codec.encode({}), TENSORS)
+    wired.turn()
+    assert wired.heard.errors[stream].code == "invalid_request"
+    again = send(wired, "tf", inputs(CASES[0]))
+    await wired.until_ended(again)
+    assert again in wired.heard.answers

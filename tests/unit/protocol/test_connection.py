@@ -540,3 +540,56 @@ def test_a_client_goes_elsewhere_when_the_numbers_are_used_up() -> None:
     assert client.request(b"a") == 2**32 - 1
     assert client.request(b"a") == 0
     assert client.room == 0
+
+
+@pytest.mark.parametrize("end", ["fail", "too large", "too many", "draining", "late"])
+def test_a_request_behind_tensors_that_were_refused_is_passed_over(end: str) -> None:
+    pair = Pair(requests_max=1, frame_bytes_max=64 * 1024, message_bytes_max=100_000)
+    if end == "too many":
+        asked(pair)
+    if end == "draining":
+        asked(pair)
+        pair.server.drain(1000, (), 100.0)
+        first = 3
+    else:
+        first = pair.client._next_stream
+    size = 90_000 if end != "too large" else 120_000
+    frames_of = [
+        encode_frame(TENSOR, first, b"x" * 60_000, opcodes.MORE),
+        encode_frame(TENSOR, first, b"x" * (size - 60_000)),
+        encode_frame(TENSOR, first, b"y", opcodes.LAST),
+        encode_frame(opcodes.INFER_REQUEST, first, b"body", opcodes.MORE | TENSORS),
+        encode_frame(opcodes.INFER_REQUEST, first, b"body", TENSORS),
+    ]
+    at_once = 2 if end in ("fail", "late") else 0
+    for frame in frames_of[:at_once]:
+        pair.server.receive(frame, 100.0)
+    if end == "fail":
+        pair.server.fail(first, ServerError("overloaded", "no"))
+    if end == "late":
+        pair.server.handle_timeout(100.0)
+        pair.server.handle_timeout(160.0)
+    pair.answering.take()
+    for frame in frames_of[at_once:]:
+        pair.server.receive(frame, 160.0)
+    heard = [call for call in pair.answering.take() if call[0] != "cancel"]
+    assert heard == []
+    assert not pair.server.finished
+    assert [name for name in names(b"".join(pair.server.take())) if name in ("ERROR", "GOODBYE")] == ["ERROR"]
+    with_request = encode_frame(opcodes.INFER_REQUEST, first, b"again")
+    pair.server.receive(with_request, 160.0)
+    assert pair.server.finished, "a stream has one request"
+
+
+def test_only_the_newest_of_those_streams_are_remembered() -> None:
+    pair = Pair(requests_max=4)
+    for _ in range(10):
+        stream = pair.client.open(TENSOR, b"x")
+        pair.to_server()
+        pair.server.fail(stream, ServerError("overloaded", "no"))
+        pair.to_client()
+    for stream in (13, 15, 17, 19):
+        pair.server.receive(encode_frame(opcodes.INFER_REQUEST, stream, b"late"), 100.0)
+        assert not pair.server.finished
+    pair.server.receive(encode_frame(opcodes.INFER_REQUEST, 11, b"too late"), 100.0)
+    assert pair.server.finished
