@@ -4,9 +4,10 @@ Invariants: every submitted request that is not cancelled gets exactly one endin
 whatever happens to the model, the engine or the other requests. A forward pass computes with one version; every token
 is computed by the version that the answer's `Usage` claims. What is reserved and kept never exceeds `memory_max`.
 
-Between two forward passes requests join (their prompts are read together), leave, are cancelled or run out of time;
-rows of the key-value cache stay packed. A publication replaces one reference; under `pin` the rows of the version
-before go on as a batch of their own. Source of the scheduling: Orca (Yu et al., 2022), iteration-level batching.
+Between two forward passes requests join, leave, are cancelled or run out of time; rows of the key-value cache stay
+packed. Prompts are read in pieces, of which at most two come between two tokens of what runs: one of short prompts
+together, one of a long prompt. A publication replaces one reference; under `pin` the rows of the version before go on
+as a batch of their own. Sources of the scheduling: Orca (Yu et al., 2022) and Sarathi-Serve (Agrawal et al., 2024).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from open_autoglm import clock
 from open_autoglm.engines.cache_memory import CacheMemory
-from open_autoglm.engines.events import Failed, FinishReason, GenerateEvent, GenerateRequest, Usage
+from open_autoglm.engines.events import Failed, FinishReason, GenerateEvent, GenerateRequest
 from open_autoglm.engines.lane import Job, Lane, chosen_tokens
 from open_autoglm.engines.model_engine import (
     DRAIN_S,
@@ -257,23 +258,15 @@ class Engine:
     def _leave_old(self) -> None:
         """Deal with what runs on the version before: let it run, take it along, start it anew, or end it."""
         kept, lane = self._versions.both()
-        if kept is None or not kept.rows:
+        jobs = [] if kept is None else kept.jobs()
+        if kept is None or not jobs or (kept.policy == "pin" and clock.monotonic() < kept.drain_by_s):
             return
-        if kept.policy == "pin":
-            if clock.monotonic() >= kept.drain_by_s:
-                for job in list(kept.rows):
-                    self._abort(job)
-            return
-        moved = []
-        for job in list(kept.rows):
-            kept.release(job)
-            if self._goes_on(job, lane, kept.policy):
-                moved.append(job)
+        kept.clear()  # all of them go, so no row need be moved for another
+        for job in jobs:
+            if kept.policy != "pin" and self._goes_on(job, lane, kept.policy):
+                lane.waiting.append(job)
             else:
                 self._abort(job)
-        if moved:
-            self._versions.note_pause(self._pass_ended_s, ran=True)
-            self._guarded(lane, moved)
 
     def _goes_on(self, job: Job, lane: Lane, policy: Policy) -> bool:
         """Bind a request to the current version, if policy and memory allow it."""
@@ -317,7 +310,7 @@ class Engine:
                 continue
             if job.prompt.answer is not None:
                 self._queue.popleft()
-                self._end(job, [*job.prompt.answer, self._usage_of_answer(job)])
+                self._end(job, [*job.prompt.answer, job.usage_of_answer()])
                 continue
             needed = job.memory_bytes()
             if not self._memory.has_room(needed):
@@ -339,50 +332,59 @@ class Engine:
             admitted.append(job)
         return admitted
 
-    def _usage_of_answer(self, job: Job) -> Usage:
-        return Usage(len(job.prompt.tokens), job.prompt.answer_tokens, job.model.version)
-
     def _pass(self, admitted: list[Job]) -> None:
-        """Read the prompts of what was admitted, then one more token of everything that runs, version by version."""
+        """Read a piece of the prompts that wait, then one more token of all that runs, version by version."""
         self._versions.note_pause(self._pass_ended_s, ran=self._running > len(admitted))
         for lane in self._versions.both():
             if lane is not None and lane.bound:
-                self._guarded(lane, [job for job in admitted if job.lane is lane], decode=True)
+                lane.waiting += [job for job in admitted if job.lane is lane]
+                self._guarded(lane)
         self._pass_ended_s = clock.monotonic()
 
-    def _guarded(self, lane: Lane, asked: list[Job], *, decode: bool = False) -> None:
+    def _guarded(self, lane: Lane) -> None:
         """Compute for one version; what fails ends the requests of that version and no others."""
         try:
-            if asked:
-                self._read(lane, asked)
-            if decode and lane.rows:
+            self._read(lane)
+            if lane.rows:
                 self._decode(lane)
         except Exception as error:  # the requests in this pass must hear of it, whatever it is
             self._failures_total += 1
-            failed = [*lane.rows, *asked]
-            lane.rows.clear()
+            failed = lane.jobs()
+            lane.clear()
             for job in failed:
                 self._fail(job, "internal_error", f"the model failed ({type(error).__name__}); send the request again")
 
-    def _read(self, lane: Lane, asked: list[Job]) -> None:
-        """Read prompts: those of which nothing is known together, the others one by one after what is known."""
-        fresh = []
-        known = []
-        for job in asked:
-            saved, start = self._memory.find(job)
-            if start:
-                known.append((job, saved, start))
-            else:
-                fresh.append(job)
+    def _read(self, lane: Lane) -> None:
+        """Read short prompts, those of which nothing is known together, and a piece of a long one."""
+        found = [(job, *self._memory.find(job)) for job in lane.short()]
+        fresh = [job for job, _, start in found if not start]
         if fresh:
             self._prefill(lane, fresh, 0)
-        for job, saved, start in known:
-            lane.cache.restore(len(lane.rows), saved, start)
-            self._prefill(lane, [job], start)
+        for job, saved, start in found:
+            if start:
+                lane.cache.restore(len(lane.rows), saved, start)
+                self._prefill(lane, [job], start)
+        long = lane.long()
+        if long is not None:
+            self._read_piece(lane, long)
+
+    def _read_piece(self, lane: Lane, job: Job) -> None:
+        """Read the next piece of a prompt, after what is known of it; behind the last one it gives its first token."""
+        if not job.length:
+            saved, job.length = self._memory.find(job)
+            if job.length:
+                lane.cache.restore(lane.last_row, saved, job.length)
+        read = job.tokens[: job.length + lane.model.piece_tokens]
+        logits = lane.model.prefill(lane.cache, lane.last_row, [read], job.length)
+        job.length = len(read)
+        if job.length < len(job.tokens):
+            self._passes_total += 1
+            return
+        lane.complete(job)
+        self._choose([job], logits)
 
     def _prefill(self, lane: Lane, jobs: list[Job], start: int) -> None:
-        first_row = len(lane.rows)
-        lane.rows.extend(jobs)
+        first_row = lane.enter(jobs)
         logits = lane.model.prefill(lane.cache, first_row, [job.tokens for job in jobs], start)
         for job in jobs:
             job.length = len(job.tokens)
@@ -487,7 +489,7 @@ class Engine:
             self._queue.clear()
         for lane in self._versions.both():
             if lane is not None:
-                lane.rows.clear()
+                lane.clear()
         for job in left:
             self._fail(job, code, message)
         self._flush()

@@ -1,12 +1,19 @@
-"""One live version in an engine: its model, its cache, and the requests in its rows.
+"""One live version in an engine: its model, its cache, and the requests that it computes.
 
-Invariant: `rows[i]` is the request whose keys and values are in row `i` of the cache; rows are packed. `bound` counts
-the requests that are pinned to the version, those on their way into a row included; it is guarded by the engine's
-lock, everything else belongs to the engine's thread.
+| a request is | its keys and values are |
+|---|---|
+| in `waiting` | nowhere: nothing of its prompt was read by this version |
+| `partly` | in the last row: its prompt is longer than a piece, and read piece by piece |
+| `rows[i]` | in row `i`: its prompt was read, and every pass gives it a token |
+
+Invariant: rows are packed from 0, and there are never more requests than slots, so the last row is free for `partly`.
+`bound` counts the requests that are pinned to the version, wherever they are; it is guarded by the engine's lock,
+everything else belongs to the engine's thread.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,25 +32,80 @@ class Lane:
         slots: most rows.
     """
 
-    __slots__ = ("bound", "cache", "drain_by_s", "model", "policy", "rows")
+    __slots__ = ("bound", "cache", "drain_by_s", "last_row", "model", "partly", "policy", "rows", "waiting")
 
     def __init__(self, model: StepModel, slots: int) -> None:
         self.model = model
         self.cache: Any = model.new_cache(slots)
+        self.last_row = slots - 1
         self.rows: list[Job] = []
+        self.partly: Job | None = None
+        self.waiting: list[Job] = []
         self.bound = 0
         self.policy: Policy = "pin"  # what becomes of those that run, once another version is current
         self.drain_by_s = 0.0
 
+    def jobs(self) -> list[Job]:
+        """All requests that are here."""
+        return [*self.rows, *([] if self.partly is None else [self.partly]), *self.waiting]
+
+    def short(self) -> list[Job]:
+        """Those that wait and can be read whole in the next pass, in order: as many as a piece has tokens, padded."""
+        most = self.model.piece_tokens or math.inf
+        found: list[Job] = []
+        longest = 0
+        for job in self.waiting:
+            size = len(job.tokens)
+            if size > most:
+                continue
+            longest = max(longest, size)
+            if found and (len(found) + 1) * longest > most:
+                break
+            found.append(job)
+        return found
+
+    def long(self) -> Job | None:
+        """The one whose prompt is read piece by piece: the first that waits, when there is none yet."""
+        most = self.model.piece_tokens or math.inf
+        if self.partly is None:
+            self.partly = next((job for job in self.waiting if len(job.tokens) > most), None)
+            if self.partly is not None:
+                self.waiting.remove(self.partly)
+        return self.partly
+
+    def enter(self, jobs: list[Job]) -> int:
+        """Give requests that wait the next rows; return the first of these."""
+        first = len(self.rows)
+        self.rows.extend(jobs)
+        self.waiting = [job for job in self.waiting if job not in jobs]
+        return first
+
+    def complete(self, job: Job) -> None:
+        """Give the one that was read piece by piece the next row."""
+        assert job is self.partly
+        if len(self.rows) != self.last_row:
+            self.cache.move(self.last_row, len(self.rows), job.length)
+        self.rows.append(job)
+        self.partly = None
+
     def release(self, job: Job) -> None:
-        """Free a request's row, if it has one: the last row moves into its place."""
-        if job not in self.rows:
-            return
-        row = self.rows.index(job)
-        last = self.rows.pop()
-        if last is not job:
-            self.cache.move(len(self.rows), row, last.length)
-            self.rows[row] = last
+        """Free a request's place, if it has one: the last row moves into it."""
+        if job is self.partly:
+            self.partly = None
+        elif job in self.waiting:
+            self.waiting.remove(job)
+        elif job in self.rows:
+            row = self.rows.index(job)
+            last = self.rows.pop()
+            if last is not job:
+                self.cache.move(len(self.rows), row, last.length)
+                self.rows[row] = last
+
+    def clear(self) -> None:
+        """Free all places at once; nothing is moved."""
+        self.rows.clear()
+        self.waiting.clear()
+        self.partly = None
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +121,7 @@ class Job:
         lane: that computes it; None while it waits.
         tokens: prompt and answer so far; the last one was chosen and not yet read by the model.
         written: tokens of the answer.
-        length: tokens in the cache.
+        length: tokens in the cache of `lane`.
         reserved_bytes: of memory.
         told: whether an event was delivered.
         held: events that are kept until the end.
@@ -117,6 +179,10 @@ class Job:
             self.end_span()
             spans = tuple(self.spans)
         return Usage(len(self.prompt.tokens), self.written, self.model.version, spans)
+
+    def usage_of_answer(self) -> Usage:
+        """Of a request that the model need not be asked."""
+        return Usage(len(self.prompt.tokens), self.prompt.answer_tokens, self.model.version)
 
     def memory_bytes(self) -> int:
         """Bytes that the cache takes for it at the end, at most."""

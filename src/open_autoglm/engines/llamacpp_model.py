@@ -65,6 +65,7 @@ class LlamaCppModel:
     """
 
     reuses_prefix = False
+    piece_tokens = 0
 
     def __init__(self, library: Any, path: Path, name: str, version: str, threads: int) -> None:
         self.name = name

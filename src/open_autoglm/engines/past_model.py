@@ -23,7 +23,9 @@ from open_autoglm.errors import ServerError
 CAPACITY_TOKENS: Final = 256
 """For so many tokens a cache has room at first; it doubles when one row needs more."""
 PASS_TOKENS_MAX: Final = 2048
-"""Most tokens, padding included, that are read in one pass; longer prompts are read piece by piece."""
+"""Most tokens, padding included, that are read in one pass; what is asked for beyond is read in several."""
+PIECE_TOKENS: Final = 256
+"""See `StepModel`: a library needs some hundred tokens to use a processor well."""
 ROWS_TOLERANCE: Final = 2e-3
 """Most that logits of a row may differ between a pass alone and a pass with others, of the largest logit."""
 
@@ -131,6 +133,7 @@ class PastModel:
     """
 
     reuses_prefix = True
+    piece_tokens = PIECE_TOKENS
 
     def __init__(
         self,

@@ -5,8 +5,9 @@ slots, admission by memory, sampling, cancellation, deadlines, versions, reuse o
 are called in the engine's thread alone; `prepare` may be called from any thread at any time, and `new_cache` once,
 from the thread that publishes the model.
 
-Rows are packed: those in use are always `0…n-1`, and when a request leaves, the last row moves into its place. A
-version is one `StepModel`: its weights never change once it was given to an engine. Another version is another object.
+Rows are packed: those that `decode` is asked for are always `0…n-1`, and when a request leaves, the last of them moves
+into its place; the last row of the cache may hold a prompt that is read in pieces. A version is one `StepModel`: its
+weights never change once it was given to an engine. Another version is another object.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class StepModel(Protocol):
         context: most tokens of prompt and answer together.
         end_tokens: tokens that end an answer.
         reuses_prefix: whether `prefill` can begin after a prefix that is in the cache already.
+        piece_tokens: of longer prompts so many tokens are read at once, so that what runs need not wait for the whole;
+            0 when prompts have to be read whole, as they must without `reuses_prefix`.
     """
 
     @property
@@ -109,6 +112,9 @@ class StepModel(Protocol):
     @property
     def reuses_prefix(self) -> bool: ...
 
+    @property
+    def piece_tokens(self) -> int: ...
+
     def prepare(self, request: GenerateRequest) -> Prompt:
         """Turn a request into a prompt; thread safe.
 
@@ -128,8 +134,8 @@ class StepModel(Protocol):
 
         Args:
             cache: of this model.
-            first_row: row of the first prompt; the rows before it are in use.
-            prompts: whole prompts, each longer than `start`.
+            first_row: row of the first prompt; the rows before and behind may be in use.
+            prompts: from their beginning, whole or up to the end of a piece, each longer than `start`.
             start: 0 unless `reuses_prefix`.
 
         Returns:

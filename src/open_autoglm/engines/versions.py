@@ -45,8 +45,7 @@ class Versions:
         self._weights: VersionWeights | None = None
         self._name = lane.model.name
         self._lock = lock
-        self._swaps_total = 0
-        self._seen = lane
+        self._swaps_total = self._swaps_seen = 0
         self._pauses_s: deque[float] = deque(maxlen=PAUSES_KEPT)
 
     def both(self) -> tuple[Lane | None, Lane]:
@@ -77,9 +76,11 @@ class Versions:
         """Make another version current; see `ModelEngine.publish`."""
         with self._lock:
             self.check(lane.model)
+            gone = self.kept
             self._swap(lane, policy, drain_s)
             if share < 1.0:
                 self.weigh(share, drain_s)
+        del gone  # freed here, in the thread that publishes and with the lock given back: the next pass need not wait
 
     def weigh(self, share: float, drain_s: float) -> None:
         """Give the current version a share of what begins; see `ModelEngine.weigh`."""
@@ -120,9 +121,11 @@ class Versions:
 
     def forget(self) -> None:
         """Free the version before, when nothing runs on it."""
+        gone: Lane | None = None
         with self._lock:
             if self.kept is not None and not self.kept.bound and self._weights is None:
-                self.kept = None
+                gone, self.kept = self.kept, None
+        del gone  # as in `publish`
 
     def live(self) -> tuple[LiveVersion, ...]:
         """The current version, then the one before it while it is kept."""
@@ -143,16 +146,18 @@ class Versions:
             pass_ended_s: when the pass before ended.
             ran: whether a request waited for the next pass since then.
         """
-        if self.current is self._seen:
+        swaps = self._swaps_total  # not the version itself, which the engine's thread must not be the last to hold
+        if swaps == self._swaps_seen:
             return
-        self._seen = self.current
+        self._swaps_seen = swaps
         if ran:
             self._pauses_s.append(clock.monotonic() - pass_ended_s)
 
     def figures(self) -> SwapFigures:
         """How long swaps took."""
         with self._lock:
-            pauses, swaps = sorted(self._pauses_s), self._swaps_total
+            taken, swaps = list(self._pauses_s), self._swaps_total
+        pauses = sorted(taken)
         if not pauses:
             return SwapFigures(swaps, 0, 0.0, 0.0)
         return SwapFigures(swaps, len(pauses), pauses[-1], pauses[math.ceil(0.99 * len(pauses)) - 1])

@@ -85,6 +85,7 @@ class CountingModel:
     failures: int = 0
     end_tokens: frozenset[int] = frozenset((END,))
     reuses_prefix: bool = True
+    piece_tokens: int = 8
     read: list[int] = field(default_factory=list)  # how many tokens of each prompt were read
     rows_max: int = 0
 

@@ -226,14 +226,14 @@ def test_a_failure_ends_the_requests_of_its_version_only() -> None:
 
 
 def test_prompts_that_begin_alike_are_read_once_per_version_and_salt() -> None:
-    one = CountingModel("1")
+    one = CountingModel("1", piece_tokens=64)
     engine = Engine(one, prefix_bytes_max=10_000)
     start = [9] * 40
     for salt in ("a", "a", "b"):
         ask(engine, *start, 1, max_tokens=1, salt=salt)
         run(engine)
     assert one.read == [41, 9, 41]  # two and a half blocks of 16 are known the second time
-    two = CountingModel("2")
+    two = CountingModel("2", piece_tokens=64)
     engine.publish(two)
     heard = ask(engine, *start, 1, max_tokens=1, salt="a")
     run(engine)
