@@ -61,6 +61,7 @@ class Checks:
         self._orders()
         self._hedges()
         self._cluster()
+        self._workers()
         self._planned()
 
     def _addresses(self) -> None:
@@ -222,6 +223,14 @@ class Checks:
         if not self._refused("cluster"):
             for path, message in cluster_problems(self.config.cluster):
                 self._add(path, message)
+
+    def _workers(self) -> None:
+        """What several processes cannot do together."""
+        if self.config.server.workers > 1:
+            if self.config.cluster.secret is not None:
+                self._add("server.workers", "several workers cannot be one member of a cluster; write 1 with `cluster`")
+            if self.config.server.grpc_port == 0:
+                self._add("server.grpc_port", "several workers need one port for all; write a number, or workers: 1")
 
     def _planned(self) -> None:
         """Sections of later versions: what they hold must make sense already."""

@@ -164,7 +164,6 @@ class McpSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NOTES: dict[str, str] = {
-    "server.workers": "one worker process serves",
     "dialect anthropic": "such models are listed, but not served",
     "auth.jwt": "only API keys are let in",
     "auth.signing": "only API keys are let in",

@@ -118,7 +118,6 @@ class Resolver:
         """One warning for each part that is asked for and not built yet."""
         document, written = self._document, self._problems.written
         asked = {
-            "server.workers": document.server.workers > 1,
             "auth.jwt": document.auth.jwt is not None,
             "auth.signing": document.auth.signing.enabled,
             "budgets": written("budgets"),

@@ -55,9 +55,10 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         admin_host: address of the admin listener.
         admin_port: of the admin listener; 0 asks the system for a free one.
         admin_key: key of the admin listener; made at the first start and kept in `data_dir/admin.key` when left out.
-        workers: server processes. Also written `worker_threads`.
+        workers: server processes, which share the port; see `docs/how-to/use-several-workers.md` for what each has of
+            its own. Also written `worker_threads`.
         context_path: before every route of the data listener, as `/api`.
-        max_connections: client connections open at once.
+        max_connections: client connections open at once, of all workers together.
         data_dir: folder for what the server keeps, from the working directory.
         unix: path of a Unix socket at which the data listener listens too, without TLS.
         grpc_port: of the gRPC listener, on `host` and with the data listener's TLS; 0 asks the system for a free one,

@@ -73,9 +73,10 @@ class FramedGateway:
         loop: where it runs.
         settings: of connections.
         keep_share: share of the relayed requests that are written down for people.
+        resumable: whether streams can outlive their connection.
 
     Attributes:
-        store: of streams that outlive their connection.
+        store: of streams that outlive their connection; None where none does.
         calls: relayed now.
         nobody: a handler for what nobody wants to hear.
         others: who takes messages of other opcodes: peer, flags, stream, arg and payload.
@@ -91,10 +92,11 @@ class FramedGateway:
         *,
         settings: ConnectionSettings,
         keep_share: float,
+        resumable: bool = True,
     ) -> None:
         self.gateway = gateway
         self.settings = settings
-        self.store = ResumeStore()
+        self.store = ResumeStore() if resumable else None
         self.calls: set[RelayedRequest] = set()
         self.nobody = _Nobody()
         self.others: dict[int, OtherHandler] = {}
@@ -341,4 +343,5 @@ class FramedGateway:
         if self._sweeps % _LOOK_SWEEPS == 0:
             for lane in self._known():
                 lane.look()
-            self.store.expire(now_s)
+            if self.store is not None:
+                self.store.expire(now_s)

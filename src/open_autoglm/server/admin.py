@@ -43,15 +43,15 @@ class AdminControl(Protocol):
         """Figures of a living process (`version`, `uptime_s`, …); `status: ok` is added."""
         ...
 
-    def ready(self) -> tuple[bool, str]:
+    def ready(self) -> tuple[bool, str] | Awaitable[tuple[bool, str]]:
         """Whether requests can be served, and if not, why."""
         ...
 
-    def metrics(self) -> bytes:
+    def metrics(self) -> bytes | Awaitable[bytes]:
         """Prometheus text, as `Metrics.render` gives it."""
         ...
 
-    def status(self) -> JSONObject:
+    def status(self) -> JSONObject | Awaitable[JSONObject]:
         """One page about the server: `version`, `uptime_s`, `revision`, `ready`, `in_flight`, addresses, …"""
         ...
 
@@ -96,7 +96,7 @@ class AdminControl(Protocol):
         """
         ...
 
-    def models(self) -> list[JSONObject]:
+    def models(self) -> list[JSONObject] | Awaitable[list[JSONObject]]:
         """One row per endpoint: `name`, `dialect`, `endpoint`, `state`, and figures (`breaker`, `in_flight`, …)."""
         ...
 
@@ -124,19 +124,19 @@ class AdminControl(Protocol):
         """
         ...
 
-    def keys(self) -> list[JSONObject]:
+    def keys(self) -> list[JSONObject] | Awaitable[list[JSONObject]]:
         """One row per API key: `name`, its limits, `last_used`; never the key."""
         ...
 
-    def requests(self, limit: int, where: RequestFilter) -> list[JSONObject]:
+    def requests(self, limit: int, where: RequestFilter) -> list[JSONObject] | Awaitable[list[JSONObject]]:
         """The newest requests, as `telemetry.explain.summarize` tells them; `limit` is 1 to 1000."""
         ...
 
-    def explain(self, request_id: str) -> JSONObject | None:
+    def explain(self, request_id: str) -> JSONObject | Awaitable[JSONObject | None] | None:
         """One request as `telemetry.explain.explain` tells it; `None` when it is not (or no longer) known."""
         ...
 
-    def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
+    def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject | Awaitable[JSONObject]:
         """Force an endpoint's breaker open, or reset it; returns the endpoint's row of `models`.
 
         Raises:

@@ -10,18 +10,19 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from open_autoglm.errors import RequestError, ServerError
-from open_autoglm.server.admin import AdminControl, EndpointAction, JSONObject, RolloutStep
+from open_autoglm.server.admin import AdminControl, EndpointAction, RolloutStep
 from open_autoglm.server.admin_guard import BODY_BYTES_MAX, Access, json_response, peer, too_large
 from open_autoglm.server.admin_query import Parameter, flag, integer, text
 from open_autoglm.telemetry.explain import RequestFilter
 from open_autoglm.telemetry.exposition import CONTENT_TYPE
 
+_T = TypeVar("_T")
 BODY_S = 30.0
 """Longest time for a request's body, seconds."""
 
@@ -103,9 +104,9 @@ class AdminRoute:
     statuses: tuple[int, ...] = (200,)
 
 
-async def _settled(answer: JSONObject | Awaitable[JSONObject]) -> JSONObject:
+async def _settled(answer: _T | Awaitable[_T]) -> _T:
     """Wait for what a control method returned, if it is to be waited for."""
-    return await answer if inspect.isawaitable(answer) else answer
+    return await cast("Awaitable[_T]", answer) if inspect.isawaitable(answer) else answer
 
 
 async def _health(call: AdminCall) -> Response:
@@ -113,16 +114,16 @@ async def _health(call: AdminCall) -> Response:
 
 
 async def _ready(call: AdminCall) -> Response:
-    ready, reason = call.control.ready()
+    ready, reason = await _settled(call.control.ready())
     return json_response({"ready": ready, "reason": reason}, 200 if ready else 503)
 
 
 async def _metrics(call: AdminCall) -> Response:
-    return Response(call.control.metrics(), headers={"content-type": CONTENT_TYPE})
+    return Response(await _settled(call.control.metrics()), headers={"content-type": CONTENT_TYPE})
 
 
 async def _status(call: AdminCall) -> Response:
-    return json_response(call.control.status())
+    return json_response(await _settled(call.control.status()))
 
 
 async def _config(call: AdminCall) -> Response:
@@ -151,7 +152,7 @@ async def _config_diff(call: AdminCall) -> Response:
 
 
 async def _models(call: AdminCall) -> Response:
-    return json_response({"models": call.control.models()})
+    return json_response({"models": await _settled(call.control.models())})
 
 
 async def _endpoint_action(call: AdminCall) -> Response:
@@ -159,7 +160,7 @@ async def _endpoint_action(call: AdminCall) -> Response:
     if action not in ("open", "reset"):
         raise RequestError("not_found", f"there is no action {action!r}; there are open and reset")
     done = call.control.endpoint_action(call.path["name"], call.path["endpoint"], cast(EndpointAction, action))
-    return json_response(done)
+    return json_response(await _settled(done))
 
 
 async def _nodes(call: AdminCall) -> Response:
@@ -184,16 +185,17 @@ async def _rollout_step(call: AdminCall) -> Response:
 
 
 async def _keys(call: AdminCall) -> Response:
-    return json_response({"keys": call.control.keys()})
+    return json_response({"keys": await _settled(call.control.keys())})
 
 
 async def _requests(call: AdminCall) -> Response:
     limit = call.query.pop("limit", 50)
-    return json_response({"requests": call.control.requests(limit, RequestFilter(**call.query))})
+    rows = await _settled(call.control.requests(limit, RequestFilter(**call.query)))
+    return json_response({"requests": rows})
 
 
 async def _explain(call: AdminCall) -> Response:
-    told = call.control.explain(call.path["request_id"])
+    told = await _settled(call.control.explain(call.path["request_id"]))
     if told is None:
         raise RequestError(
             "not_found",

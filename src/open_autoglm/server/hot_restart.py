@@ -36,7 +36,8 @@ _ENDING_LOOKS: Final = 100
 _ENDING_LOOK_S: Final = 0.05
 _READY: Final = b"READY\n"
 _READY_FD: Final = "AUTOGLM_READY_FD"
-_FDS_MAX: Final = 64
+_FDS_MAX: Final = 4096
+"""Each worker has sockets of its own."""
 
 
 @dataclass(slots=True)

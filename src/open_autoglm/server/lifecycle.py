@@ -17,20 +17,17 @@ import asyncio
 import logging
 import os
 import signal
-import threading
-from typing import Final, Literal, NoReturn
+from typing import Literal
 
 from open_autoglm.config.watch import watch_file
 from open_autoglm.errors import ConfigError
 from open_autoglm.server.hot_restart import HotRestart
 from open_autoglm.server.notify import Notifier
 from open_autoglm.server.server import Server
+from open_autoglm.server.serving_process import exit_now
 from open_autoglm.telemetry.request_log import RequestLog
 
 _log = logging.getLogger(__name__)
-_INTERRUPTED: Final = 130
-_LAST_LINES_S: Final = 0.5
-"""For the log, when a second signal wants the end at once."""
 
 State = Literal["serving", "restarting", "stopping", "replaced"]
 
@@ -83,7 +80,7 @@ class Lifecycle:
     def end(self, hurry: bool) -> None:
         """Stop; the second time at once. `hurry` when a person waits."""
         if self.state == "stopping" or self._told_to_leave:
-            self._exit_now()
+            exit_now(self._request_log)
         self._told_to_leave = self.state == "replaced"
         if self._told_to_leave:
             return
@@ -161,10 +158,3 @@ class Lifecycle:
     def tell_ready(self) -> None:
         """Say that the server takes requests."""
         self._notifier.ready(self._status())
-
-    def _exit_now(self) -> NoReturn:
-        self._request_log.catch_up()
-        last = threading.Thread(target=self._request_log.flush, daemon=True)
-        last.start()
-        last.join(_LAST_LINES_S)
-        os._exit(_INTERRUPTED)

@@ -37,6 +37,28 @@ class ServeOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """One process among those of a server.
+
+    Attributes:
+        index: 0 for the leader, which answers for all at the admin listener.
+        count: of processes that serve, at least 1.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other."""
+        return self.count == 1
+
+    def part(self, total: int) -> int:
+        """This process's part of something that is limited for all together, rounded up."""
+        return -(-total // self.count)
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A server that takes requests.
 

@@ -90,7 +90,7 @@ class OverloadWatch:
         config = server.config
         settings = config.overload
         used, usable = open_descriptors(), max(1, descriptors_max() - DESCRIPTORS_RESERVED)
-        memory = process.resident_bytes() / (settings.memory or self._memory_max)
+        memory = process.resident_bytes() / server.place.part(settings.memory or self._memory_max)
         if not settings.enabled:
             memory, used, lag_s = 0.0, 0, 0.0
         if overload.look(memory, used / usable, lag_s):

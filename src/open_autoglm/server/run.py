@@ -1,35 +1,22 @@
-"""Run a server until it is told to stop; see `lifecycle.py` for what signals do."""
+"""Run a server until it is told to stop; see `lifecycle.py` for what signals do, `workers` for several processes."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
 import os
 import resource
-import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from open_autoglm import __version__
 from open_autoglm.config import Loaded, load_config, parse_config
-from open_autoglm.errors import ServerError
-from open_autoglm.native import current_form
 from open_autoglm.server.hot_restart import HotRestart, Inherited, take_inherited
 from open_autoglm.server.lifecycle import Lifecycle
 from open_autoglm.server.notify import Notifier
 from open_autoglm.server.options import ServeOptions, Started
 from open_autoglm.server.server import Server
+from open_autoglm.server.serving_process import make_log_folder, run_on_loop, settle_memory, with_form
 from open_autoglm.telemetry.logs import configure
 from open_autoglm.telemetry.request_log import RequestLog
-
-_log = logging.getLogger(__name__)
-_GC_THRESHOLDS = (50_000, 20, 100)
-"""Requests make few cycles; looking for them often would cost more than it frees."""
-_SWITCH_INTERVAL_S = 0.001
-"""An engine's thread gives the event loop its turn within this time; Python's own is 5 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,58 +47,22 @@ def serve(options: ServeOptions, on_ready: Callable[[Started], None] | None = No
         loaded = parse_config(options.text, source="built in", environ=environ, trusted=True, insecure=options.insecure)
     else:
         loaded = load_config(options.config_path, environ, insecure=options.insecure)
-    _make_log_folder(loaded.config.logging.file)
+    make_log_folder(loaded.config.logging.file)
+    if loaded.config.server.workers > 1:
+        from open_autoglm.server.workers.supervisor import serve_by_workers
+
+        return serve_by_workers(loaded, options, inherited, on_ready)
     request_log = RequestLog(loaded.config.logging)
     configure(loaded.config.logging, request_log)
     request_log.start()
     try:
-        return _run(_main(loaded, options, request_log, _Door(inherited, on_ready)), options.standard_loop)
+        return run_on_loop(_main(loaded, options, request_log, _Door(inherited, on_ready)), options.standard_loop)
     finally:
         request_log.close()
 
 
-def _make_log_folder(file: str | None) -> None:
-    """Make the folder of the log file, so that no line is lost.
-
-    Raises:
-        ServerError: it cannot be made.
-    """
-    if file is None:
-        return
-    folder = Path(file).absolute().parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"cannot make the folder {str(folder)!r} of logging.file: {error.strerror}"
-        raise ServerError("internal_error", message) from error
-
-
-def _run(main: Coroutine[Any, Any, int], standard_loop: bool) -> int:
-    if not standard_loop:
-        try:
-            import uvloop
-        except ImportError:
-            pass
-        else:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(main)
-    with asyncio.Runner() as runner:
-        return runner.run(main)
-
-
-def _with_form(started: Started) -> Started:
-    """Say, here and in the log, how the request path runs."""
-    form = current_form()
-    _log.info("open-autoglm %s, %s", __version__, form.name)
-    if not form.problem:
-        return replace(started, form=form.name)
-    _log.warning("%s", form.problem)
-    return replace(started, form=form.name, warnings=[*started.warnings, form.problem])
-
-
 async def _main(loaded: Loaded, options: ServeOptions, request_log: RequestLog, door: _Door) -> int:
     loop = asyncio.get_running_loop()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server = Server(loaded, options, loop, request_log)
     lifecycle = Lifecycle(server, request_log, Notifier(os.environ, os.getpid()), HotRestart())
     lifecycle.catch_signals(loop)
@@ -124,11 +75,9 @@ async def _main(loaded: Loaded, options: ServeOptions, request_log: RequestLog, 
     if replaces:
         # Last, because a connection that is taken and then lost with a failing start would be a failed request.
         await server.start(inherited.data)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    settle_memory()
     if door.on_ready is not None:
-        door.on_ready(_with_form(server.describe()))
+        door.on_ready(with_form(server.describe()))
     if replaces:
         inherited.say_ready()  # whoever is replaced tells the service manager
     else:

@@ -13,8 +13,10 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend
@@ -40,7 +42,7 @@ from open_autoglm.server.grpc_door import GrpcDoor
 from open_autoglm.server.health import Health
 from open_autoglm.server.lag_witness import LagWitness
 from open_autoglm.server.models_view import models_view
-from open_autoglm.server.options import ServeOptions, Started
+from open_autoglm.server.options import Place, ServeOptions, Started
 from open_autoglm.server.overload_watch import OverloadWatch
 from open_autoglm.server.ports import listen_or_tell
 from open_autoglm.server.relayed_accounts import RelayedAccountant
@@ -53,9 +55,11 @@ from open_autoglm.telemetry.metrics import Metrics
 from open_autoglm.telemetry.request_log import RequestLog
 from open_autoglm.transport.framed_server import FramedServer
 from open_autoglm.transport.http_server import HttpServer
+from open_autoglm.transport.settings import WireLimits
 
 if TYPE_CHECKING:
     from open_autoglm.backends.embedded_engine import EmbeddedBackend
+    from open_autoglm.server.admin import AdminControl
     from open_autoglm.server.admin_listener import AdminListener
     from open_autoglm.server.discovery import Discovery
 
@@ -63,6 +67,7 @@ _log = logging.getLogger(__name__)
 _SWEEP_S = 1.0
 _LOOK_S = 0.5
 _PEPPER_BYTES = 32
+_ALONE = Place()
 
 
 class Server:
@@ -74,6 +79,11 @@ class Server:
         loop: where everything runs.
         request_log: already started.
         rng: of balancers, breakers and backoff; a simulation gives its own.
+        place: this process among those of the server.
+        revisions: that the server has had, when this process takes another one's place.
+
+    Attributes:
+        on_applied: told of each configuration that was made the active one, and by whom.
     """
 
     def __init__(
@@ -84,10 +94,14 @@ class Server:
         request_log: RequestLog,
         *,
         rng: random.Random | None = None,
+        place: Place = _ALONE,
+        revisions: Revisions | None = None,
     ) -> None:
         self.options = options
+        self.place = place
         self.started_s = clock.monotonic()
-        self.revisions = Revisions()
+        self.revisions = revisions if revisions is not None else Revisions()
+        self.on_applied: Callable[[Loaded, str], None] | None = None
         self.revision: Revision = self.revisions.propose(loaded, "start", clock.wall())
         self._loop = loop
         self._rng = rng if rng is not None else random.Random()
@@ -113,7 +127,7 @@ class Server:
             rng=self._rng,
             sources=self.sources,
         )
-        self.data = HttpServer(self.gateway, config.wire, loop)
+        self.data = HttpServer(self.gateway, self._wire(config), loop)
         self.grpc = GrpcDoor(self.gateway)
         self.relayed = RelayedAccountant(self.metrics, request_log, self.explain)
         self.framed = self._open_framed(config)
@@ -177,7 +191,7 @@ class Server:
                 raise ServerError("internal_error", f"server.unix: {server.unix!r} {error.strerror}") from error
         if inherited and server.port not in (0, self.data_address[1]):
             _log.warning("the socket that was handed over, on port %d, goes over server.port", self.data_address[1])
-        await self.grpc.open(config, beside=bool(inherited))
+        await self.grpc.open(config, beside=bool(inherited) or not self.place.is_alone)
         self.gateway.start()
         self.framed.start()
         if self.discovery is not None:
@@ -186,20 +200,27 @@ class Server:
         self.overload.start(self._loop)
         self._sweep()
 
-    async def start_admin(self, inherited: Sequence[socket.socket] = ()) -> None:
+    async def start_admin(self, inherited: Sequence[socket.socket] = (), control: AdminControl | None = None) -> None:
         """Open the admin listener, or take over sockets that are open.
 
         Apart from `start`, so that the first answer need not wait for its imports.
+
+        Args:
+            inherited: the sockets.
+            control: what it asks; this server alone when left out.
 
         Raises:
             ServerError: its port is taken.
         """
         from open_autoglm.server.admin import build_admin, serve_admin
-        from open_autoglm.server.control import Control
 
         server = self.config.server
         port = server.admin_port
-        app = build_admin(Control(self), key=self.admin_key, allowed_hosts=(server.admin_host,))
+        if control is None:
+            from open_autoglm.server.control import Control
+
+            control = Control(self)
+        app = build_admin(control, key=self.admin_key, allowed_hosts=(server.admin_host,))
         admin = await listen_or_tell(
             lambda: serve_admin(app, server.admin_host, port, socks=inherited), server.admin_host, port, "admin-port"
         )
@@ -306,7 +327,7 @@ class Server:
         if self.discovery is not None:
             self.discovery.weigh()
         if before.wire != built.config.wire:
-            self.data.renew_limits(built.config.wire)
+            self.data.renew_limits(self._wire(built.config))
         self._accountant.forget()
         self.framed.renew(built.config.explain.relayed)
         self.tickets.settings = built.config.tickets
@@ -316,6 +337,8 @@ class Server:
             _log.warning("configuration: %s", warning)
         for change in needs_restart(diff_configs(before, loaded.config)):
             _log.warning("configuration: %s takes effect at the next start", change.path)
+        if self.on_applied is not None:
+            self.on_applied(loaded, by)
         return revision
 
     def apply_text(self, text: str, by: str) -> Revision:
@@ -365,6 +388,13 @@ class Server:
             busy=lambda: (self.gateway.in_flight, int(sum(self.gateway.queue_depths().values()))),
         )
 
+    def _wire(self, config: ServerConfig) -> WireLimits:
+        """The limits of this process's connections: those of the server are for all processes together."""
+        wire, part = config.wire, self.place.part
+        return replace(
+            wire, connections=part(wire.connections), connections_per_address=part(wire.connections_per_address)
+        )
+
     def _open_framed(self, config: ServerConfig) -> FramedGateway:
         return FramedGateway(
             self.gateway,
@@ -373,6 +403,8 @@ class Server:
             self._loop,
             settings=ConnectionSettings(message_bytes_max=max(config.wire.body_bytes, FRAME_BYTES_LEAST)),
             keep_share=config.explain.relayed,
+            # A client that comes again may reach another process, which knows nothing of its streams.
+            resumable=self.place.is_alone,
         )
 
     def _open_embedded(self, entry: ModelEntry) -> Backend:

@@ -28,6 +28,8 @@ models:
         ("server: {port: 8081}", 4, "server.port", "both listeners would use port 8081"),
         ("server: {port: 1, admin_port: 1}", 4, "server.admin_port", "both listeners would use port 1"),
         ("server: {grpc_port: 8081}", 4, "server.grpc_port", "another listener would use port 8081 too"),
+        ("server: {workers: 2, grpc_port: 0}", 4, "server.grpc_port", "several workers need one port"),
+        ("server: {workers: 2}\ncluster: {secret: sixteen-characters}", 4, "server.workers", "one member of a cluster"),
         ("server: {host: '*'}", 4, "server.host", "write 0.0.0.0 for every network"),
         ("server: {host: 'a b'}", 4, "server.host", "no IP address or host name"),
         ("server: {host: '[::1]'}", 4, "server.host", "no IP address or host name"),

@@ -54,7 +54,7 @@ def test_application() -> None:
     assert config.database.url == "postgresql://localhost:5432/myapp"
     assert (config.database.pool_size, config.database.connection_timeout_s) == (20, 30.0)
     assert not config.auth.enabled
-    assert keys_warned_of(result) == ["`server.workers`", "`database`", "`models`"]
+    assert keys_warned_of(result) == ["`database`", "`models`"]
 
 
 def test_service() -> None:

@@ -109,7 +109,6 @@ def test_the_environment_goes_over_either_way_to_write_the_port(parse: Parse) ->
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("server: {workers: 2}", "server.workers"),
         ("auth: {api_key: k, jwt: {secret: s}}", "auth.jwt"),
         ("auth: {signing: {enabled: true}}", "auth.signing"),
         ("budgets: {on_store_failure: closed}", "budgets"),
