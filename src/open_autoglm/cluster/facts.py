@@ -47,10 +47,13 @@ class ClusterFacts:
 
     Attributes:
         on_change: called with each key of which something new is known, or that expired.
+        sent_bytes: told to others, without seals and heads of packets: `delta`, `state`.
     """
 
     def __init__(self, me: Record, send: SendTo, loop: asyncio.AbstractEventLoop) -> None:
         self.on_change: list[FactCallback] = []
+        self.sent_bytes = {"delta": 0, "state": 0}
+        self._lost = 0
         self._map = ReplicatedMap(me.id, me.start)
         self._start = me.start
         name = me.id.encode()
@@ -66,6 +69,20 @@ class ClusterFacts:
     def map(self) -> ReplicatedMap:
         """What is known; change it by `write` only."""
         return self._map
+
+    @property
+    def lost(self) -> int:
+        """Datagrams that were taken for lost; what was in them was told again."""
+        return self._lost + sum(link.lost for _, link in self._links.values())
+
+    def kinds(self) -> dict[str, int]:
+        """Facts by what is before the slash of their keys; those that were removed by themselves, as `removed`."""
+        counted: dict[str, int] = {"removed": 0}
+        for key in self._map.keys():  # noqa: SIM118 - it is no dict
+            live = any(entry.value is not None for entry in self._map.read(key).entries)
+            kind = (key.partition("/")[0] if "/" in key else "other") if live else "removed"
+            counted[kind] = counted.get(kind, 0) + 1
+        return counted
 
     def write(self, key: str, value: bytes | None, expected: dict[str, int], *, ttl_ms: int | None = None) -> Entry:
         """Write a fact, or remove it with None, and tell everybody; see `ReplicatedMap.write`.
@@ -91,7 +108,7 @@ class ClusterFacts:
         """Take note of a member that came, changed or went."""
         record = member.record
         if not member.present:
-            self._links.pop(record.id, None)
+            self._drop(record.id)
             self._addresses.pop(record.id, None)
             self._map.set_gone(record.id)
             return
@@ -99,8 +116,15 @@ class ClusterFacts:
         self._addresses[record.id] = record.gossip
         known = self._links.get(record.id)
         if known is None or known[0] != record.start:
+            self._drop(record.id)
             # What there was before comes to it with an exchange of states.
             self._links[record.id] = (record.start, DeltaLink(self._map, record.id, self._start, _LINK, synced=True))
+
+    def _drop(self, name: str) -> None:
+        """Forget a link, but for its figures."""
+        known = self._links.pop(name, None)
+        if known is not None:
+            self._lost += known[1].lost
 
     # Datagrams.
 
@@ -126,7 +150,9 @@ class ClusterFacts:
         for name, (_, link) in self._links.items():
             if link.next_deadline() <= now_s:
                 for datagram in link.send(now_s):
-                    self._send(self._addresses[name], self._head + datagram)
+                    message = self._head + datagram
+                    self.sent_bytes["delta"] += len(message)
+                    self._send(self._addresses[name], message)
         self._plan()
 
     def _plan(self) -> None:
@@ -155,7 +181,9 @@ class ClusterFacts:
             if room < 0:
                 break
             told.append(each)
-        return join_state(members, write_all(told))
+        facts = write_all(told)
+        self.sent_bytes["state"] += len(facts)
+        return join_state(members, facts)
 
     def take(self, facts: bytes, peer: str) -> None:
         """Take another member's facts in.

@@ -44,15 +44,16 @@ class ConflictLog:
         records_max: conflicts that are kept, open ones and settled ones.
 
     Attributes:
-        dropped: conflicts that fell out; it only grows.
+        noted: conflicts that were ever kept; this and the next only grow.
+        dropped: that fell out.
     """
 
-    __slots__ = ("_records", "_records_max", "dropped")
+    __slots__ = ("_records", "_records_max", "dropped", "noted")
 
     def __init__(self, records_max: int = RECORDS_MAX) -> None:
         self._records: dict[tuple[_Dot, _Dot], Conflict] = {}
         self._records_max = records_max
-        self.dropped = 0
+        self.noted = self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -64,6 +65,7 @@ class ConflictLog:
         if pair in self._records:
             return
         self._records[pair] = Conflict(winner, loser)
+        self.noted += 1
         if len(self._records) > self._records_max:
             del self._records[next(iter(self._records))]
             self.dropped += 1

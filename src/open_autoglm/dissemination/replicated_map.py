@@ -97,7 +97,10 @@ class ReplicatedMap:
 
     Attributes:
         conflicts: writes at once that were noticed here.
-        refused: entries that were not taken in: expired, or there was no room; it only grows.
+        taken: entries of others that were new; this and the next three only grow.
+        known: that were here already.
+        stale: that others here replace.
+        refused: that were expired, or had no room.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class ReplicatedMap:
         if not 0 < len(me.encode()) <= MEMBER_BYTES_MAX or not 0 < first_counter <= COUNTER_MAX:
             raise ValueError(f"{me!r} cannot write under that name, or from {first_counter} on")
         self.conflicts = ConflictLog()
-        self.refused = 0
+        self.taken = self.known = self.stale = self.refused = 0
         self._me = me
         self._counter = first_counter - 1
         self._clock = 0
@@ -211,6 +214,7 @@ class ReplicatedMap:
                 self.refused += 1
             elif self._put(entry, inf if ttl_ms is None else now_s + ttl_ms / 1000, source):
                 changed[entry.key] = None
+                self.taken += 1
         return list(changed)
 
     def _put(self, entry: Entry, expires_s: float, source: str) -> bool:
@@ -222,6 +226,9 @@ class ReplicatedMap:
                 if (held.entry.writer, held.entry.counter) == (entry.writer, entry.counter):
                     held.expires_s = min(held.expires_s, expires_s)
                     self._deadline_s = min(self._deadline_s, held.expires_s)
+                    self.known += 1
+                else:
+                    self.stale += 1
                 return False
         if not siblings and len(self._keys) >= 2 * self._keys_max:
             self.refused += 1

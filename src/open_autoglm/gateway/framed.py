@@ -224,6 +224,8 @@ class FramedGateway:
         plan = snapshot.plan(model, principal) if model else None
         if plan is None or snapshot.affinity != "none" or plan.stream_failure == "continue" or not name:
             return None
+        if plan.model in snapshot.steered:
+            return None
         lane = Lane(model, plan, snapshot, principal)
         return lane if lane.nodes else None
 

@@ -272,6 +272,8 @@ class Gateway:
         exchange.tenant = record.client if snapshot.keys is None else record.key
         if snapshot.affinity != "none":
             exchange.affinity = affinity_of(snapshot.affinity, call, headers)
+        elif snapshot.steered and plan.model in snapshot.steered:
+            exchange.affinity = affinity_of("session", call, headers)
         if has_terms:
             exchange.may_retry = not view.no_retry
         return exchange

@@ -62,7 +62,9 @@ class Snapshot:
         default_model: for requests that name none; empty when there is no model at all.
         keys: None when authentication is off, and everybody is `anonymous`.
         listings: names that clients may ask for.
-        affinity: what a plan's balancer wants to know of a request, by plan.
+        affinity: what the balancers want to know of a request.
+        steered: models of which requests of one session have the same affinity whatever the balancers want, because
+            two versions of them serve.
         proxies: whose `x-forwarded-for` is believed.
     """
 
@@ -78,6 +80,7 @@ class Snapshot:
         "proxies",
         "revision",
         "routes",
+        "steered",
     )
 
     def __init__(
@@ -104,6 +107,7 @@ class Snapshot:
         self.anonymous = anonymous
         self.listings = listings
         self.affinity: Literal["none", "client", "session"] = affinity
+        self.steered: frozenset[str] = frozenset()
         self.model_headers = model_headers or {}
         self.proxies = Networks(()) if proxies is None else proxies
 

@@ -72,6 +72,7 @@ class Rollout:
         weights: stable version, candidate, and the candidate's share at first.
         rules: when it goes by itself.
         now_s: monotonic seconds.
+        why: it was started.
 
     Raises:
         ValueError: the two versions are the same.
@@ -79,7 +80,7 @@ class Rollout:
 
     __slots__ = ("_counts", "_since_s", "history", "model", "rules", "state", "weights")
 
-    def __init__(self, model: str, weights: VersionWeights, rules: RolloutRules, now_s: float) -> None:
+    def __init__(self, model: str, weights: VersionWeights, rules: RolloutRules, now_s: float, why: str = "") -> None:
         if weights.stable == weights.candidate:
             raise ValueError(f"{model!r} serves version {weights.stable!r} already")
         self.model = model
@@ -89,25 +90,13 @@ class Rollout:
         self.history: list[Step] = []
         self._counts = {weights.stable: _Window(rules.window_s), weights.candidate: _Window(rules.window_s)}
         self._since_s = now_s
-        self._note(now_s, f"started at {weights.share:.0%}", "")
+        self._note(now_s, f"started at {weights.share:.0%}", why)
 
     def observe(self, version: str, requests: int, failures: int, now_s: float) -> None:
         """Count requests of a version that ended, and how many of those failed."""
         window = self._counts.get(version)
         if window is not None:
             window.add(requests, failures, now_s)
-
-    def set_share(self, share: float, now_s: float) -> None:
-        """Change the candidate's share.
-
-        Raises:
-            ValueError: the share is none, or the rollout is over.
-        """
-        if self.state != "running":
-            raise ValueError(f"the rollout of {self.model!r} is {self.state}")
-        self._weigh(share)
-        self._since_s = now_s
-        self._note(now_s, f"share {share:.0%}", "by hand")
 
     def promote(self, now_s: float, why: str = "by hand") -> None:
         """Give the candidate everything.
@@ -122,6 +111,19 @@ class Rollout:
     def rollback(self, now_s: float, why: str = "by hand") -> None:
         """Give the stable version everything; twice is once."""
         self._end("rolled_back", 0.0, now_s, why)
+
+    def adopt(self, state: State, share: float, now_s: float, why: str) -> bool:
+        """Take over what was decided, here or elsewhere; return whether it is something new."""
+        if (state, share) == (self.state, self.weights.share):
+            return False
+        if state == "running":
+            self._weigh(share)
+            self.state = state
+            self._since_s = now_s
+            self._note(now_s, f"share {share:.0%}", why)
+        else:
+            self._end(state, share, now_s, why)
+        return True
 
     def next_deadline(self) -> float | None:
         """When `handle_timeout` decides about promotion; None when it never will."""

@@ -112,6 +112,14 @@ class AdminControl(Protocol):
         """
         ...
 
+    def node_drain(self, name: str, drained: bool) -> JSONObject:
+        """Have no server send new requests to a node, or have them do so again; returns `id`, `drained` and the note.
+
+        Raises:
+            AutoGLMError: `not_found`, `invalid_request`: it is a server.
+        """
+        ...
+
     def rollouts(self) -> list[JSONObject]:
         """One row per rollout that is remembered: `model`, `state`, `share`, both versions with figures, `history`."""
         ...

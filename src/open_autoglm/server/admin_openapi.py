@@ -131,9 +131,16 @@ SCHEMAS: dict[str, Schema] = {
             "delay_ms": {**_MS_OR_NULL, "description": "Milliseconds there and back; null: not asked yet."},
             "self": _TRUTH,
         },
-        {"address": _TEXT, "gossip": _TEXT, "incarnation": _WHOLE, "note": _TEXT, "note_version": _TEXT},
+        {
+            "address": _TEXT,
+            "gossip": _TEXT,
+            "incarnation": _WHOLE,
+            "note": _TEXT,
+            "note_version": _TEXT,
+            "drained": _TRUTH,
+        },
     ),
-    "Note": _object({"id": _TEXT, "note": _TEXT, "note_version": _TEXT}),
+    "Note": _object({"id": _TEXT, "note": _TEXT, "note_version": _TEXT}, {"drained": _TRUTH}),
     "Nodes": _object({"nodes": _list("Node")}),
     "RolloutSide": _object(
         {
@@ -150,8 +157,11 @@ SCHEMAS: dict[str, Schema] = {
             "stable": _ref("RolloutSide"),
             "candidate": _ref("RolloutSide"),
             "history": _list("RolloutStep"),
-        }
+        },
+        {"by": _TEXT, "conflicts": _list("RolloutConflict")},
     ),
+    "RolloutConflict": _object({"kept": _ref("RolloutWrite"), "lost": _ref("RolloutWrite"), "settled": _TRUTH}),
+    "RolloutWrite": _object({"by": _TEXT, "state": _TEXT, "share": _NUMBER, "candidate": _TEXT}),
     "RolloutStep": _object({"ago_s": _NUMBER, "what": _TEXT, "why": _TEXT}),
     "Rollouts": _object({"rollouts": _list("Rollout")}),
     "Key": _object({"name": _TEXT}),

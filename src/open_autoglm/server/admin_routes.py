@@ -172,6 +172,13 @@ async def _node_note(call: AdminCall) -> Response:
     return json_response(call.control.node_note(call.path["name"], note, version))
 
 
+async def _node_drain(call: AdminCall) -> Response:
+    step = call.path["step"]
+    if step not in ("drain", "undrain"):
+        raise RequestError("not_found", f"there is no step {step!r}; there are drain and undrain")
+    return json_response(call.control.node_drain(call.path["name"], step == "drain"))
+
+
 async def _rollouts(call: AdminCall) -> Response:
     return json_response({"rollouts": call.control.rollouts()})
 
@@ -309,6 +316,15 @@ ROUTES: tuple[AdminRoute, ...] = (
         "Note",
         query=NOTE_FIELDS,
         statuses=(200, 409),
+    ),
+    AdminRoute(
+        "POST",
+        "/admin/v1/nodes/{name}/{step}",
+        "key",
+        "nodeDrain",
+        "Have no server send new requests to a node (`drain`), or have them do so again (`undrain`).",
+        _node_drain,
+        "Note",
     ),
     AdminRoute("GET", "/admin/v1/rollouts", "key", "rollouts", "Rollouts of models.", _rollouts, "Rollouts"),
     AdminRoute(

@@ -96,6 +96,12 @@ class Control:
             raise RequestError("not_found", "this server is in no cluster")
         return discovery.set_note(name, text, version)
 
+    def node_drain(self, name: str, drained: bool) -> JSONObject:
+        discovery = self._server.discovery
+        if discovery is None:
+            raise RequestError("not_found", "this server is in no cluster")
+        return discovery.set_drained(name, drained)
+
     def rollouts(self) -> list[JSONObject]:
         return self._server.rollouts.rows()
 

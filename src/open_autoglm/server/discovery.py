@@ -20,6 +20,7 @@ from msgspec import structs as struct_of
 
 from open_autoglm import clock
 from open_autoglm.backends.node import NodeBackend
+from open_autoglm.cluster.facts import ClusterFacts, FactCallback
 from open_autoglm.cluster.machine import Machine
 from open_autoglm.cluster.member import ClusterMember
 from open_autoglm.cluster.settings import ClusterSettings, node_key
@@ -30,8 +31,10 @@ from open_autoglm.membership.errors import GossipError
 from open_autoglm.membership.load import LoadReport, read_load
 from open_autoglm.membership.member import STATES, Member, Record, join_address, split_address
 from open_autoglm.server.assembly import Part
-from open_autoglm.server.node_notes import note_of, set_note
+from open_autoglm.server.fact_figures import FACT_FIGURES, FactFigure
+from open_autoglm.server.node_notes import is_drained, note_of, set_drained, set_note
 from open_autoglm.server.placement import placement_weight
+from open_autoglm.telemetry.metrics import Answer, Gauge
 
 _log = logging.getLogger(__name__)
 _SETTLE_S: Final = 0.02
@@ -56,6 +59,7 @@ class Discovery:
 
     Attributes:
         member: this server as a member; None before `start`.
+        on_fact: called with the key of each shared fact that changes.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Discovery:
         busy: Callable[[], tuple[int, int]],
     ) -> None:
         self.member: ClusterMember | None = None
+        self.on_fact: list[FactCallback] = []
         self._settings = settings
         self._key = node_key(settings.secret) if settings.secret is not None else None
         self._loop = loop
@@ -91,6 +96,7 @@ class Discovery:
             ServerError: the port cannot be had.
         """
         self.member = await ClusterMember.start(self._settings, role="server", replaces=replaces)
+        self.member.facts.on_change.append(self._on_fact)
         self._settled()
         self.member.on_change.append(self._on_change)
         self.member.on_load.append(self._on_load)
@@ -163,9 +169,15 @@ class Discovery:
 
     def _offered(self) -> list[tuple[str, str]]:
         """Name and address of each model that a node offers, in an order that does not depend on who came first."""
-        takes = [m for m in self._nodes() if m.present and not m.record.draining]
+        takes = [m for m in self._nodes() if self._takes(m)]
         offered = {(name, _url(m.record)) for m in takes for name, _ in m.record.models}
         return sorted((name, url) for name, url in offered if name != WILDCARD and is_name(name))[:ENTRIES_MAX]
+
+    def _takes(self, member: Member) -> bool:
+        """Whether a node gets new requests."""
+        facts = self.member.facts if self.member is not None else None
+        marked = facts is not None and is_drained(facts, member.id)
+        return member.present and not member.record.draining and not marked
 
     def _entry(self, name: str, url: str, config: ServerConfig) -> ModelEntry:
         return ModelEntry(
@@ -192,6 +204,12 @@ class Discovery:
         self._weigh(member)
         if self._timer is None and self._offered() != self._served:
             self._timer = self._loop.call_later(_SETTLE_S, self._settled)
+
+    def _on_fact(self, key: str) -> None:
+        if self._timer is None and self._offered() != self._served:
+            self._timer = self._loop.call_later(_SETTLE_S, self._settled)
+        for hear in self.on_fact:
+            hear(key)
 
     def _settled(self) -> None:
         self._timer = None
@@ -259,13 +277,23 @@ class Discovery:
         counted = Counter(str(row["state"]) for row in self.rows())
         return {state: float(counted[state]) for state in STATES}
 
+    def gauges(self, gauge: Callable[[str, Gauge], None]) -> None:
+        """Tell who shows figures where those of the cluster are read."""
+        gauge("mcp_nodes", self.counts)
+        gauge("mcp_model_version_info", self.versions)
+        for name, read in FACT_FIGURES.items():
+            gauge(name, partial(self._figure, read))
+
+    def _figure(self, read: FactFigure) -> Answer:
+        return {} if self.member is None else read(self.member.facts)
+
     def versions(self) -> dict[tuple[str, str, str], float]:
         """1 for each node, model and version that is offered."""
         return {(m.id, name, version): 1.0 for m in self._nodes() if m.present for name, version in m.record.models}
 
     def served_versions(self, model: str) -> list[tuple[str, str]]:
         """Address and version of each node that offers a model and takes requests."""
-        takes = [m for m in self._nodes() if m.present and not m.record.draining]
+        takes = [m for m in self._nodes() if self._takes(m)]
         return sorted((_url(m.record), version) for m in takes for name, version in m.record.models if name == model)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -274,12 +302,13 @@ class Discovery:
         if me is None:
             return []
         now_s = clock.monotonic()
+        facts = me.facts
         mine = _row(me.me, "draining" if me.me.draining else "alive", me.load)
         return [
-            mine | note_of(me.facts, me.me.id) | {"self": True, "last_heard_s": 0.0, "delay_ms": 0.0},
+            mine | _set_on(facts, me.me.id) | {"self": True, "last_heard_s": 0.0, "delay_ms": 0.0},
             *(
                 _row(member.record, member.state, member.load)
-                | note_of(me.facts, member.id)
+                | _set_on(facts, member.id)
                 | {
                     "self": False,
                     "last_heard_s": round(now_s - member.heard_s, 3),
@@ -299,6 +328,25 @@ class Discovery:
         if me is None or (member_id != me.me.id and member_id not in me.members):
             raise RequestError("not_found", f"there is no member {member_id!r}")
         return {"id": member_id, **set_note(me.facts, member_id, text, version)}
+
+    def set_drained(self, member_id: str, drained: bool) -> dict[str, Any]:
+        """Have no server send new requests to a node, or have them do so again.
+
+        Raises:
+            RequestError: `not_found`; `invalid_request`: it is no node.
+        """
+        me = self.member
+        if me is None or (member_id != me.me.id and member_id not in me.members):
+            raise RequestError("not_found", f"there is no member {member_id!r}")
+        if member_id == me.me.id or me.members[member_id].record.role != "node":
+            raise RequestError("invalid_request", f"{member_id!r} is a server; a signal drains it (SIGTERM)")
+        set_drained(me.facts, member_id, drained)
+        return {"id": member_id, **_set_on(me.facts, member_id)}
+
+
+def _set_on(facts: ClusterFacts, member_id: str) -> dict[str, Any]:
+    """What operators have set on a member."""
+    return {**note_of(facts, member_id), "drained": is_drained(facts, member_id)}
 
 
 def _url(record: Record) -> str:

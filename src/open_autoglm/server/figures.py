@@ -22,8 +22,7 @@ def register_figures(server: Server) -> None:
     server.health.gauges(gauge)
     gauge("mcp_config_revision", lambda: server.revision.number)
     if server.discovery is not None:
-        gauge("mcp_nodes", server.discovery.counts)
-        gauge("mcp_model_version_info", server.discovery.versions)
+        server.discovery.gauges(gauge)
     gauge("mcp_tickets_total", lambda: server.tickets.issued)
     gauge("mcp_draining", lambda: int(server.leaving))
     gauge("mcp_loop_lag_seconds", server.lag.max_s)

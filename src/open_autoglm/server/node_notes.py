@@ -1,6 +1,7 @@
-"""Notes that operators set on members: written at one server, shown at each.
+"""What operators set on members, written at one server and followed by each: notes, and marks of drained nodes.
 
-Invariant: a note replaces only what its writer has seen: the version that was shown goes with the new text.
+Invariants: a note replaces only what its writer has seen: the version that was shown goes with the new text. A mark
+counts before its removal at the same time: a node that somebody wants no work on gets none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from open_autoglm.dissemination import Reading, WriteConflict
 from open_autoglm.errors import RequestError
 
 _PREFIX: Final = "note/"
+_DRAINED: Final = "drained/"
+_MARK: Final = b"1"
 _VERSION_CHARACTERS: Final = 12
 
 
@@ -41,6 +44,26 @@ def set_note(facts: ClusterFacts, member_id: str, text: str, version: str) -> di
     except ValueError as error:
         raise RequestError("invalid_request", str(error), param="text") from error
     return _row(facts.map.read(key))
+
+
+def is_drained(facts: ClusterFacts, member_id: str) -> bool:
+    """Whether a node is to get no new requests."""
+    return any(entry.value is not None for entry in facts.map.read(_DRAINED + member_id).entries)
+
+
+def set_drained(facts: ClusterFacts, member_id: str, drained: bool) -> None:
+    """Mark a node as one that gets no new requests, or take the mark away; twice is once.
+
+    Raises:
+        RequestError: `invalid_request`: there is no room.
+    """
+    if is_drained(facts, member_id) is drained:
+        return
+    key = _DRAINED + member_id
+    try:
+        facts.write(key, _MARK if drained else None, facts.map.read(key).vector)
+    except ValueError as error:
+        raise RequestError("invalid_request", str(error)) from error
 
 
 def _row(reading: Reading) -> dict[str, Any]:

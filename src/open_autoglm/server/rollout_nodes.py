@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from open_autoglm.backends.node import NodeBackend
 from open_autoglm.backends.node_command import command
 from open_autoglm.errors import UpstreamError
-from open_autoglm.gateway.snapshot import Snapshot
 from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.routing.group import Group
+from open_autoglm.server.rollout_facts import RolloutFacts
 from open_autoglm.server.rollouts import Nodes, Served
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ class ServerNodes(Nodes):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._changed: Snapshot | None = None  # the one whose affinity is not its own
 
     def served(self, model: str) -> list[Served]:
         discovery = self._server.discovery
@@ -50,16 +49,18 @@ class ServerNodes(Nodes):
                 return command(part.backend, fields, TELL_S)
         raise UpstreamError("upstream_error", f"there is no node at {url} any more")
 
-    def keep_together(self, wanted: bool) -> None:
+    def keep_together(self, models: frozenset[str]) -> None:
         gateway = self._server.gateway
-        snapshot = gateway.snapshot
-        if wanted and snapshot.affinity == "none":
+        if gateway.snapshot.steered != models:
             # Another object, so that whoever keeps something of the one before makes it anew.
-            self._changed = copy(snapshot)
-            self._changed.affinity = "session"
-            gateway.adopt(self._changed)
-        elif not wanted and self._changed is snapshot:
-            self._changed = None
-            plain = copy(snapshot)
-            plain.affinity = "none"
-            gateway.adopt(plain)
+            changed = copy(gateway.snapshot)
+            changed.steered = models
+            gateway.adopt(changed)
+
+    def facts(self) -> RolloutFacts | None:
+        discovery = self._server.discovery
+        return None if discovery is None or discovery.member is None else RolloutFacts(discovery.member.facts)
+
+    def listen(self, hear: Callable[[str], None]) -> None:
+        if self._server.discovery is not None:
+            self._server.discovery.on_fact.append(hear)

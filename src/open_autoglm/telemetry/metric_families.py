@@ -59,6 +59,16 @@ FAMILIES: dict[str, Family] = {
     "mcp_tickets_total": Family("counter", (), "Tickets written for clients that ask nodes themselves."),
     "mcp_nodes": Family("gauge", ("state",), "Members of the cluster, this server included, by state."),
     "mcp_model_version_info": Family("gauge", ("node", "model", "version"), "1 for each version a node serves."),
+    "mcp_facts": Family("gauge", ("kind",), "Facts that members share: note, drained, rollout; removed ones apart."),
+    "mcp_facts_conflicts_open": Family(
+        "gauge", (), "Facts written at once by several that no later write has settled."
+    ),
+    "mcp_facts_conflicts_total": Family("counter", (), "Pairs of writes at once that were noticed here."),
+    "mcp_facts_sent_bytes_total": Family("counter", ("way",), "Bytes of facts told to others: delta, state."),
+    "mcp_facts_lost_total": Family("counter", (), "Datagrams of facts taken for lost; what was in them is told again."),
+    "mcp_facts_received_total": Family(
+        "counter", ("outcome",), "Facts that others told: new, known, stale (replaced here), refused."
+    ),
     "mcp_engine_queue": Family("gauge", ("model",), "Requests that wait for a slot of a node's engine."),
     "mcp_engine_running": Family("gauge", ("model",), "Requests that a node's engine computes."),
     "mcp_engine_passes_total": Family("counter", ("model",), "Forward passes of a node's engine."),

@@ -89,11 +89,10 @@ def test_promotion_by_itself_needs_time_and_requests() -> None:
 
 def test_by_hand() -> None:
     run = rollout()
-    run.set_share(0.5, 1.0)
+    assert run.adopt("running", 0.5, 1.0, "by hand")
+    assert not run.adopt("running", 0.5, 1.5, "by hand"), "it was so before"
     assert run.weights.share == 0.5
     run.promote(2.0)
-    with pytest.raises(ValueError, match="promoted"):
-        run.set_share(0.1, 3.0)
     run.rollback(4.0)
     assert run.weights.choose(1) == "old"
     with pytest.raises(ValueError, match="rolled back"):
@@ -104,8 +103,8 @@ def test_by_hand() -> None:
 
 def test_the_history_is_bounded() -> None:
     run = rollout()
-    for _ in range(HISTORY_MAX * 2):
-        run.set_share(0.1, 1.0)
+    for number in range(HISTORY_MAX * 2):
+        run.adopt("running", number / 1000, 1.0, "by hand")
     assert len(run.history) == HISTORY_MAX
 
 

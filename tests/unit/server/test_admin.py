@@ -105,6 +105,9 @@ class Control:
     def node_note(self, name: str, text: str, version: str) -> JSONObject:
         return self._row(id=name, note=text, note_version=version or "v")
 
+    def node_drain(self, name: str, drained: bool) -> JSONObject:
+        return self._row(id=name, note="", note_version="", drained=drained)
+
     def rollouts(self) -> list[JSONObject]:
         return [self._rollout("chat")]
 
@@ -484,6 +487,15 @@ async def test_an_endpoint_s_breaker_is_opened_and_reset(client: Client, control
         response = await http.post("/admin/v1/models/chat/endpoints/nowhere/open")
     assert response.status_code == 404
     assert control.asked[:2] == [("open", "org/chat", "local:8001"), ("reset", "chat", "local")]
+
+
+async def test_a_node_is_drained_and_taken_back(client: Client) -> None:
+    async with client(headers=BEARER) as http:
+        for step, drained in (("drain", True), ("undrain", False)):
+            response = await http.post(f"/admin/v1/nodes/n-1/{step}")
+            assert (response.status_code, response.json()["drained"]) == (200, drained)
+        assert (await http.post("/admin/v1/nodes/n-1/explode")).status_code == 404
+        assert (await http.post("/admin/v1/nodes/n-1/note?text=x&version=")).json()["note"] == "x"
 
 
 async def test_rollouts_are_told_and_changed(client: Client, control: Control) -> None:

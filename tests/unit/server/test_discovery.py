@@ -23,6 +23,7 @@ from open_autoglm.membership.wire import Reported, Verdict
 from open_autoglm.secret import Secret
 from open_autoglm.server.assembly import Assembly
 from open_autoglm.server.discovery import Discovery
+from open_autoglm.telemetry.metrics import Metrics
 
 CONFIG = """
 models: [{name: chat, endpoint: "http://127.0.0.1:9/v1"}, {name: fixed, endpoint: "mcp://10.0.0.1:2"}]
@@ -254,3 +255,70 @@ async def test_a_node_to_which_a_link_was_lost_is_asked_next_and_not_again_and_a
         backend.on_lost()
     assert urgent == ["a"]
     assert member.members["a"].state == "alive", "that is for the answer to say"
+
+
+async def test_a_drained_node_gets_nothing_until_the_mark_is_gone(bench: Bench) -> None:
+    bench.hear(node("a", "new"), node("b", "new", host="10.0.0.2"))
+    await bench.settle()
+    told: list[str] = []
+    bench.discovery.on_fact.append(told.append)
+    assert bench.discovery.set_drained("a", True)["drained"]
+    await bench.settle()
+    assert bench.names() == [("new", "mcp://10.0.0.2:2")]
+    assert bench.discovery.served_versions("new") == [("mcp://10.0.0.2:2", "1")]
+    assert [(row["id"], row["drained"]) for row in bench.discovery.rows()] == [("me", False), ("a", True), ("b", False)]
+    bench.discovery.set_drained("a", True)
+    assert told == ["drained/a"], "twice is once"
+    assert not bench.discovery.set_drained("a", False)["drained"]
+    await bench.settle()
+    assert len(bench.names()) == 2
+    for name, said in (("nobody", "no member"), ("me", "is a server")):
+        with pytest.raises(RequestError, match=said):
+            bench.discovery.set_drained(name, True)
+
+
+async def test_a_mark_counts_before_its_removal_at_the_same_time(bench: Bench) -> None:
+    bench.hear(node("a", "new"))
+    await bench.settle()
+    member = bench.discovery.member
+    assert member is not None
+    bench.discovery.set_drained("a", True)
+    other = ReplicatedMap("z")
+    other.merge(member.facts.map.everything(0.0), 0.0)
+    other.write("drained/a", None, other.read("drained/a").vector, 0.0)
+    bench.discovery.set_drained("a", False)
+    bench.discovery.set_drained("a", True)
+    member.facts.take(write_all(other.everything(0.0)), "z")
+    assert len(member.facts.map.read("drained/a").entries) == 2
+    assert bench.discovery.rows()[1]["drained"]
+
+
+async def test_figures_of_facts(bench: Bench) -> None:
+    bench.hear(node("a", "new"))
+    metrics = Metrics(list)
+    bench.discovery.gauges(metrics.gauge)
+    bench.discovery.set_note("a", "x", "")
+    bench.discovery.set_drained("a", True)
+    member = bench.discovery.member
+    assert member is not None
+    other = ReplicatedMap("z")
+    other.write("note/a", b"at once", {}, 0.0)
+    for _ in range(2):
+        member.facts.take(write_all(other.everything(0.0)), "z")
+    lines = [line.rpartition(" ") for line in metrics.render().decode().splitlines() if line.startswith("mcp_facts")]
+    assert {name: float(value) for name, _, value in lines} == {
+        'mcp_facts{kind="note"}': 1,
+        'mcp_facts{kind="drained"}': 1,
+        'mcp_facts{kind="rollout"}': 0,
+        'mcp_facts{kind="removed"}': 0,
+        'mcp_facts{kind="other"}': 0,
+        "mcp_facts_conflicts_open": 1,
+        "mcp_facts_conflicts_total": 1,
+        "mcp_facts_lost_total": 0,
+        'mcp_facts_received_total{outcome="new"}': 1,
+        'mcp_facts_received_total{outcome="known"}': 1,
+        'mcp_facts_received_total{outcome="stale"}': 0,
+        'mcp_facts_received_total{outcome="refused"}': 0,
+        'mcp_facts_sent_bytes_total{way="delta"}': pytest.approx(100, abs=100),
+        'mcp_facts_sent_bytes_total{way="state"}': 0,
+    }
