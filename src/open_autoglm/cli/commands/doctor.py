@@ -70,21 +70,30 @@ def _configuration(loaded: Loaded) -> list[Finding]:
     findings = [ok("configuration", f"{loaded.source}: {count} endpoint{'s' if count != 1 else ''}")]
     warnings = loaded.warnings
     if not count:
+        warnings = [warning for warning in warnings if not warning.startswith("`models`:")]
         advice = "name models in a file, or set OPENAI_API_KEY or OLLAMA_HOST"
         findings = [warn("configuration", f"{loaded.source}: no model, so the server is not ready", advice)]
-        warnings = [warning for warning in warnings if not warning.startswith("`models`:")]
+        if loaded.config.cluster.secret is not None:
+            findings = [ok("configuration", f"{loaded.source}: models of the cluster's nodes alone")]
     return findings + [warn("configuration", warning, "see docs/configuration.md") for warning in warnings]
 
 
 def check_machine(config: ServerConfig) -> list[Finding]:
     """Check ports, files and limits that a configuration asks for."""
+    from open_autoglm.membership.member import split_address
     from open_autoglm.server.ports import holder_of
 
     server = config.server
+    more = []
+    if server.grpc_port is not None:
+        more.append(check_port("server.grpc_port", server.host, server.grpc_port, holder_of))
+    if config.cluster.secret is not None:
+        more.append(check_port("cluster.bind", *split_address(config.cluster.bind), holder_of))
     data_folder = Path(server.data_dir)
     return [
         check_port("server.port", server.host, server.port, holder_of),
         check_port("server.admin_port", server.admin_host, server.admin_port, holder_of),
+        *more,
         check_data_folder(data_folder),
         *check_admin_key(data_folder / "admin.key"),
         *check_tls(config.tls, clock.wall()),

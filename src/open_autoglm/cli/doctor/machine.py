@@ -19,6 +19,8 @@ SKEW_MAX_S = 60.0
 """Against the endpoints' clocks. Signed requests are refused beyond 300 s; a minute says that nobody sets the clock."""
 
 _OURS = ("mcp_server", "autoglm")
+_HOSTS = {"server.port": "server.host", "server.admin_port": "server.admin_host", "server.grpc_port": "server.host"}
+"""Which setting has the host of a port; the others have both."""
 
 
 def check_port(name: str, host: str, port: int, holder_of: Callable[[int], str]) -> Finding:
@@ -44,7 +46,7 @@ def check_port(name: str, host: str, port: int, holder_of: Callable[[int], str])
         return fail(
             topic,
             f"{host!r} is no address of this machine: {error.strerror}",
-            f"write an IP address in {name.split('.')[0]}.host",
+            f"write an IP address in {_HOSTS.get(name, name)}",
         )
     except PermissionError:
         return fail(topic, "this user may not listen below 1024", f"set {name} to 1024 or above")

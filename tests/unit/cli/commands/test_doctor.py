@@ -1,6 +1,7 @@
 """The doctor's report."""
 
 import json
+import socket
 from pathlib import Path
 
 from tests.unit.cli.terminals import out, piped
@@ -49,3 +50,21 @@ def test_an_endpoint_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     assert states["model chat at http://127.0.0.1:1/v1"] == ("fail", "nothing listens there")
     assert states["model own"][0] == "ok"
     assert not (tmp_path / "data").exists()
+
+
+def test_a_cluster_brings_models_and_has_a_port(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bind = f"127.0.0.1:{listener.getsockname()[1]}"
+        path.touch(mode=0o600)
+        path.write_text(
+            f"server: {{port: 0, admin_port: 0, grpc_port: 0, data_dir: {tmp_path / 'data'}}}\n"
+            f"cluster: {{secret: sixteen-characters, bind: '{bind}'}}\n"
+        )
+        terminal = piped()
+        run(["doctor", "--config", str(path), "--json"], terminal)
+    findings = {each["topic"]: each for each in json.loads(out(terminal))["findings"]}
+    assert findings["configuration"]["state"] == "ok"
+    assert "cluster's nodes" in findings["configuration"]["message"]
+    assert findings["server.grpc_port"]["state"] == "ok"
+    assert findings[f"port {bind.rpartition(':')[2]}"]["state"] != "ok"
