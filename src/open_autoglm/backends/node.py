@@ -18,6 +18,7 @@ from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall, unsent
 from open_autoglm.backends.node_answer import NodeAnswer
 from open_autoglm.backends.node_desk import NodeDesk, UsageSink
+from open_autoglm.backends.node_tensors import TensorView, open_in_tensors
 from open_autoglm.dialects.canonical import InferRequest
 from open_autoglm.dialects.openai import OpenAIDialect
 from open_autoglm.dialects.support import unsupported
@@ -105,6 +106,10 @@ class NodeBackend:
             return  # it was sent before there was a call; see `gateway.framed_relay`
         target = attempt.target
         assert target is not None
+        view = call.view
+        if isinstance(view, TensorView):
+            open_in_tensors(self.session, attempt, call, view, target.upstream_model or call.model)
+            return
         session = self.session(_CODEC)
         if session is None:
             call.exchange.failed(attempt, "connect", "no link to the node is open", clock.monotonic())

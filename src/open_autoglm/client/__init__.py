@@ -10,6 +10,7 @@
 | `async_client`, `sync_client` | `AsyncClient` and `Client`, the two faces |
 | `pool` | connections that come back, and who waits for them |
 | `unary`, `stream` | one answer that is awaited; one that is read as it comes, also over the next connection |
+| `tensors` | one answer in tensors |
 | `websocket` | frames within a WebSocket |
 | `request`, `answer`, `failures`, `address` | what is sent, what comes, what goes wrong, where to |
 
@@ -20,9 +21,10 @@ the server is told. Source: `docs/protocol.md`; how to use it: `docs/how-to/use-
 from open_autoglm.client.answer import Answer, Usage
 from open_autoglm.client.async_client import AsyncClient
 from open_autoglm.client.failures import FailedError, RejectedError, UnavailableError
-from open_autoglm.client.request import Options
+from open_autoglm.client.request import Options, TensorOptions
 from open_autoglm.client.stream import AnswerStream
 from open_autoglm.client.sync_client import Client, SyncAnswerStream
+from open_autoglm.client.tensors import TensorAnswer
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError, UpstreamError
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "RequestError",
     "ServerError",
     "SyncAnswerStream",
+    "TensorAnswer",
+    "TensorOptions",
     "UnavailableError",
     "UpstreamError",
     "Usage",

@@ -9,21 +9,27 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from open_autoglm import clock
 from open_autoglm.client.address import read_address
 from open_autoglm.client.answer import Answer, codec_of
 from open_autoglm.client.direct import DirectPaths
+from open_autoglm.client.failures import LostError
 from open_autoglm.client.pool import Pool, open_links
-from open_autoglm.client.request import Options, RequestWriter
-from open_autoglm.client.stream import AnswerStream
+from open_autoglm.client.request import Options, RequestWriter, TensorOptions
+from open_autoglm.client.stream import RESENDS_MAX, AnswerStream
+from open_autoglm.client.tensors import TensorAnswer, ask_in_tensors, written
 from open_autoglm.client.unary import PendingAnswer
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.protocol.handshake import VERSIONS, WINDOW_BYTES, Credentials, Hello
-from open_autoglm.protocol.opcodes import RESUMABLE, STREAM
+from open_autoglm.protocol.opcodes import NO_RETRY, RESUMABLE, STREAM
 from open_autoglm.transport.framed_session import FramedSession
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CONNECTIONS_MAX: Final = 256
 TIMEOUT_MAX_S: Final = 86_400.0
@@ -119,10 +125,18 @@ class AsyncClient:
             raise
         except AutoGLMError as error:
             server = self._pool
-            if pool is server or server is None or direct is None or not await direct.failed(model, error, flags):
+            if server is None:
                 raise
-            rest_s = until_s - clock.monotonic()
-            return await AnswerStream(server, payload, flags, timeout_s=max(rest_s, 0.001), trace=trace).whole()
+            resends = RESENDS_MAX
+            if pool is server:
+                if flags & NO_RETRY or not isinstance(error, LostError):
+                    raise
+                resends -= 1
+            elif direct is None or not await direct.failed(model, error, flags):
+                raise
+            rest_s = max(until_s - clock.monotonic(), 0.001)
+            again = AnswerStream(server, payload, flags, timeout_s=rest_s, trace=trace, resends=resends)
+            return await again.whole()
         finally:
             if pool.waiting:
                 pool.wake()
@@ -147,6 +161,24 @@ class AsyncClient:
         if pool is None:
             pool = self._start()
         return self._read(pool, model, payload, flags | STREAM, timeout_s, trace)
+
+    async def infer_tensors(
+        self, model: str, tensors: Mapping[str, NDArray[Any]], **options: Unpack[TensorOptions]
+    ) -> TensorAnswer:
+        """Ask a model that takes tensors; always through the server, where `direct` is set too.
+
+        Args:
+            model: its name; empty leaves the choice to the server.
+            tensors: by the names of the model's inputs, at least one.
+            **options: see `TensorOptions`.
+
+        Raises:
+            AutoGLMError: see `infer`.
+        """
+        payload, trace, flags, timeout_s = self._writer.write_for_tensors(model, options)
+        _check_timeout(timeout_s)
+        pool = self._pool or self._start()
+        return await ask_in_tensors(pool, written(tensors), payload, flags, timeout_s=timeout_s, trace=trace)
 
     def asks_node(self, model: str) -> bool:
         """Whether requests for a model go to a node now, without the server between."""

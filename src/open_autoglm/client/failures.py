@@ -83,9 +83,13 @@ def refused(code: str, message: str) -> AutoGLMError:
     return told(WireError(status, code, message, known is not None and known.retryable, 0, {}))
 
 
-def lost(detail: str) -> UpstreamError:
-    """The connection was lost with the request, which may have been served."""
-    return UpstreamError("stream_interrupted", f"the answer did not come: {detail}")
+class LostError(UpstreamError):
+    """The connection was lost with the request, which may have been served; nobody told of it."""
+
+
+def lost(detail: str) -> LostError:
+    """See `LostError`."""
+    return LostError("stream_interrupted", f"the answer did not come: {detail}")
 
 
 def late(timeout_s: float) -> UpstreamError:

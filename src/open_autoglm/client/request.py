@@ -55,6 +55,16 @@ class Options(TypedDict, total=False):
     response_format: dict[str, Any]
 
 
+class TensorOptions(TypedDict, total=False):
+    """What may be said of a request in tensors; see `Options`."""
+
+    session: str
+    timeout_s: float
+    priority: int
+    trace_id: str
+    retry: bool
+
+
 class RequestWriter:
     """Writes the payloads of one client's requests.
 
@@ -93,22 +103,42 @@ class RequestWriter:
             flags, timeout_s, trace = 0, self._timeout_s, b""
             head, names = self._heads.get(model) or self._head(model)
         else:
-            flags = 0 if said.pop("retry", True) else NO_RETRY
-            timeout_s = said.pop("timeout_s", None) or self._timeout_s
             resumable = said.pop("resumable", resumable)
-            trace = _read_trace(said.pop("trace_id")) if "trace_id" in said else b""
-            session, priority = said.pop("session", ""), said.pop("priority", PRIORITY_OF_KEY)
-            head, names = _split(write_request(model, session, priority))
+            flags, timeout_s, trace, head, names = self._read_frame(model, said)
         if (prompt is None) is ("messages" not in said):
             raise RequestError("invalid_request", "give a prompt or messages, one of the two", param="prompt")
         if prompt is not None:
             said["prompt"] = prompt
         if resumable:
             flags |= RESUMABLE
-        if not trace:
-            self._next_trace += 1
-            trace = self._prefix + _pack_number(self._next_trace)
+        trace = trace or self._new_trace()
         return head + trace + names + self._encode(said), trace, flags, timeout_s
+
+    def write_for_tensors(self, model: str, options: TensorOptions) -> tuple[bytes, bytes, int, float]:
+        """The same for a request whose body says nothing; see `write`.
+
+        Raises:
+            RequestError, ProtocolError: see `write`; there is an option that means nothing beside tensors.
+        """
+        said: dict[str, Any] = {**options}
+        flags, timeout_s, trace, head, names = self._read_frame(model, said)
+        if said:
+            name = next(iter(said))
+            raise RequestError("invalid_request", f"{name} says nothing about a request in tensors", param=name)
+        trace = trace or self._new_trace()
+        return head + trace + names + self._encode({}), trace, flags, timeout_s
+
+    def _new_trace(self) -> bytes:
+        self._next_trace += 1
+        return self._prefix + _pack_number(self._next_trace)
+
+    def _read_frame(self, model: str, said: dict[str, Any]) -> tuple[int, float, bytes, bytes, bytes]:
+        """Take what the frame says out of the options: flags, time, trace id or nothing, and what stands around it."""
+        flags = 0 if said.pop("retry", True) else NO_RETRY
+        timeout_s = said.pop("timeout_s", None) or self._timeout_s
+        trace = _read_trace(said.pop("trace_id")) if "trace_id" in said else b""
+        session, priority = said.pop("session", ""), said.pop("priority", PRIORITY_OF_KEY)
+        return flags, timeout_s, trace, *_split(write_request(model, session, priority))
 
     def _head(self, model: str) -> tuple[bytes, bytes]:
         """What stands before and behind the trace id of a request that says nothing of itself but its model."""

@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from open_autoglm import clock
 from open_autoglm.client.answer import Answer
-from open_autoglm.client.failures import late
+from open_autoglm.client.failures import LostError, late
 from open_autoglm.client.pool import Pool, Send
 from open_autoglm.client.reception import Reception
 from open_autoglm.errors import AutoGLMError, RequestError
-from open_autoglm.protocol.opcodes import RESUMABLE
+from open_autoglm.protocol.opcodes import NO_RETRY, RESUMABLE
 from open_autoglm.transport.framed_session import FramedSession
+
+RESENDS_MAX: Final = 2
+"""Of a request whose connection was lost before anything of its answer had come."""
 
 
 class AnswerStream:
@@ -30,6 +33,7 @@ class AnswerStream:
         payload, flags, timeout_s: of the request; its time runs from now on.
         trace: its trace id, 16 bytes.
         otherwise: asked when there is an error and no content yet; returns who is to be asked then, or None.
+        resends: how often the request may be sent again when its connection was lost and no content has come.
 
     Attributes:
         trace_id: 32 hexadecimal digits; `autoglm trace` finds the request by it.
@@ -43,6 +47,7 @@ class AnswerStream:
         "_payload",
         "_pool",
         "_reception",
+        "_resends",
         "_sent",
         "_timeout_s",
         "_trace",
@@ -57,9 +62,11 @@ class AnswerStream:
         timeout_s: float,
         trace: bytes,
         otherwise: Callable[[AutoGLMError], Awaitable[Pool | None]] | None = None,
+        resends: int = RESENDS_MAX,
     ) -> None:
         self._pool = pool
         self._otherwise = otherwise
+        self._resends = 0 if flags & NO_RETRY else resends
         self._payload = payload
         self._flags = flags
         self._trace = trace
@@ -122,7 +129,7 @@ class AnswerStream:
                 if text:
                     return text
                 if reception.over:
-                    if await self._goes_elsewhere():
+                    if await self._begins_anew():
                         reception = self._reception
                         continue
                     self._finish()
@@ -163,19 +170,24 @@ class AnswerStream:
             await self._place(self._send)
         self._sent = True
 
-    async def _goes_elsewhere(self) -> bool:
-        """Whether the stream, of which nothing has come yet, begins anew elsewhere."""
+    async def _begins_anew(self) -> bool:
+        """Whether the stream, of which nothing has come yet, begins anew, elsewhere or here."""
         before = self._reception
         error, otherwise = before.error, self._otherwise
-        if error is None or otherwise is None or before.text or before.reasoning:
+        if error is None or before.text or before.reasoning:
             return False
-        pool = await otherwise(error)
-        if pool is None:
+        if otherwise is not None:
+            pool = await otherwise(error)
+            if pool is None:
+                return False
+            self._otherwise = None
+            self._pool = pool
+        elif self._resends and isinstance(error, LostError):
+            self._resends -= 1
+        else:
             return False
-        self._otherwise = None
-        self._pool = pool
         resumable = bool(self._flags & RESUMABLE)
-        self._reception = Reception(self._loop, pool.codec, before.until_s, self._timeout_s, resumable=resumable)
+        self._reception = Reception(self._loop, self._pool.codec, before.until_s, self._timeout_s, resumable=resumable)
         self._sent = False
         return True
 

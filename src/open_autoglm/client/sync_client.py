@@ -11,16 +11,20 @@ import concurrent.futures
 import contextlib
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, Unpack
 
 from open_autoglm.client.answer import Answer
 from open_autoglm.client.async_client import AsyncClient
-from open_autoglm.client.request import Options
+from open_autoglm.client.request import Options, TensorOptions
 from open_autoglm.client.stream import AnswerStream
+from open_autoglm.client.tensors import TensorAnswer
 from open_autoglm.errors import ServerError
 from open_autoglm.protocol.handshake import WINDOW_BYTES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _CLOSE_S: Final = 10.0
 _Result = TypeVar("_Result")
@@ -77,6 +81,12 @@ class Client:
     def stream(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> SyncAnswerStream:
         """See `AsyncClient.stream`."""
         return SyncAnswerStream(self._wait, self._wait(self._open(model, prompt, options)))
+
+    def infer_tensors(
+        self, model: str, tensors: Mapping[str, NDArray[Any]], **options: Unpack[TensorOptions]
+    ) -> TensorAnswer:
+        """See `AsyncClient.infer_tensors`."""
+        return self._wait(self._client.infer_tensors(model, tensors, **options))
 
     def close(self) -> None:
         """Close every connection and end the thread. A closed client is of no further use."""

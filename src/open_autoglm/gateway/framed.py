@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from open_autoglm import clock
+from open_autoglm.backends.node_tensors import SERVER_BYTES_MAX, TensorRoom
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.attempt_record import AttemptRecord
 from open_autoglm.exchange.record import RequestRecord
@@ -78,6 +79,7 @@ class FramedGateway:
     Attributes:
         store: of streams that outlive their connection; None where none does.
         calls: relayed now.
+        tensors: room for those of all clients.
         nobody: a handler for what nobody wants to hear.
         others: who takes messages of other opcodes: peer, flags, stream, arg and payload.
         unkept, keep_every: relayed since the last that was written down, and how many that may be.
@@ -98,6 +100,7 @@ class FramedGateway:
         self.settings = settings
         self.store = ResumeStore() if resumable else None
         self.calls: set[RelayedRequest] = set()
+        self.tensors = TensorRoom(SERVER_BYTES_MAX)
         self.nobody = _Nobody()
         self.others: dict[int, OtherHandler] = {}
         self.no_lanes: dict[bytes, Lane | None] = {}

@@ -3,6 +3,7 @@
 | a request | goes |
 |---|---|
 | for a model on nodes, with an open link, room and within its key's limits | the short cut (`framed_relay`) |
+| with tensors | the request path, on which nodes get them as they came (`framed_tensors`) |
 | any other | the request path, as if it had come over HTTP |
 | a message in JSON | the request path, by the route of messages |
 
@@ -29,15 +30,18 @@ from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.call import Call
 from open_autoglm.gateway.framed_relay import Lane, RelayedRequest
 from open_autoglm.gateway.framed_reply import FrameReply, Reply, TextReply
+from open_autoglm.gateway.framed_tally import ROUTE
+from open_autoglm.gateway.framed_tensors import TensorDesk, TensorFace, TensorReply
 from open_autoglm.gateway.snapshot import Route
 from open_autoglm.protocol.handshake import Credentials, Hello
-from open_autoglm.protocol.opcodes import RESUMABLE, STREAM
+from open_autoglm.protocol.opcodes import RESUMABLE, STREAM, TENSOR, TENSORS
 from open_autoglm.protocol.preambles import NO_TRACE, PRIORITY_MAX, PRIORITY_OF_KEY, REQUEST_BYTES, TRACE_AT
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.transport.framed_shell import FramedShell
 from open_autoglm.transport.http_request import ServerRequest
 
 if TYPE_CHECKING:
+    from open_autoglm.backends.node_tensors import Parcel
     from open_autoglm.gateway.framed import FramedGateway
     from open_autoglm.security.keys import Principal
     from open_autoglm.transport.framed_session import FramedSession, StreamHandler
@@ -106,6 +110,7 @@ class FramedPeer:
         "_lanes",
         "_principal",
         "_snapshot",
+        "_tensors",
         "_texts",
         "_unknown",
         "address",
@@ -124,6 +129,7 @@ class FramedPeer:
         self._key: str | None = None
         self._unknown: AutoGLMError | None = None
         self._texts = 0
+        self._tensors: TensorDesk | None = None
         self._lanes: dict[bytes, Lane | None] = hub.no_lanes
         self.calls: dict[int, _Running] = {}
         self.connection = ServerConnection(self, shell.wake, hub.settings, now_s, hub.store)
@@ -150,6 +156,12 @@ class FramedPeer:
         gateway = hub.gateway
         if self._snapshot is not gateway.snapshot and not self._renew():
             return
+        if flags & TENSORS or self._tensors is not None:
+            parcel = self._desk().take(stream, flags)
+            if parcel is not None:
+                call = self._call(stream, flags, remaining_ms, payload, clock.monotonic(), parcel=parcel)
+                self._serve(call, admitted=False)
+                return
         lane: Lane | None = None
         admitted = False
         now_s = clock.monotonic()
@@ -191,6 +203,8 @@ class FramedPeer:
         if running is not None:
             running.gone()
             self.calls.pop(stream, None)
+        elif self._tensors is not None:
+            self._tensors.drop(stream)
 
     def on_credit(self, stream: int, released: int) -> None:
         running = self.calls.get(stream)
@@ -198,7 +212,13 @@ class FramedPeer:
             running.credit(released)
 
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
-        self.hub.other(self, opcode, flags, stream, arg, payload)
+        if opcode != TENSOR:
+            self.hub.other(self, opcode, flags, stream, arg, payload)
+            return
+        try:
+            self._desk().keep(stream, payload)
+        except AutoGLMError as error:
+            self.connection.fail(stream, error)
 
     def on_closed(self, code: str, message: str) -> None:
         self.shell.wake()
@@ -368,14 +388,28 @@ class FramedPeer:
         target.gate.release(permit, now_s)
         return False
 
+    def _desk(self) -> TensorDesk:
+        """Where tensors wait for their requests."""
+        if self._tensors is None:
+            self._tensors = TensorDesk(self.hub.tensors)
+        return self._tensors
+
     def _call(
-        self, stream: int, flags: int, remaining_ms: int, payload: bytes, now_s: float, *, lane: Lane | None = None
+        self,
+        stream: int,
+        flags: int,
+        remaining_ms: int,
+        payload: bytes,
+        now_s: float,
+        *,
+        lane: Lane | None = None,
+        parcel: Parcel | None = None,
     ) -> Call:
         """The ordinary call of a request in frames."""
         headers: dict[str, bytes] = {}
         if remaining_ms:
             headers["x-request-timeout-ms"] = b"%d" % remaining_ms
-        if flags & STREAM:
+        if flags & STREAM and parcel is None:  # tensors come whole
             headers["accept"] = _EVENT_STREAM
         if len(payload) >= REQUEST_BYTES:
             trace = payload[TRACE_AT:REQUEST_BYTES]
@@ -383,8 +417,14 @@ class FramedPeer:
                 headers["traceparent"] = b"00-%b-%b-01" % (trace.hex().encode(), trace[:8].hex().encode())
             if payload[_PRIORITY_AT] <= PRIORITY_MAX:
                 headers["x-mcp-priority"] = NAMES[payload[_PRIORITY_AT]].encode()
-        route = self.hub.route(self.connection.codec.name)
-        call = self._made(FrameReply(self, stream), route, headers, bytes((flags,)) + payload, now_s)
+        codec = self.connection.codec
+        body = bytes((flags,)) + payload
+        if parcel is None:
+            call = self._made(FrameReply(self, stream), self.hub.route(codec.name), headers, body, now_s)
+        else:
+            route = Route(ROUTE, b"POST", "infer", TensorFace(codec, parcel))
+            call = self._made(TensorReply(self, stream, parcel), route, headers, body, now_s)
+            call.request.body_size += parcel.size
         if lane is not None:
             call.snapshot, call.principal = lane.snapshot, lane.principal
             call.priority, call.record.key = lane.principal.priority, lane.principal.name

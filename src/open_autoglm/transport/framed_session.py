@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from open_autoglm.protocol.client_connection import ClientConnection
+from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.handshake import Hello, Welcome
-from open_autoglm.protocol.opcodes import NODE_RESULT, TICKET
+from open_autoglm.protocol.opcodes import INFER_REQUEST, LAST, NODE_RESULT, TENSOR, TENSORS, TICKET
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.transport.framed_shell import Flusher, FramedShell
+from open_autoglm.transport.tensor_handler import TensorHandler
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +96,39 @@ class FramedSession:
             self.handlers[stream] = handler
         return stream
 
+    def request_in_tensors(
+        self, handler: StreamHandler, tensors: Sequence[bytes], payload: bytes, remaining_ms: int, flags: int = 0
+    ) -> int:
+        """Send tensors, and the INFER_REQUEST that they belong to.
+
+        Args:
+            handler: of the answer; a `TensorHandler` hears of its tensors too.
+            tensors: payloads of TENSOR, at least one.
+            payload: of INFER_REQUEST.
+            remaining_ms: until the deadline.
+            flags: of INFER_REQUEST, beside TENSORS.
+
+        Raises:
+            ProtocolError: `request_too_large`: one of them is longer than the peer takes; nothing was sent.
+
+        Returns:
+            The stream; see `request`.
+        """
+        connection = self.connection
+        welcome = connection.welcome
+        longest = max(len(payload), *map(len, tensors))
+        if welcome is not None and longest > welcome.message_bytes_max:
+            limit = welcome.message_bytes_max
+            raise ProtocolError("request_too_large", f"a message of {longest} bytes: {limit} are taken there")
+        last = len(tensors) - 1
+        stream = connection.open(TENSOR, tensors[0], 0 if last else LAST)
+        if stream:
+            self.handlers[stream] = handler
+            for place in range(1, len(tensors)):
+                connection.send(TENSOR, stream, tensors[place], LAST if place == last else 0)
+            connection.send(INFER_REQUEST, stream, payload, flags | TENSORS, 0, remaining_ms)
+        return stream
+
     def consume(self, stream: int, size: int) -> None:
         """So many bytes of chunks were taken on."""
         self.connection.consume(stream, size)
@@ -156,6 +191,10 @@ class FramedSession:
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
         if opcode in (NODE_RESULT, TICKET):
             self.on_response(stream, flags, 0, payload)
+        elif opcode == TENSOR:
+            handler: object = self.handlers.get(stream)
+            if isinstance(handler, TensorHandler):
+                handler.on_tensor(payload)
         else:
             self._other(opcode, flags, aux, stream, arg, payload)
 

@@ -7,6 +7,8 @@
 | `hang` | says nothing |
 | `die` | drops the connection |
 | anything else | answers with the same text |
+
+A request in tensors is answered with the same tensors, unless `does` has one of the words above for it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, cast
 from open_autoglm import clock
 from open_autoglm.protocol.codecs import CODECS
 from open_autoglm.protocol.handshake import Hello
-from open_autoglm.protocol.opcodes import ERROR, RETRYABLE
+from open_autoglm.protocol.opcodes import ERROR, LAST, RETRYABLE, TENSOR, TENSORS
 from open_autoglm.protocol.preambles import RequestPreamble, read_request, write_response
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.protocol.settings import ConnectionSettings
@@ -35,6 +37,7 @@ class NodePeer:
         self.connection = ServerConnection(self, self.shell.wake, ConnectionSettings(), clock.monotonic())
         self.shell.connection, self.shell.owner = self.connection, self
         self._left: dict[int, int] = {}
+        self._tensors: dict[int, list[bytes]] = {}
 
     def on_hello(self, hello: Hello) -> None:
         self._node.keys.append(hello.auth.key)
@@ -45,8 +48,14 @@ class NodePeer:
         preamble = read_request(payload)
         body = CODECS[self.connection.codec.name].decode(payload[preamble.body_at :])
         node.asked.append((preamble, body, remaining_ms))
-        word, _, number = str(body.get("prompt") or body["messages"][-1]["content"]).partition(" ")
+        if flags & TENSORS:
+            script = node.does.pop(0) if node.does else "tensors"
+        else:
+            script = str(body.get("prompt") or body["messages"][-1]["content"])
+        word, _, number = script.partition(" ")
         match word:
+            case "tensors":
+                self._send_back(stream)
             case "stream":
                 self._left[stream] = int(number)
                 self._go_on(stream)
@@ -67,12 +76,14 @@ class NodePeer:
     def on_cancel(self, stream: int) -> None:
         self._node.cancelled.append(stream)
         self._left.pop(stream, None)
+        self._tensors.pop(stream, None)
 
     def on_credit(self, stream: int, released: int) -> None:
         self._go_on(stream)
 
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
-        raise AssertionError(f"opcode {opcode} came")
+        assert opcode == TENSOR, f"opcode {opcode} came"
+        self._tensors.setdefault(stream, []).append(payload)
 
     def on_closed(self, code: str, message: str) -> None:
         self.shell.wake()
@@ -93,9 +104,16 @@ class NodePeer:
         if self._left.pop(stream, None) is not None:
             self._respond(stream, {})
 
-    def _respond(self, stream: int, body: dict[str, Any]) -> None:
+    def _send_back(self, stream: int) -> None:
+        tensors = self._tensors.pop(stream)
+        self._node.tensors.append(tensors)
+        for place, tensor in enumerate(tensors, 1):
+            self.connection.send(TENSOR, stream, tensor, LAST if place == len(tensors) else 0)
+        self._respond(stream, {}, TENSORS)
+
+    def _respond(self, stream: int, body: dict[str, Any], flags: int = 0) -> None:
         preamble = write_response(3, 4, "stop", 0, "v7", "node-model")
-        self.connection.respond(stream, preamble + self.connection.codec.encode(body))
+        self.connection.respond(stream, preamble + self.connection.codec.encode(body), flags)
 
 
 class ScriptedNode:
@@ -107,6 +125,8 @@ class ScriptedNode:
         cancelled: streams that were cancelled.
         sent: chunks that were made.
         keys: shown in HELLO.
+        does: what becomes of the next requests in tensors.
+        tensors: payloads of each request that was answered with them.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -115,6 +135,8 @@ class ScriptedNode:
         self.cancelled: list[int] = []
         self.keys: list[str | None] = []
         self.sent = 0
+        self.does: list[str] = []
+        self.tensors: list[list[bytes]] = []
         self.port = 0
         self.peers: set[NodePeer] = set()
         self._loop = loop

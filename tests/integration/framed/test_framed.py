@@ -14,7 +14,7 @@ from tests.integration.framed.asker import Answer, Asker
 from tests.integration.framed.scripted_node import CHUNK, ScriptedNode
 from tests.integration.running import KEY, RunningServer, chat_body, model, speaking_upstream
 
-from open_autoglm.protocol.opcodes import NODE_COMMAND, TENSOR
+from open_autoglm.protocol.opcodes import NODE_COMMAND, TICKET_REQUEST
 
 PATIENCE_S = 20.0
 
@@ -255,7 +255,7 @@ async def test_junk_connections_leave_nothing_behind(server: RunningServer, aske
 
 
 async def test_what_is_between_servers_and_nodes_is_refused(asker: Asker) -> None:
-    for opcode, code in ((NODE_COMMAND, "forbidden"), (TENSOR, "not_implemented")):
+    for opcode, code in ((NODE_COMMAND, "forbidden"), (TICKET_REQUEST, "invalid_request")):
         answer = Answer(asker)
         stream = asker.session.connection.open(opcode, asker.codec.encode({"command": "stop"}))
         asker.session.handlers[stream] = answer
