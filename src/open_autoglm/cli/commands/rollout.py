@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from open_autoglm.quantities import parse_size
 if TYPE_CHECKING:
     from open_autoglm.inference.model_store import StoredVersion
     from open_autoglm.inference.update_sender import Connect
+    from open_autoglm.rollout.manifest import GoldenPrompt
 
 ACTIONS: Final = ("status", "pack", "push", "commit", "start", "weights", "promote", "rollback")
 SHOWN_CHARACTERS: Final = 12
@@ -150,13 +150,9 @@ def _pack(arguments: Namespace, terminal: Terminal) -> int:
     from open_autoglm.inference.model_store import CONFIG, CONFIG_BYTES_MAX, WEIGHTS
     from open_autoglm.rollout import manifest as manifests
     from open_autoglm.rollout.layout import canonical_body, write_header
-    from open_autoglm.rollout.manifest import GoldenPrompt
 
     folder = Path(_needed(arguments, "model"))
-    golden = []
-    for line in Path(arguments.golden).read_text(encoding="utf-8").splitlines() if arguments.golden else ():
-        fields = json.loads(line)
-        golden.append(GoldenPrompt(str(fields["prompt"]), str(fields["answer"])))
+    golden = _golden(arguments.golden) if arguments.golden else ()
     config = (folder / CONFIG).read_bytes()
     if len(config) > CONFIG_BYTES_MAX:
         raise CommandFailed(f"{folder / CONFIG} is longer than {CONFIG_BYTES_MAX} bytes")
@@ -168,7 +164,7 @@ def _pack(arguments: Namespace, terminal: Terminal) -> int:
         body,
         config,
         properties={"engine": "embedded", "tokenizer": NAME, "tasks": tasks, "digits_max": arguments.digits},
-        golden=tuple(golden),
+        golden=golden,
     )
     key = _key(arguments)
     if key is not None:
@@ -177,6 +173,21 @@ def _pack(arguments: Namespace, terminal: Terminal) -> int:
     (folder / "manifest.json").write_bytes(manifest.encode())  # the last: a folder that is watched is now complete
     terminal.line(manifest.version)
     return DONE
+
+
+def _golden(file: str) -> tuple[GoldenPrompt, ...]:
+    import msgspec
+
+    from open_autoglm.rollout.manifest import GoldenPrompt
+
+    golden = []
+    for number, line in enumerate(Path(file).read_bytes().splitlines(), 1):
+        try:
+            golden.append(msgspec.json.decode(line, type=GoldenPrompt))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            wanted = '{"prompt": "12 + 30", "answer": "42"}'
+            raise CommandFailed(f"--golden {file}, line {number}: {error}; write lines as {wanted}") from error
+    return tuple(golden)
 
 
 def _push(arguments: Namespace, terminal: Terminal) -> int:

@@ -58,6 +58,15 @@ def test_what_is_missing_is_said(words: list[str], message: str) -> None:
     assert message in terminal.err.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("line", ["nonsense", '{"prompt": "12 + 30"}', '{"prompt": 12, "answer": "42"}', "", '"\xff"'])
+def test_golden_prompts_that_cannot_be_read_are_named_by_their_line(tmp_path: Path, line: str) -> None:
+    golden = tmp_path / "golden.jsonl"
+    golden.write_bytes(b'{"prompt": "1 + 1", "answer": "2"}\n' + line.encode("latin-1") + b"\n")
+    terminal = piped()
+    assert run(["rollout", "pack", str(tmp_path), "--golden", str(golden)], terminal) == 1
+    assert f"--golden {golden}, line 2: " in terminal.err.getvalue()  # type: ignore[attr-defined]
+
+
 def test_a_folder_is_packed_and_signed(tmp_path: Path) -> None:
     folder = tmp_path / "sums"
     shutil.copytree(MODELS_DIR / "glm-calc-s" / "versions" / "1", folder)
