@@ -24,6 +24,8 @@ from open_autoglm.errors import ServerError
 
 MANIFEST: Final = "manifest.json"
 CONFIG: Final = "config.json"
+FILE_TENSOR: Final = "file/"
+"""What a name begins with that is no tensor but a file: so one safetensors file has room for a whole folder."""
 MANIFEST_BYTES_MAX: Final = 1 << 20
 JSON_BYTES_MAX: Final = 64 << 20  # a tokenizer of 150,000 words has some 20 MiB
 FILES_MAX: Final = 512
@@ -98,6 +100,11 @@ class ModelFolder:
             raise _refused(path / MANIFEST, f"names more than {FILES_MAX} files")
         for name, entry in self.manifest.files.items():
             self._check_entry(name, entry)
+
+    @property
+    def version(self) -> str:
+        """Of the model in it."""
+        return self.manifest.version
 
     def names(self, suffix: str) -> list[str]:
         """Names of the files that end so, sorted."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
+
 DEPTH_MAX: Final = 16
 FIELDS_MAX: Final = 4_000_000
 DOMAINS: Final = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "pkg.onnxscript.torch_lib.common"))
 """Of operators: ONNX's own, ONNX Runtime's own, and the functions that PyTorch's exporter writes into the file."""
 
+_LOOKED_BYTES: Final = 8 << 20
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EXTERNAL: Final = 1  # TensorProto.DataLocation
 _MESSAGES: Final[dict[str, dict[int, str]]] = {
@@ -28,9 +31,16 @@ _MESSAGES: Final[dict[str, dict[int, str]]] = {
     "opset": {},
 }
 """Messages that can lead to a tensor or an operator: field number -> message."""
+_TYPE_FIELD, _FLOATS_FIELD, _RAW_FIELD, _DOUBLES_FIELD = 2, 4, 9, 10
+_FLOATS: Final[dict[int, str]] = {1: "<f4", 10: "<f2", 11: "<f8"}
+"""TensorProto.DataType -> numbers that may be none."""
 _DOMAIN_FIELD: Final = {"node": 7, "opset": 1, "function": 10}
 _EXTERNAL_DATA_FIELD: Final = 13
 _LOCATION_FIELD: Final = 14
+
+
+class NotANumber(ValueError):
+    """A weight is NaN."""
 
 
 def check_onnx(data: bytes) -> None:
@@ -45,13 +55,27 @@ def check_onnx(data: bytes) -> None:
     _Walk(memoryview(data)).message("model", 0, len(data), 0)
 
 
+def check_numbers(data: bytes) -> None:
+    """Raise unless every weight is a number; infinite ones are let pass, since masks are written with them.
+
+    Args:
+        data: a file that `check_onnx` let pass.
+
+    Raises:
+        NotANumber: a tensor holds a NaN.
+        ValueError: `check_onnx` was not asked.
+    """
+    _Walk(memoryview(data), numbers=True).message("model", 0, len(data), 0)
+
+
 class _Walk:
-    """One pass over a file; `left` bounds the work."""
+    """One pass over a file; `left` bounds the work, and with `numbers` tensors are looked into."""
 
-    __slots__ = ("data", "left", "seen_graph")
+    __slots__ = ("data", "left", "numbers", "seen_graph")
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, *, numbers: bool = False) -> None:
         self.data = data
+        self.numbers = numbers
         self.left = FIELDS_MAX
         self.seen_graph = False
 
@@ -72,9 +96,27 @@ class _Walk:
                 field == _EXTERNAL_DATA_FIELD or (field == _LOCATION_FIELD and value == _EXTERNAL)
             ):
                 raise ValueError("keeps tensors in other files; export it with its weights inside")
+        if kind == "tensor" and self.numbers:
+            self.tensor(start, end)
         self.seen_graph |= kind == "graph"
         if kind == "model" and not self.seen_graph:
             raise ValueError("holds no graph")
+
+    def tensor(self, start: int, end: int) -> None:
+        """Look for weights that are no numbers."""
+        fields = list(self.fields(start, end))
+        kind = next((value for field, wire, value, _ in fields if (field, wire) == (_TYPE_FIELD, _VARINT)), 0)
+        as_told = {_RAW_FIELD: _FLOATS.get(kind), _FLOATS_FIELD: "<f4", _DOUBLES_FIELD: "<f8"}
+        for field, wire, value, at in fields:
+            numbers = as_told.get(field)
+            if numbers is None or wire == _VARINT:
+                continue
+            item = np.dtype(numbers).itemsize
+            size = value - value % item  # also of a number that stands alone, whose value is its size
+            for place in range(at, at + size, _LOOKED_BYTES):
+                part = self.data[place : min(place + _LOOKED_BYTES, at + size)]
+                if np.isnan(np.frombuffer(part, numbers)).any():
+                    raise NotANumber("has weights that are NaN")
 
     def domain(self, at: int, size: int) -> None:
         """Check whose operators are used."""

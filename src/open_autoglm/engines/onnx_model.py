@@ -48,7 +48,11 @@ def open_onnx(path: Path, name: str, threads: int = 0) -> PastModel:
     Raises:
         ServerError: `internal_error`, with what is wrong and what to do.
     """
-    folder = ModelFolder(path)
+    return load_onnx(ModelFolder(path), name, threads)
+
+
+def load_onnx(folder: ModelFolder, name: str, threads: int = 0) -> PastModel:
+    """As `open_onnx`, from a folder that is open."""
     if folder.manifest.kind != "onnx":
         raise folder.refuse("manifest.json", f"is of a folder for {folder.manifest.kind!r}, not 'onnx'")
     text = open_text(folder, name)
@@ -60,7 +64,7 @@ def open_onnx(path: Path, name: str, threads: int = 0) -> PastModel:
         raise folder.refuse(MODEL_FILE, str(error)) from error
     if text.vocabulary > graph.vocabulary:
         raise folder.refuse(MODEL_FILE, f"knows {graph.vocabulary} tokens, and its tokenizer writes {text.vocabulary}")
-    model = PastModel(name, folder.manifest.version, text, graph, context)
+    model = PastModel(name, folder.version, text, graph, context)
     check_rows(model)
     return model
 

@@ -2,10 +2,16 @@
 
 Invariant: the library is given bytes that were checked (hash, structure, no other files, no foreign operators) and
 nothing else; no custom operators are registered.
+
+The library reads bytes with Python's lock held, a second for 256 MiB, in which no other model of the process computes;
+it gives the lock away when it reads a file. So the checked bytes become a file that is in memory only and has no name.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from open_autoglm.engines.model_folder import ModelFolder
@@ -46,6 +52,24 @@ def open_session(folder: ModelFolder, threads: int = 0) -> InferenceSession:
     # Threads that wait for work must not take the core from the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        with _nameless_file(data) as path:
+            del data
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library has exceptions of its own for each of its error codes
         raise folder.refuse(MODEL_FILE, f"cannot be loaded: {error}"[:500]) from error
+
+
+@contextlib.contextmanager
+def _nameless_file(data: bytes) -> Iterator[str | bytes]:
+    """A path of a file that holds `data`; the data itself where there are no such files."""
+    if not hasattr(os, "memfd_create"):
+        yield data
+        return
+    descriptor = os.memfd_create(MODEL_FILE, os.MFD_CLOEXEC)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

@@ -73,7 +73,7 @@ def open_text(folder: ModelFolder, name: str) -> TextSide:
         tasks, digits_max = properties.get("tasks"), properties.get("digits_max")
         if not isinstance(tasks, list) or not isinstance(digits_max, int):
             raise folder.refuse("manifest.json", "does not say tasks and digits_max of the model")
-        return EmbeddedText(Abilities(name, manifest.version, frozenset(tasks) & frozenset(TASKS), digits_max))
+        return EmbeddedText(Abilities(name, folder.version, frozenset(tasks) & frozenset(TASKS), digits_max))
     from open_autoglm.engines.tokenizers_text import open_tokenizer
 
     return open_tokenizer(folder)

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from open_autoglm.engines.model_folder import CONFIG, ModelFolder
+from open_autoglm.engines.model_folder import CONFIG, FILE_TENSOR, ModelFolder
 from open_autoglm.engines.onnx_model import context_of
 from open_autoglm.engines.past_model import KvShape, PastModel, check_rows
 from open_autoglm.engines.step_model import Ids, Logits
@@ -33,7 +33,11 @@ def open_transformers(path: Path, name: str, threads: int = 0, memory_fraction: 
     Raises:
         ServerError: `internal_error`, with what is wrong and what to do.
     """
-    folder = ModelFolder(path)
+    return load_transformers(ModelFolder(path), name, threads, memory_fraction)
+
+
+def load_transformers(folder: ModelFolder, name: str, threads: int = 0, memory_fraction: float = 0.9) -> PastModel:
+    """As `open_transformers`, from a folder that is open."""
     text = open_text(folder, name)
     config = folder.read_json(CONFIG)
     context = context_of(folder, config)
@@ -41,7 +45,7 @@ def open_transformers(path: Path, name: str, threads: int = 0, memory_fraction: 
     graph = TorchGraph(module, device)
     if text.vocabulary > graph.vocabulary:
         raise folder.refuse(CONFIG, f"says {graph.vocabulary} tokens, and the tokenizer writes {text.vocabulary}")
-    model = PastModel(name, folder.manifest.version, text, graph, context)
+    model = PastModel(name, folder.version, text, graph, context)
     check_rows(model)
     return model
 
@@ -83,7 +87,11 @@ def load_model(
     tensors: dict[str, Any] = {}
     try:
         for file in folder.names(".safetensors"):
-            tensors |= load_file(folder.checked_path(file))
+            tensors |= {
+                tensor: value
+                for tensor, value in load_file(folder.checked_path(file)).items()
+                if not tensor.startswith(FILE_TENSOR)
+            }
         model, report = getattr(transformers, found).from_pretrained(
             None,
             config=getattr(transformers, found.replace("ForCausalLM", "Config")).from_dict(fields),

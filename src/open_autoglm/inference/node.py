@@ -11,6 +11,7 @@ Invariant: what the cluster is told to find here is served already, and is told 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -165,7 +166,13 @@ class Node:
         secret = self._settings.secret
         key = derive_key(secret.reveal().encode(), "models") if secret is not None else None
         try:
-            updates = NodeUpdates({model.name: model.engine for model in self._models}, data_dir, key)
+            updates = NodeUpdates(
+                {model.name: model.engine for model in self._models},
+                data_dir,
+                key,
+                sources={model.name: model.source for model in self._models},
+                settings=self._settings.engine,
+            )
         except (AutoGLMError, OSError) as error:
             raise ServerError("internal_error", f"--data-dir {data_dir}: {error}") from error
         self.service.updates = updates.desk
@@ -274,6 +281,8 @@ async def _main(
         loop.add_signal_handler(number, node.stop)
     try:
         started = await node.start()
+        gc.collect()
+        gc.freeze()  # what was made at the start is not looked through again, with every thread held up
         if on_ready is not None:
             on_ready(started)
         await node.run()

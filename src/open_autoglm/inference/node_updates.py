@@ -9,7 +9,8 @@
 | `rollback` | model, policy | swaps back |
 
 Invariant: models, disk and commands are worked on by the desk's one thread, so that two changes never meet.
-Only embedded models can be changed so far; the others of a node are served as they are.
+Embedded models can be changed, and those of ONNX Runtime and Transformers that write; the others of a node are served
+as they are.
 """
 
 from __future__ import annotations
@@ -19,22 +20,27 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from open_autoglm.engines.embedded.model import GlmModel
 from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.model_engine import Policy
+from open_autoglm.engines.past_model import PastModel
+from open_autoglm.engines.step_model import StepModel
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
-from open_autoglm.inference import embedded_versions
-from open_autoglm.inference.model_store import ModelStore
+from open_autoglm.inference import embedded_versions, folder_versions
+from open_autoglm.inference.model_store import ModelStore, StoredVersion
 from open_autoglm.inference.model_watch import SCAN_S, ModelWatch, Wish
 from open_autoglm.inference.publisher import Publisher, UpdateEvent, log_event
+from open_autoglm.inference.settings import EngineSettings
+from open_autoglm.inference.sources import folder_of
+from open_autoglm.inference.trial import try_apart
 from open_autoglm.inference.update_desk import UpdateDesk
 from open_autoglm.inference.update_receiver import UpdateReceiver
-from open_autoglm.inference.validation import ValidationRules
-from open_autoglm.rollout.manifest import check_name
+from open_autoglm.inference.validation import Loader, ValidationRules
+from open_autoglm.rollout.manifest import Manifest, check_name
 from open_autoglm.rollout.refusal import UpdateRefused
 
 _log = logging.getLogger(__name__)
@@ -73,9 +79,11 @@ class NodeUpdates:
     """See the module.
 
     Args:
-        engines: by the name that clients use; those that run no embedded model are left alone. Not started yet.
+        engines: by the name that clients use; those that run models without versions are left alone. Not started yet.
         data_dir: versions are kept in `models` below it, and taken from `incoming`.
         key: of the cluster, that manifests must be signed by; None accepts unsigned ones.
+        sources: where they came from, as typed, by the same names; a folder is found by it.
+        settings: that they were opened with.
         wish: what becomes of a version found in `incoming`.
         on_event: told of every step, in the desk's thread.
 
@@ -93,6 +101,8 @@ class NodeUpdates:
         data_dir: Path,
         key: bytes | None,
         *,
+        sources: Mapping[str, str] | None = None,
+        settings: EngineSettings | None = None,
         wish: Wish = "stage",
         on_event: Callable[[UpdateEvent], None] = log_event,
     ) -> None:
@@ -101,8 +111,9 @@ class NodeUpdates:
         self.store = ModelStore(data_dir / MODELS, key=key)
         self.publishers: dict[str, Publisher] = {}
         for name, engine in engines.items():
-            if isinstance(engine, Engine) and isinstance(engine.model, GlmModel):
-                self.publishers[name] = _publisher(name, engine, self.store, self._count)
+            kind = _kind(name, engine, self.store, (sources or {}).get(name, ""), settings or EngineSettings())
+            if kind is not None and isinstance(engine, Engine):
+                self.publishers[name] = _publisher(name, engine, self.store, kind, self._count)
         self.desk = UpdateDesk(UpdateReceiver(self.publishers, key))
         self._watch = ModelWatch(data_dir / INCOMING, self.publishers, wish)
         self._watching: asyncio.Task[None] | None = None
@@ -181,28 +192,85 @@ class NodeUpdates:
         return publisher
 
 
-def _publisher(name: str, engine: Engine, store: ModelStore, on_event: Callable[[UpdateEvent], None]) -> Publisher:
+class _Kind(NamedTuple):
+    """How the versions of one kind of model are got.
+
+    Attributes:
+        adopt: puts what the engine was started with into the store.
+        load: makes a stored version ready to compute.
+        load_new: the same for one that never served here.
+        needed_bytes: of memory, for a version; None when that need not be asked.
+        reloads: whether what was started is loaded again from the store; else it is known by the store's name for it.
+    """
+
+    adopt: Callable[[], Manifest]
+    load: Loader
+    load_new: Loader
+    needed_bytes: Callable[[Manifest], int] | None = None
+    reloads: bool = False
+
+
+def _kind(name: str, engine: object, store: ModelStore, source: str, settings: EngineSettings) -> _Kind | None:
+    """How the versions of an engine's model are got; None when it has none."""
+    if not isinstance(engine, Engine):
+        return None
+    shipped = engine.model
+    if isinstance(shipped, GlmModel):
+        load = functools.partial(embedded_versions.load, name=engine.name)
+        return _Kind(lambda: embedded_versions.adopt(store, name, shipped_name=shipped.name), load, load, reloads=True)
+    folder = folder_of(source) if isinstance(shipped, PastModel) else None
+    if folder is None:
+        return None
+
+    def load_folder(stored: StoredVersion) -> StepModel:
+        return folder_versions.load(stored, engine.name, settings)
+
+    def load_tried(stored: StoredVersion) -> StepModel:
+        try_apart(stored, engine.name, settings)
+        return load_folder(stored)
+
+    def adopt() -> Manifest:
+        return folder_versions.adopt(store, name, folder)
+
+    return _Kind(adopt, load_folder, load_tried, folder_versions.needed_bytes)
+
+
+def _publisher(
+    name: str, engine: Engine, store: ModelStore, kind: _Kind, on_event: Callable[[UpdateEvent], None]
+) -> Publisher:
     """Bring an engine to the version that served last, or to what it was started with, by the version's true name."""
     check_name(name)
-    shipped = engine.model
-    loader = functools.partial(embedded_versions.load, name=engine.name)
     current = store.current(name)
-    model: GlmModel | None = None
+    model: StepModel | None = None
     if current is not None:
         try:
             with store.open(name, current.version) as stored:
                 stored.verify()
-                model = loader(stored)
+                model = kind.load(stored)
         except (AutoGLMError, ValueError, KeyError, TypeError) as error:
             _log.warning("version %s of %r cannot be used any more, the shipped one serves: %s", current, name, error)
     if model is None:
-        manifest = embedded_versions.adopt(store, name, shipped_name=shipped.name)
-        with store.open(name, manifest.version) as stored:
-            model = loader(stored)
-    engine.publish(model)
-    engine.forget()
-    rules = ValidationRules(probes=embedded_versions.PROBES)
-    return Publisher(engine, store, loader, model, name=name, rules=rules, on_event=on_event)
+        manifest = kind.adopt()
+        if kind.reloads:
+            with store.open(name, manifest.version) as stored:
+                model = kind.load(stored)
+        else:
+            assert isinstance(engine.model, PastModel)
+            model = engine.model
+            model.version = manifest.version  # nobody was told the other name yet: the engine is not started
+    if model is not engine.model:
+        engine.publish(model)
+        engine.forget()
+    return Publisher(
+        engine,
+        store,
+        kind.load_new,
+        model,
+        name=name,
+        rules=ValidationRules(probes=embedded_versions.PROBES),
+        on_event=on_event,
+        needed_bytes=kind.needed_bytes,
+    )
 
 
 def _read(fields: dict[str, Any], kind: type[_Fields]) -> _Fields:

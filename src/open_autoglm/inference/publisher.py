@@ -7,12 +7,15 @@
 | rollback | makes the version before current again, which is still in memory | refused; nothing has changed |
 
 Invariant: a version is published only by the object that validated it, so what answers is what was checked. At most one
-version is staged; staging another drops it. Every step, and every refusal, is told to `on_event`. Methods block for as
-long as the work takes (reading and checking a model, not swapping it) and may be called from any thread.
+version is staged; staging another drops it. What needs more memory than there is is refused before it is loaded: first
+the version that was staged gives way, then the one before the current, and with it the way back to it. Every step, and
+every refusal, is told to `on_event`. Methods block for as long as the work takes (reading and checking a model, not
+swapping it) and may be called from any thread.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -23,8 +26,10 @@ import msgspec
 from open_autoglm.engines.model_engine import DRAIN_S, LiveVersion, ModelEngine, Policy
 from open_autoglm.engines.step_model import StepModel
 from open_autoglm.errors import AutoGLMError
+from open_autoglm.inference import model_memory
 from open_autoglm.inference.model_store import Current, ModelStore, StoredVersion
 from open_autoglm.inference.validation import Loader, ValidationRules, validate
+from open_autoglm.rollout.manifest import Manifest
 from open_autoglm.rollout.refusal import UpdateRefused
 
 _log = logging.getLogger(__name__)
@@ -85,6 +90,8 @@ class Publisher:
         name: that clients and the store use; None for the engine's own.
         rules: what every version must pass.
         on_event: told of every step, in the thread that makes it.
+        needed_bytes: about how much memory a version takes, by its manifest; None does not ask.
+        free_bytes: how much there is; None where nobody knows.
     """
 
     def __init__(
@@ -97,6 +104,8 @@ class Publisher:
         name: str | None = None,
         rules: ValidationRules | None = None,
         on_event: Callable[[UpdateEvent], None] = log_event,
+        needed_bytes: Callable[[Manifest], int] | None = None,
+        free_bytes: Callable[[], int | None] = model_memory.free_bytes,
     ) -> None:
         self.engine = engine
         self.store = store
@@ -104,6 +113,8 @@ class Publisher:
         self._loader = loader
         self._rules = rules or ValidationRules()
         self._on_event = on_event
+        self._needed_bytes = needed_bytes
+        self._free_bytes = free_bytes
         self._lock = threading.Lock()
         self._serving = serving
         self._before: StepModel | None = None
@@ -123,8 +134,10 @@ class Publisher:
         """Check a version against the one that serves.
 
         Raises:
-            UpdateRefused: see `validation`.
+            UpdateRefused: see `validation`; `memory`, it does not fit beside the one that serves.
         """
+        if self._needed_bytes is not None:
+            self._make_room(self._needed_bytes(stored.manifest))
         model = validate(stored, self._loader, self._serving, self._rules)
         if (model.name, model.version) != (self.engine.name, stored.manifest.version):
             raise UpdateRefused("format", f"the engine made {model.name!r} {model.version!r} of it")
@@ -202,6 +215,28 @@ class Publisher:
     def refused(self, version: str, error: UpdateRefused) -> None:
         """Tell that an update was refused."""
         self._on_event(UpdateEvent(self.name, version, "refused", error.reason, error.message))
+
+    def _make_room(self, needed: int) -> None:
+        """Raise when so much memory cannot be had, even without the versions that do not serve."""
+        for give_way in (None, self.drop, self._drop_before):
+            if give_way is not None:
+                give_way()
+                gc.collect()  # libraries tie their models up in cycles
+            free = self._free_bytes()
+            if free is None or needed <= free:
+                return
+        raise UpdateRefused(
+            "memory",
+            f"another version of {self.name!r} takes about {needed} bytes of memory beside the one that serves, and "
+            f"{free} are free; use a machine with more, or start a node with the new version and stop this one",
+        )
+
+    def _drop_before(self) -> None:
+        """Free the version before the current one, unless requests run on it."""
+        self.engine.forget()
+        with self._lock:
+            if len(self.engine.versions()) == 1:
+                self._before = None
 
     def _swap(self, swap: Callable[[], object], version: str) -> None:
         try:

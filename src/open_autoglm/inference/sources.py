@@ -48,6 +48,20 @@ def open_engine(name: str, source: str, settings: EngineSettings) -> ModelEngine
         raise ServerError("internal_error", f"--model {name}={source}: {error}") from error
 
 
+def folder_of(source: str) -> ModelFolder | None:
+    """The folder that a model which writes was opened from; None when it is of another kind.
+
+    Raises:
+        ServerError: `internal_error`, it cannot be read any more.
+    """
+    kind, _, rest = source.partition(":")
+    if kind in OPENERS:
+        return ModelFolder(Path(rest)) if kind in ("onnx", "transformers") else None
+    path = Path(source)
+    folder = ModelFolder(path) if path.is_dir() else None
+    return folder if folder is not None and folder.manifest.kind != "tensors" else None
+
+
 def _kind_of(source: str) -> str:
     """Kind of a file by its ending, of a folder as its manifest says."""
     path = Path(source)

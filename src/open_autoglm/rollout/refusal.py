@@ -12,6 +12,7 @@
 | `golden` | a golden prompt is answered otherwise than the manifest says |
 | `drift` | it answers too differently from the version that serves |
 | `storage` | the disk is full or fails |
+| `memory` | there is no room for two versions at once |
 | `busy` | another update is on its way, or two versions live already |
 | `unknown` | there is no such model, version or update here |
 """
@@ -24,13 +25,14 @@ from open_autoglm.errors import RequestError
 
 Reason = Literal[
     "manifest", "signature", "parent", "chunk", "hash", "format",
-    "not_finite", "golden", "drift", "storage", "busy", "unknown",
+    "not_finite", "golden", "drift", "storage", "memory", "busy", "unknown",
 ]  # fmt: skip
 
 CODES: Final[dict[str, str]] = {
     "signature": "invalid_signature",
     "parent": "conflict",
     "storage": "storage_full",
+    "memory": "overloaded",
     "busy": "conflict",
     "unknown": "not_found",
 }
