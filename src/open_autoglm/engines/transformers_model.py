@@ -80,9 +80,7 @@ def load_model(
         raise folder.refuse("manifest.json", "names no safetensors file")
     if threads:
         torch.set_num_threads(threads)
-    device = "cuda" if accelerator and torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        torch.cuda.set_per_process_memory_fraction(memory_fraction)
+    device = claim_device(torch.cuda, memory_fraction) if accelerator else "cpu"
     transformers.utils.logging.disable_progress_bar()
     tensors: dict[str, Any] = {}
     try:
@@ -107,7 +105,39 @@ def load_model(
     wrong = {what: sorted(map(str, names))[:4] for what, names in report.items() if names}
     if wrong:
         raise folder.refuse(CONFIG, f"and its weights do not fit: {wrong!r}"[:500])
+    if device == "cuda":
+        check_room(torch.cuda, sum(each.nbytes for each in model.parameters()), memory_fraction)
     return model.eval().to(device), device
+
+
+def claim_device(cuda: Any, memory_fraction: float) -> str:
+    """The device to compute on; what this process takes of a GPU's memory is bounded from now on.
+
+    Args:
+        cuda: `torch.cuda`.
+        memory_fraction: of the GPU's memory, above 0, at most 1.
+    """
+    if not cuda.is_available():
+        return "cpu"
+    cuda.set_per_process_memory_fraction(memory_fraction)
+    return "cuda"
+
+
+def check_room(cuda: Any, needed: int, memory_fraction: float) -> None:
+    """Raise when so many bytes of weights do not fit beside what this process has on the GPU.
+
+    Raises:
+        ServerError: `overloaded`, with how much is left.
+    """
+    free, total = cuda.mem_get_info()
+    used = cuda.memory_allocated()
+    left = max(0, min(free + cuda.memory_reserved() - used, int(memory_fraction * total) - used))
+    if needed > left:
+        raise ServerError(
+            "overloaded",
+            f"the weights take {needed} bytes of the GPU's memory, and {left} are left of the share "
+            f"{memory_fraction:g} of this process; give it a larger one (--gpu-fraction), or stop what else runs there",
+        )
 
 
 class TorchGraph:

@@ -19,6 +19,7 @@ from open_autoglm.engines.onnx_check import NotANumber, check_numbers
 from open_autoglm.engines.onnx_session import MODEL_BYTES_MAX, MODEL_FILE
 from open_autoglm.engines.past_model import PastModel
 from open_autoglm.engines.text_side import TOKENIZER_FILE
+from open_autoglm.errors import ServerError
 from open_autoglm.inference.model_store import CONFIG_BYTES_MAX, MANIFEST, WEIGHTS, ModelStore, StoredVersion
 from open_autoglm.inference.settings import EngineSettings
 from open_autoglm.inference.stored_folder import StoredFolder
@@ -50,7 +51,8 @@ def load(stored: StoredVersion, name: str, settings: EngineSettings) -> PastMode
         settings: of the engine: threads, share of an accelerator.
 
     Raises:
-        UpdateRefused: `format`, it is for another engine; `not_finite`, a weight is NaN.
+        UpdateRefused: `format`, it is for another engine; `not_finite`, a weight is NaN; `memory`, it does not fit on
+            the GPU beside the one that serves.
         ServerError: it cannot be used.
     """
     folder = StoredFolder(stored)
@@ -64,7 +66,12 @@ def load(stored: StoredVersion, name: str, settings: EngineSettings) -> PastMode
         return load_onnx(folder, name, settings.threads)
     from open_autoglm.engines.transformers_model import load_transformers
 
-    return load_transformers(folder, name, settings.threads, settings.gpu_memory_fraction)
+    try:
+        return load_transformers(folder, name, settings.threads, settings.gpu_memory_fraction)
+    except ServerError as error:
+        if error.code == "overloaded":
+            raise UpdateRefused("memory", error.message) from error
+        raise
 
 
 def needed_bytes(manifest: Manifest) -> int:
