@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 from open_autoglm.errors import ServerError
 from open_autoglm.protocol import (
     CODECS,
+    HEADER_BYTES,
     PREFACE,
     ClientConnection,
     ConnectionSettings,
@@ -26,8 +27,9 @@ from open_autoglm.protocol import (
     encode_frame,
     opcodes,
 )
-from open_autoglm.protocol.handshake import Welcome, write_hello, write_welcome
+from open_autoglm.protocol.handshake import Welcome, signed, write_hello, write_welcome
 from open_autoglm.protocol.preambles import write_request, write_response, write_tensor
+from open_autoglm.security.signature import SigningKey
 
 FOLDER = Path(__file__).parent / "vectors"
 Vector = dict[str, Any]
@@ -36,6 +38,8 @@ TRACE = bytes.fromhex("000102030405060708090a0b0c0d0e0f")
 JSON = CODECS["json"]
 ASKED = {"prompt": "Say hi", "max_tokens": 8}
 SETTINGS = ConnectionSettings()
+NONCE = "101112131415161718191a1b1c1d1e1f"
+CHALLENGE = bytes(range(0x20, 0x40))
 
 
 def frames() -> list[Vector]:
@@ -73,6 +77,8 @@ def frames() -> list[Vector]:
         ("cancel", "not wanted any more", (o.CANCEL, 1)),
         ("error", "try again in 1.5 s", (o.ERROR, 1, JSON.encode(error), o.RETRYABLE, 503, 1500)),
         ("tensor", "the last tensor of stream 11", (o.TENSOR, 11, tensor, o.LAST)),
+        ("challenge", "prove it", (o.CHALLENGE, 0, CHALLENGE)),
+        ("proof", "HMAC, 32 bytes", (o.PROOF, 0, bytes(range(32)))),
         ("largest_numbers", "every field at its end", (255, 2**32 - 1, b"", 255, 65535, 2**32 - 1)),
     ]  # fmt: skip
     return [_frame_vector(name, meaning, *fields) for name, meaning, fields in made]
@@ -302,9 +308,53 @@ def _ends(request: bytes) -> Iterator[Vector]:
     yield _told("drain", "a server that stops", wire)
 
 
+def signatures() -> list[Vector]:
+    """Handshakes with a signature: what is computed of which key, and what goes over the wire."""
+    return [
+        _signature("ascii_key", "a key of this project's form", "mcp_example-key_0123456789abcdef"),
+        _signature("utf8_key", "a key that is not ASCII", "钥匙 ключ"),
+        _signature("long_key", "a key longer than a block of SHA-256", "k" * 100),
+    ]
+
+
+def _signature(name: str, meaning: str, secret: str) -> Vector:
+    key = SigningKey(secret)
+    hello = signed(Hello(versions=["1.0"], codecs=["json"]), key.id, NONCE)
+    asking, answering = _Role(), _Role()
+    server = ServerConnection(answering, _nothing, SETTINGS, 0.0)  # type: ignore[arg-type]
+    answering.accept = lambda: server.challenge(key, CHALLENGE, lambda right: server.accept("c-1"))
+    client = ClientConnection(hello, asking, _nothing, SETTINGS, 0.0, key)  # type: ignore[arg-type]
+    steps = []
+    payloads = []
+    for side, one, other, said in (
+        ("client", client, server, "the preface, and HELLO: which key, and a nonce"),
+        ("server", server, client, "CHALLENGE"),
+        ("client", client, server, "PROOF"),
+        ("server", server, client, "PROOF, and WELCOME"),
+    ):
+        data = b"".join(one.take())
+        steps.append({"from": side, "meaning": said, "bytes_hex": data.hex()})
+        payloads.append(data)
+        other.receive(data, 0.0)
+    assert client.opened
+    shown, welcome = payloads[3][HEADER_BYTES : HEADER_BYTES + 32], payloads[3][2 * HEADER_BYTES + 32 :]
+    return {
+        "name": name,
+        "meaning": meaning,
+        "key": secret,
+        "key_id": key.id,
+        "hello_hex": payloads[0][len(PREFACE) + HEADER_BYTES :].hex(),
+        "challenge_hex": CHALLENGE.hex(),
+        "client_proof_hex": payloads[2][HEADER_BYTES:].hex(),
+        "welcome_hex": welcome.hex(),
+        "server_proof_hex": shown.hex(),
+        "steps": steps,
+    }
+
+
 def files() -> dict[str, bytes]:
     """Every file of the vectors, by its path in their folder."""
-    kinds = (frames, preambles, bodies, conversations, refused)
+    kinds = (frames, preambles, bodies, conversations, refused, signatures)
     made = {}
     for kind in kinds:
         vectors = kind()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -25,10 +26,11 @@ from open_autoglm.dialects.support import unsupported
 from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.protocol.codecs import CODECS
-from open_autoglm.protocol.handshake import VERSIONS, Credentials, Hello
+from open_autoglm.protocol.handshake import VERSIONS, Hello
 from open_autoglm.protocol.opcodes import LOAD, STREAM, USAGE_ACK, USAGE_REPORT
 from open_autoglm.protocol.preambles import write_request
 from open_autoglm.secret import Secret
+from open_autoglm.security.signature import SigningKey
 from open_autoglm.transport.framed_client import FramedLink
 from open_autoglm.transport.framed_session import FramedSession, OtherFrame
 from open_autoglm.transport.framed_shell import Flusher
@@ -47,14 +49,17 @@ class NodeBackend:
 
     Args:
         host, port: where it listens; `unix_path` instead for a Unix socket.
-        token: what we say who we are.
+        token: what we know and the node does; it proves who we are, and is not sent.
         flusher: of the loop.
         loop: for connections.
         rng: for backoff.
         connect_timeout_s: to open a link.
+        tls: context where the node speaks TLS.
+        tls_name: that its certificate must have; empty for `host`.
         usage: who writes tickets for nodes, and hears of their use; None where nobody does.
 
     Attributes:
+        tls_name: as above; clients that ask the node themselves are told.
         desk: for tickets; None where none can be written.
         on_load: takes the payload of each LOAD that the node sends.
         on_lost: told when a link that was open takes nothing new any more, unless it was closed here.
@@ -73,12 +78,16 @@ class NodeBackend:
         rng: random.Random,
         connect_timeout_s: float,
         unix_path: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        tls_name: str = "",
         usage: UsageSink | None = None,
     ) -> None:
         self._usage = usage
         self.desk = NodeDesk(usage.issuer, token) if usage is not None and token is not None else None
         self._place = (host, port, unix_path)
-        self._token = token
+        self._key = SigningKey(token.reveal()) if token is not None else None
+        self._tls = tls
+        self.tls_name = tls_name
         self._flusher = flusher
         self._loop = loop
         self._rng = rng
@@ -86,6 +95,7 @@ class NodeBackend:
         self._links: dict[str, list[FramedLink]] = {}
         self._open: dict[str, list[FramedSession]] = {}
         self._turn = 0
+        self._failure = ""
         self._closed = False
         self.on_load: Callable[[bytes], None] = _nothing
         self.on_lost: Callable[[], None] = _nobody
@@ -162,8 +172,7 @@ class NodeBackend:
 
     def _connect(self, codec: str) -> None:
         host, port, unix_path = self._place
-        key = self._token.reveal() if self._token is not None else None
-        hello = Hello(versions=list(VERSIONS), codecs=[codec], auth=Credentials(key=key), agent="open-autoglm")
+        hello = Hello(versions=list(VERSIONS), codecs=[codec], agent="open-autoglm")
         links = self._links[codec] = [
             FramedLink(
                 hello,
@@ -174,6 +183,9 @@ class NodeBackend:
                 rng=self._rng,
                 connect_timeout_s=self._connect_timeout_s,
                 unix_path=unix_path,
+                tls=self._tls,
+                tls_name=self.tls_name or None,
+                key=self._key,
             )
             for _ in range(_LINKS)
         ]
@@ -185,6 +197,7 @@ class NodeBackend:
     def _changed(self, link: FramedLink) -> None:
         """A link has opened, or takes nothing more."""
         session = link.session
+        self._tell(link.failure[1])
         if session is not None and self.desk is not None:
             self.desk.introduce(session, clock.monotonic())
         before = sum(map(len, self._open.values()))
@@ -193,6 +206,17 @@ class NodeBackend:
         }
         if sum(map(len, self._open.values())) < before and not self._closed:
             self.on_lost()
+
+    def _tell(self, failure: str) -> None:
+        """Say in the log why no link can be opened, once for each reason, and that one is open again."""
+        if failure != self._failure and not self._closed:
+            host, port, unix_path = self._place
+            place = unix_path or f"{host}:{port}"
+            if failure:
+                _log.warning("no link to the node at %s: %.300s", place, failure)
+            else:
+                _log.info("a link to the node at %s is open again", place)
+            self._failure = failure
 
     def _hearer(self, codec: str) -> OtherFrame:
         """Who hears of what a node says of itself on links with a codec."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -39,6 +40,14 @@ class Address(Struct, frozen=True):
     tls: bool = False
     unix_path: str | None = None
     web_path: str = ""
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody on the way can read along: TLS, a Unix socket, or this machine."""
+        try:
+            return self.tls or self.unix_path is not None or ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         if self.unix_path is not None:

@@ -26,6 +26,7 @@ from open_autoglm.client.unary import PendingAnswer
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.protocol.handshake import VERSIONS, WINDOW_BYTES, Credentials, Hello
 from open_autoglm.protocol.opcodes import NO_RETRY, RESUMABLE, STREAM
+from open_autoglm.security.signature import SigningKey
 from open_autoglm.transport.framed_session import FramedSession
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class AsyncClient:
         window_bytes: of a stream's text that may come before its reader takes it, 64 KiB to 2 GiB.
         tls: context for TLS; the system's authorities when left out.
         direct: ask nodes themselves where the server allows it; see `client.direct`.
+        sign: prove that we know the key instead of sending it, and ask only a server that proves it too.
 
     Raises:
         AutoGLMError: an argument is out of its range.
@@ -70,12 +72,16 @@ class AsyncClient:
         window_bytes: int = WINDOW_BYTES,
         tls: ssl.SSLContext | None = None,
         direct: bool = False,
+        sign: bool = False,
     ) -> None:
         if not 1 <= connections <= CONNECTIONS_MAX:
             raise RequestError("invalid_request", f"connections: {connections!r}; 1 to {CONNECTIONS_MAX}")
         _check_timeout(timeout_s)
         self._address = read_address(address)
         self._key = key or os.environ.get(KEY_VARIABLE) or None
+        if sign and self._key is None:
+            raise RequestError("invalid_request", f"sign: there is no key to sign with; give `key`, or {KEY_VARIABLE}")
+        self._signer = SigningKey(self._key) if sign and self._key is not None else None
         self._codec = codec_of(codec)
         self._connections = connections
         self._connect_timeout_s = connect_timeout_s
@@ -212,12 +218,19 @@ class AsyncClient:
         hello = Hello(
             versions=list(VERSIONS),
             codecs=[self._codec.name],
-            auth=Credentials(key=self._key),
+            auth=Credentials(key=self._key if self._signer is None else None),
             window=self._window_bytes,
             agent="open-autoglm",
         )
         timeout_s = self._connect_timeout_s
-        links = open_links(self._address, hello, self._connections, connect_timeout_s=timeout_s, tls=self._tls)
+        links = open_links(
+            self._address,
+            hello,
+            self._connections,
+            connect_timeout_s=timeout_s,
+            tls=self._tls,
+            key=self._signer,
+        )
         self._pool = Pool(self._address, self._codec, links, waiting_max=self._waiting_max, connect_timeout_s=timeout_s)
         if self._is_direct:
             self._direct = DirectPaths(
@@ -226,6 +239,7 @@ class AsyncClient:
                 connections=self._connections,
                 connect_timeout_s=timeout_s,
                 tls=self._tls,
+                secured=self._address.tls,
             )
         return self._pool
 

@@ -76,6 +76,7 @@ class TicketTold(Struct, frozen=True):
     address: str
     requests: int
     expires_ms: int
+    name: str = ""
 
 
 class DirectPath:
@@ -125,6 +126,7 @@ class DirectPaths:
         connections: to each node.
         connect_timeout_s: to open one.
         tls: context for addresses with TLS.
+        secured: whether the server is asked within TLS; then nodes on other machines are too, or not at all.
 
     Attributes:
         tickets: that were taken into use so far.
@@ -138,12 +140,14 @@ class DirectPaths:
         connections: int,
         connect_timeout_s: float,
         tls: ssl.SSLContext | None,
+        secured: bool = False,
     ) -> None:
         self._server = server
         self._hello = hello
         self._connections = connections
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
+        self._secured = secured
         self._rng = random.Random()
         self._loop = asyncio.get_running_loop()
         self._paths: dict[str, DirectPath] = {}
@@ -278,8 +282,12 @@ class DirectPaths:
     async def _open(self, told: TicketTold, hello: Hello) -> Pool:
         """Connect to the node of a ticket."""
         address = read_address(told.address)
+        if self._secured and not address.private:
+            raise RequestError("forbidden", f"the node at {address} speaks no TLS, and the server does")
         timeout_s = self._connect_timeout_s
-        links = open_links(address, hello, self._connections, connect_timeout_s=timeout_s, tls=self._tls)
+        links = open_links(
+            address, hello, self._connections, connect_timeout_s=timeout_s, tls=self._tls, tls_name=told.name
+        )
         pool = Pool(address, self._server.codec, links, waiting_max=1, connect_timeout_s=timeout_s)
         try:
             await pool.place(lambda session: 1, clock.monotonic() + timeout_s)

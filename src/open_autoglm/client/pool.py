@@ -28,6 +28,7 @@ from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.protocol.codecs import Codec
 from open_autoglm.protocol.handshake import Hello
 from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.security.signature import SigningKey
 from open_autoglm.transport.framed_client import FramedLink
 from open_autoglm.transport.framed_session import FramedSession, StreamHandler
 from open_autoglm.transport.framed_shell import Flusher
@@ -271,7 +272,14 @@ class Pool:
 
 
 def open_links(
-    address: Address, hello: Hello, count: int, *, connect_timeout_s: float, tls: ssl.SSLContext | None
+    address: Address,
+    hello: Hello,
+    count: int,
+    *,
+    connect_timeout_s: float,
+    tls: ssl.SSLContext | None,
+    tls_name: str = "",
+    key: SigningKey | None = None,
 ) -> list[FramedLink]:
     """Links for a pool, not started. Called within a running loop.
 
@@ -281,6 +289,8 @@ def open_links(
         count: how many connections are kept open.
         connect_timeout_s: to open one, handshake included.
         tls: context where the address asks for TLS; the system's authorities when None.
+        tls_name: that the certificate must have; empty for the host of the address.
+        key: to sign handshakes with, in place of what `hello` says of who we are.
     """
     loop = asyncio.get_running_loop()
     flusher = Flusher(loop)
@@ -302,6 +312,8 @@ def open_links(
             rng=random.Random(),
             connect_timeout_s=connect_timeout_s,
             tls=context,
+            tls_name=tls_name or None,
+            key=key,
             unix_path=address.unix_path,
             settings=ConnectionSettings(window_bytes=hello.window),
             within=within,

@@ -56,6 +56,7 @@ class Client:
         window_bytes: int = WINDOW_BYTES,
         tls: ssl.SSLContext | None = None,
         direct: bool = False,
+        sign: bool = False,
     ) -> None:
         self._client = AsyncClient(
             address,
@@ -68,6 +69,7 @@ class Client:
             window_bytes=window_bytes,
             tls=tls,
             direct=direct,
+            sign=sign,
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="autoglm-client", daemon=True)

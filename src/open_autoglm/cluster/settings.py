@@ -13,6 +13,20 @@ from open_autoglm.secret import Secret
 Interval = Annotated[float, Meta(ge=0.05, le=10, extra={"quantity": "duration"})]
 
 
+class ClusterTls(Struct, frozen=True, forbid_unknown_fields=True):
+    """How servers secure their connections to nodes that they find: each node must show a certificate of its own.
+
+    Attributes:
+        ca: PEM file of the authorities that sign members' certificates. The system's are not trusted for this.
+        cert: PEM file of the certificate that this server shows to nodes that ask for one.
+        key: PEM file of the private key of `cert`.
+    """
+
+    ca: str
+    cert: str | None = None
+    key: str | None = None
+
+
 class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Servers and nodes that find each other. There is a cluster as soon as there is a secret.
 
@@ -25,6 +39,8 @@ class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
         name: of this member, unique in the cluster; host name and port of `bind` when left out.
         interval_s: the heartbeat: each member asks one other for a sign of life so often.
         forget_s: a member that died or left is shown for so long.
+        tls: nodes are spoken to within TLS only, and must prove by a certificate that they are the member that they say
+            they are; without it, in the clear.
     """
 
     secret: Secret | None = None
@@ -34,6 +50,7 @@ class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     interval_s: Interval = field(default=0.25, name="interval")
     forget_s: Seconds = field(default=600.0, name="forget")
+    tls: ClusterTls | None = None
 
 
 def node_key(secret: Secret) -> Secret:

@@ -15,6 +15,7 @@ from open_autoglm.config.cluster_checks import cluster_problems
 from open_autoglm.config.keys import NAME_RULE, is_name, nearest
 from open_autoglm.config.problems import Problems
 from open_autoglm.config.schema import WILDCARD, ModelEntry, ServerConfig
+from open_autoglm.config.tls_checks import tls_problems
 from open_autoglm.config.tree import shorten
 from open_autoglm.secret import Secret
 
@@ -103,6 +104,8 @@ class Checks:
 
     def _tls(self) -> None:
         tls = self.config.tls
+        for path, message in tls_problems(self.config, self._path):
+            self._add(path, message)
         for has, lacks in (("cert", "key"), ("key", "cert"), ("client_ca", "cert")):
             if self._given(f"tls.{has}") and not self._given(f"tls.{lacks}"):
                 self._add(f"tls.{has}", f"needs `tls.{lacks}` beside it")
@@ -142,8 +145,8 @@ class Checks:
                 "a conversation; only streams of completions will be continued"
             )
 
-    def _path(self, model: ModelEntry) -> str:
-        return self.written[id(model)]
+    def _path(self, entry: object) -> str:
+        return self.written[id(entry)]
 
     def _names(self) -> None:
         """Models that are named elsewhere must exist. A refused entry might have been the one that is meant."""

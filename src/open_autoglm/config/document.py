@@ -38,7 +38,7 @@ from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
-from open_autoglm.transport.settings import PoolLimits, TlsFiles, WireLimits
+from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
 
 class ModelTimeouts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +64,7 @@ class ModelDocument(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: under which clients ask for it; `*` takes every name without an entry of its own and sends it on.
-        endpoint: `http://…`, `https://…`, `unix:PATH`, `embedded:NAME` or `mcp://HOST:PORT`.
+        endpoint: `http://…`, `https://…`, `unix:PATH`, `embedded:NAME`, `mcp://HOST:PORT` or `mcps://…`.
         dialect: what it speaks; guessed from the endpoint when left out.
         upstream_model: the name that is sent upstream; `name` when left out.
         token: credential for the endpoint: the value, `${ENV}` or `file:PATH`.
@@ -80,6 +80,8 @@ class ModelDocument(Struct, frozen=True, forbid_unknown_fields=True):
         hedged: whether slow requests for this name get a second attempt by the rules of `hedging`; as
             `hedging.enabled` when left out.
         ca: PEM file of the authorities that are trusted for this endpoint; the system's when left out.
+        client_cert: PEM file of the certificate that is shown to an endpoint that asks for one.
+        client_key: PEM file of the private key of `client_cert`.
     """
 
     name: str
@@ -97,6 +99,8 @@ class ModelDocument(Struct, frozen=True, forbid_unknown_fields=True):
     stream_failure: StreamFailure | None = None
     hedged: bool | None = None
     ca: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
 
 
 class KeyLimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +136,7 @@ class LimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
         response_bytes: of a unary answer of an upstream.
         stream_bytes: of a streamed answer of an upstream.
         wire: limits and timers of client connections.
+        frames: limits and timers of clients' framed connections.
         upstream: connections to one endpoint.
     """
 
@@ -144,6 +149,7 @@ class LimitsDocument(Struct, frozen=True, forbid_unknown_fields=True):
     response_bytes: Bytes = 64 * 2**20
     stream_bytes: Bytes = 256 * 2**20
     wire: WireLimits = WireLimits()
+    frames: FrameLimits = FrameLimits()
     upstream: PoolLimits = PoolLimits()
 
 
@@ -157,6 +163,8 @@ class KeyDocument(Struct, frozen=True, forbid_unknown_fields=True):
         limits: what it may ask for.
         priority: the highest class of its requests: `sheddable` is given up first, then `sheddable_plus`, `critical`,
             `critical_plus`. The header `x-mcp-priority` lowers it for one request.
+        certificates: names of certificates, as `dns:NAME` or `uri:URI`, whose framed clients are let in as this key
+            without showing it; needs `tls.client_ca`.
     """
 
     name: str
@@ -164,6 +172,7 @@ class KeyDocument(Struct, frozen=True, forbid_unknown_fields=True):
     models: list[str] | None = None
     limits: KeyLimitsDocument = KeyLimitsDocument()
     priority: Priority = "critical"
+    certificates: list[str] = []
 
 
 class AuthDocument(Struct, frozen=True, forbid_unknown_fields=True):

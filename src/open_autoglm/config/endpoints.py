@@ -7,7 +7,7 @@
 | no path | openai, `/v1` is added, as Ollama, vLLM and others have it |
 | any other path | generate |
 | `unix:SOCKET:/PATH` | by the path, as above |
-| `unix:SOCKET`, `mcp://HOST:PORT` | mcp |
+| `unix:SOCKET`, `mcp://HOST:PORT`, `mcps://HOST:PORT` (within TLS) | mcp |
 | `embedded:NAME` | embedded |
 """
 
@@ -25,7 +25,7 @@ _UNIX_PATH_BYTES_MAX = 107
 _AUTHORITY = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 _EMBEDDED_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_WANTED = "write http://HOST:PORT/v1, https://…, unix:SOCKET:/v1, embedded:NAME or mcp://HOST:PORT"
+_WANTED = "write http://HOST:PORT/v1, https://…, unix:SOCKET:/v1, embedded:NAME, mcp://HOST:PORT or mcps://…"
 _HTTP_DIALECTS = ("openai", "anthropic", "generate")
 
 
@@ -64,8 +64,8 @@ def read_address(text: str, dialect: Dialect | None) -> Address:
             return _http(name, rest[2:], dialect, text)
         case "unix":
             return _unix(rest, dialect, text)
-        case "mcp" if rest.startswith("//"):
-            return _mcp(rest[2:], dialect, text)
+        case "mcp" | "mcps" as name if rest.startswith("//"):
+            return _mcp(name, rest[2:], dialect, text)
         case "embedded":
             return _embedded(rest, dialect, text)
     raise Refused(f"{shorten(text)} is no address of a model; {_WANTED}")
@@ -90,13 +90,13 @@ def _unix(rest: str, dialect: Dialect | None, text: str) -> Address:
     return Address(f"unix:{socket}:{path}", spoken, socket)
 
 
-def _mcp(rest: str, dialect: Dialect | None, text: str) -> Address:
+def _mcp(scheme: str, rest: str, dialect: Dialect | None, text: str) -> Address:
     authority = rest.rstrip("/")
     host = _host(authority, text)
     if ":" not in authority.rpartition("]")[2]:
-        raise Refused(f"{shorten(text)} lacks a port; write mcp://HOST:PORT")
+        raise Refused(f"{shorten(text)} lacks a port; write {scheme}://HOST:PORT")
     _require("mcp", dialect, text)
-    return Address(f"mcp://{authority}", "mcp", host)
+    return Address(f"{scheme}://{authority}", "mcp", host)
 
 
 def _embedded(name: str, dialect: Dialect | None, text: str) -> Address:

@@ -65,7 +65,7 @@ admin listener.
 | `http://HOST:PORT`, without a path | openai; `/v1` is added, which is where Ollama, vLLM and others have it |
 | any other path, as `http://HOST:PORT/generate` | generate |
 | `unix:/run/model.sock:/v1` | by the path after the second colon, as above |
-| `unix:/run/node.sock`, `mcp://HOST:PORT` | mcp |
+| `unix:/run/node.sock`, `mcp://HOST:PORT`, `mcps://HOST:PORT` within TLS | mcp |
 | `embedded:NAME` | embedded: a model that ships with the server |
 
 An address has no user, password, query or fragment; credentials go into `token`. Entries of one `name` form a

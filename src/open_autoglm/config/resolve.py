@@ -12,6 +12,7 @@ from msgspec import UNSET
 from msgspec import structs as struct_of
 
 from open_autoglm.admission.networks import Networks
+from open_autoglm.cluster.settings import ClusterSettings, ClusterTls
 from open_autoglm.config.document import ConfigDocument, KeyLimitsDocument, LimitsDocument, ModelDocument
 from open_autoglm.config.endpoints import Address, read_address
 from open_autoglm.config.keys import NAME_RULE, is_name, nearest
@@ -91,6 +92,7 @@ class Resolver:
             overload=document.overload,
             sources=document.sources,
             wire=wire,
+            frames=document.limits.frames,
             pool=document.limits.upstream,
             answers=answers,
             auth=self._auth(limits),
@@ -100,7 +102,7 @@ class Resolver:
             explain=document.explain,
             tickets=document.tickets,
             mcp=document.mcp,
-            cluster=document.cluster,
+            cluster=self._cluster(document.cluster),
             service=document.service,
             sync=SyncSettings(
                 document.sync_mode,
@@ -219,6 +221,8 @@ class Resolver:
             stream_failure=document.stream_failure or self._document.stream_failure,
             hedged=self._document.hedging.enabled if document.hedged is None else document.hedged,
             ca=self._readable(f"{written.path}.ca", document.ca),
+            client_cert=self._readable(f"{written.path}.client_cert", document.client_cert),
+            client_key=self._readable(f"{written.path}.client_key", document.client_key),
         )
 
     def _address(self, written: Written) -> Address | None:
@@ -268,7 +272,8 @@ class Resolver:
             self._add_key(keys, entry, f"auth.api_key[{index}]")
         for index, key in enumerate(auth.api_keys):
             own = _key_limits(key.limits, limits)
-            entry = KeyEntry(key.name, key.key, key.models, own, key.limits.when_exceeded or otherwise, key.priority)
+            exceeded = key.limits.when_exceeded or otherwise
+            entry = KeyEntry(key.name, key.key, key.models, own, exceeded, key.priority, key.certificates)
             self._add_key(keys, entry, f"auth.api_keys[{index}]")
         asked = bool(keys) or auth.jwt is not None or auth.signing.enabled
         return AuthSettings(asked if auth.enabled is None else auth.enabled, keys, auth.jwt, auth.signing)
@@ -285,6 +290,18 @@ class Resolver:
             key=self._readable("tls.key", tls.key),
             client_ca=self._readable("tls.client_ca", tls.client_ca),
         )
+
+    def _cluster(self, cluster: ClusterSettings) -> ClusterSettings:
+        """The same with absolute paths."""
+        tls = cluster.tls
+        if tls is None:
+            return cluster
+        readable = ClusterTls(
+            ca=self._readable("cluster.tls.ca", tls.ca) or tls.ca,
+            cert=self._readable("cluster.tls.cert", tls.cert),
+            key=self._readable("cluster.tls.key", tls.key),
+        )
+        return struct_of.replace(cluster, tls=readable)
 
     def _readable(self, path: str, written: str | None) -> str | None:
         """Make the path of a file that will be read absolute, and see that it can be."""

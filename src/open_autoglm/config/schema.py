@@ -37,7 +37,7 @@ from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
-from open_autoglm.transport.settings import PoolLimits, TlsFiles, WireLimits
+from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
 Dialect = Literal["openai", "anthropic", "generate", "mcp", "embedded"]
 """What an endpoint speaks."""
@@ -113,8 +113,8 @@ class ModelEntry(Struct, frozen=True):
 
     Attributes:
         name: under which clients ask for it; `*` takes every name that has no entry of its own.
-        endpoint: `http://…`, `https://…`, `unix:PATH`, `embedded:NAME` or `mcp://HOST:PORT`; an address of the openai
-            dialect has a path, without a slash at its end.
+        endpoint: `http://…`, `https://…`, `unix:PATH`, `embedded:NAME`, `mcp://HOST:PORT` or `mcps://…`; an address of
+            the openai dialect has a path, without a slash at its end.
         dialect: what the endpoint speaks.
         upstream_model: the name that is sent upstream; None for `*`: the name that was asked for.
         token: credential for the endpoint.
@@ -128,6 +128,8 @@ class ModelEntry(Struct, frozen=True):
         stream_failure: what happens when a stream of this name breaks after content.
         hedged: whether slow requests for this name may get a second attempt early.
         ca: file of the authorities that are trusted for this endpoint, absolute; the system's when None.
+        client_cert, client_key: files of the certificate that is shown to it, absolute; none when None.
+        tls_name: that its certificate must have; the host of `endpoint` when None.
     """
 
     name: str
@@ -145,6 +147,9 @@ class ModelEntry(Struct, frozen=True):
     stream_failure: StreamFailure
     hedged: bool
     ca: str | None
+    client_cert: str | None = None
+    client_key: str | None = None
+    tls_name: str | None = None
 
 
 class KeyEntry(Struct, frozen=True):
@@ -157,6 +162,7 @@ class KeyEntry(Struct, frozen=True):
         limits: what it may ask for.
         when_exceeded: what becomes of a request beyond those limits.
         priority: the highest class of its requests.
+        certificates: whose names stand for it, as `dns:…` and `uri:…`.
     """
 
     name: str
@@ -165,6 +171,7 @@ class KeyEntry(Struct, frozen=True):
     limits: KeyLimits
     when_exceeded: WhenExceeded = "refuse"
     priority: Priority = "critical"
+    certificates: list[str] = []
 
 
 class AuthSettings(Struct, frozen=True):
@@ -196,7 +203,8 @@ class ServerConfig(Struct, frozen=True):
         limits: per key, for keys without limits of their own, and for the one client there is without authentication.
         when_exceeded: the same as `limits`, for a request beyond them.
         admission, overload, sources: who is let in when not everybody fits.
-        wire, pool, answers: limits of client connections, upstream connections, and upstream answers.
+        wire, frames, pool, answers: limits of client connections, framed ones, upstream connections, and upstream
+            answers.
         auth: who is let in.
         tls: files of the data listener, absolute.
         drain: how it stops.
@@ -225,6 +233,7 @@ class ServerConfig(Struct, frozen=True):
     overload: OverloadSettings = OverloadSettings()
     sources: SourceSettings = SourceSettings()
     wire: WireLimits = WireLimits()
+    frames: FrameLimits = FrameLimits()
     pool: PoolLimits = PoolLimits()
     answers: AnswerLimits = AnswerLimits()
     auth: AuthSettings = AuthSettings()

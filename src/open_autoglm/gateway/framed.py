@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from open_autoglm import clock
@@ -34,7 +34,8 @@ from open_autoglm.protocol.resume import ResumeStore
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.routing.endpoint import Endpoint
-from open_autoglm.security.keys import Principal
+from open_autoglm.security.keys import KeyRing, Principal
+from open_autoglm.security.signature import SigningKey
 from open_autoglm.transport.framed_shell import FramedShell
 
 _SWEEP_S: Final = 0.025
@@ -97,7 +98,6 @@ class FramedGateway:
         resumable: bool = True,
     ) -> None:
         self.gateway = gateway
-        self.settings = settings
         self.store = ResumeStore() if resumable else None
         self.calls: set[RelayedRequest] = set()
         self.tensors = TensorRoom(SERVER_BYTES_MAX)
@@ -106,7 +106,7 @@ class FramedGateway:
         self.no_lanes: dict[bytes, Lane | None] = {}
         self.unkept = 0
         self.keep_every = 0.0
-        self.renew(keep_share)
+        self.renew(keep_share, settings)
         self._accounts = accounts
         self._sources = sources
         self._loop = loop
@@ -134,42 +134,83 @@ class FramedGateway:
         self._connections += 1
         return f"{self._prefix}-{self._connections:x}", secrets.token_urlsafe(_TOKEN_BYTES)
 
-    def identify(self, auth: Credentials, address: str) -> Principal:
+    def identify(self, auth: Credentials, names: Sequence[str], address: str) -> Principal:
         """Find who a client is.
+
+        Args:
+            auth: what it shows.
+            names: of its certificate, which was checked; see `transport.tls.names_of`.
+            address: of the client.
 
         Raises:
             RequestError: it shows no valid key, or has to wait before it may show another.
         """
-        now_s = clock.monotonic()
+        if self.gateway.snapshot.keys is None:
+            return self.gateway.snapshot.anonymous
+        self._wait(address)
+        try:
+            return self.identify_again(auth, names)
+        except RequestError:
+            self.distrust(address)
+            raise
+
+    def identify_again(self, auth: Credentials, names: Sequence[str]) -> Principal:
+        """Find who it is under the configuration that serves now; what a signature says has been proved.
+
+        Raises:
+            RequestError: nothing was shown, or what was is not known.
+        """
+        snapshot = self.gateway.snapshot
+        keys = snapshot.keys
+        if keys is None:
+            return snapshot.anonymous
+        if auth.signature is not None:
+            return self._signer(keys, auth.signature.key)[1]
+        if auth.key is not None:
+            principal = keys.find(auth.key.strip())
+            if principal is None:
+                raise RequestError("invalid_api_key", "this API key is not known here")
+            return principal
+        principal = keys.find_named(names)
+        if principal is not None:
+            return principal
+        if names:
+            raise RequestError("invalid_api_key", f"no key is for a certificate of {', '.join(names):.200}")
+        raise RequestError("invalid_api_key", "no API key; send it in HELLO as auth.key")
+
+    def signer(self, key_id: str, address: str) -> SigningKey:
+        """Find the key that a client says it will sign with.
+
+        Raises:
+            RequestError: it is not known, keys are not asked for here, or the client has to wait.
+        """
         keys = self.gateway.snapshot.keys
         if keys is None:
-            return self.gateway.snapshot.anonymous
-        wait_s = self._sources.wait_s(address, now_s)
+            raise RequestError("invalid_signature", "no keys are asked for here, so none can be proved; send no auth")
+        self._wait(address)
+        try:
+            return self._signer(keys, key_id)[0]
+        except RequestError:
+            self.distrust(address)
+            raise
+
+    def distrust(self, address: str) -> None:
+        """A client has shown what nobody has."""
+        self._sources.failed(address, clock.monotonic())
+
+    def _wait(self, address: str) -> None:
+        wait_s = self._sources.wait_s(address, clock.monotonic())
         if wait_s:
             raise RequestError(
                 "rate_limit_exceeded", "too many failed authentications from this address", retry_after_s=wait_s
             )
-        try:
-            return self.identify_again(auth.key)
-        except RequestError:
-            self._sources.failed(address, now_s)
-            raise
 
-    def identify_again(self, key: str | None) -> Principal:
-        """Find whose key it is under the configuration that serves now.
-
-        Raises:
-            RequestError: there is none, or it is not known.
-        """
-        snapshot = self.gateway.snapshot
-        if snapshot.keys is None:
-            return snapshot.anonymous
-        if key is None:
-            raise RequestError("invalid_api_key", "no API key; send it in HELLO as auth.key")
-        principal = snapshot.keys.find(key.strip())
-        if principal is None:
-            raise RequestError("invalid_api_key", "this API key is not known here")
-        return principal
+    @staticmethod
+    def _signer(keys: KeyRing, key_id: str) -> tuple[SigningKey, Principal]:
+        found = keys.find_signer(key_id)
+        if found is None:
+            raise RequestError("invalid_api_key", "the key that is to be proved is not known here")
+        return found
 
     def other(self, peer: FramedPeer, opcode: int, flags: int, stream: int, arg: int, payload: bytes) -> None:
         """A message that has no callback of its own; see `others`."""
@@ -248,8 +289,9 @@ class FramedGateway:
 
     # Figures.
 
-    def renew(self, keep_share: float) -> None:
-        """Write another share of the relayed requests down from now on."""
+    def renew(self, keep_share: float, settings: ConnectionSettings) -> None:
+        """Write another share of the relayed requests down from now on, and give new connections other limits."""
+        self.settings = settings
         self.keep_every = 1.0 / keep_share if keep_share > 0 else float("inf")
 
     def request_id(self) -> str:

@@ -14,6 +14,7 @@ that was shown in HELLO is looked up again when another configuration serves.
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -24,7 +25,7 @@ from open_autoglm import clock
 from open_autoglm.admission.classes import NAMES
 from open_autoglm.backends.node_answer import NodeAnswer
 from open_autoglm.dialects.mcp import McpFace
-from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.call import Call
@@ -36,6 +37,7 @@ from open_autoglm.gateway.snapshot import Route
 from open_autoglm.protocol.handshake import Credentials, Hello
 from open_autoglm.protocol.opcodes import RESUMABLE, STREAM, TENSOR, TENSORS
 from open_autoglm.protocol.preambles import NO_TRACE, PRIORITY_MAX, PRIORITY_OF_KEY, REQUEST_BYTES, TRACE_AT
+from open_autoglm.protocol.proof import CHALLENGE_BYTES
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.transport.framed_shell import FramedShell
 from open_autoglm.transport.http_request import ServerRequest
@@ -88,6 +90,7 @@ class _Message(msgspec.Struct):
 
 _messages = msgspec.json.Decoder(_Message)
 _face = McpFace()
+_NOTHING: Final = Credentials()
 
 
 class FramedPeer:
@@ -106,7 +109,7 @@ class FramedPeer:
     """
 
     __slots__ = (
-        "_key",
+        "_auth",
         "_lanes",
         "_principal",
         "_snapshot",
@@ -126,7 +129,7 @@ class FramedPeer:
         self.address = sys.intern(address)
         self._snapshot = hub.gateway.snapshot
         self._principal = self._snapshot.anonymous
-        self._key: str | None = None
+        self._auth = _NOTHING
         self._unknown: AutoGLMError | None = None
         self._texts = 0
         self._tensors: TensorDesk | None = None
@@ -137,15 +140,34 @@ class FramedPeer:
     # The protocol calls these; see `protocol.sinks.ServerSink`.
 
     def on_hello(self, hello: Hello) -> None:
-        hub = self.hub
-        key = hello.auth.key
+        auth = hello.auth
         # Many connections show one key; it is kept once.
-        self._key = sys.intern(key) if key is not None else None
+        self._auth = Credentials(key=sys.intern(auth.key)) if auth.key is not None else auth
         try:
-            self._principal = hub.identify(hello.auth, self.address)
+            if auth.signature is not None:
+                signer = self.hub.signer(auth.signature.key, self.address)
+                self.connection.challenge(signer, secrets.token_bytes(CHALLENGE_BYTES), self._on_proof)
+                return
+            self._principal = self.hub.identify(auth, self._names(), self.address)
         except AutoGLMError as error:
             self.connection.refuse(error)
             return
+        self._let_in()
+
+    def _on_proof(self, right: bool) -> None:
+        """The client has answered our challenge."""
+        try:
+            if not right:
+                self.hub.distrust(self.address)
+                raise RequestError("invalid_signature", "the proof is not that of the key that HELLO names")
+            self._principal = self.hub.identify_again(self._auth, ())
+        except AutoGLMError as error:
+            self.connection.refuse(error)
+            return
+        self._let_in()
+
+    def _let_in(self) -> None:
+        hub = self.hub
         self._snapshot = hub.gateway.snapshot
         self._lanes = hub.lanes_of(self._principal)
         identity, token = hub.new_connection()
@@ -243,12 +265,13 @@ class FramedPeer:
 
     def show(self, key: str | None) -> None:
         """The upgrade's head showed a key, which text messages are asked with; frames have HELLO for that."""
-        self._key = key
+        self._auth = auth = Credentials(key=key)
         try:
             # Who shows none may do so in HELLO, which is no failure.
             hub = self.hub
+            names = self._names()
             self._principal = (
-                hub.identify_again(key) if key is None else hub.identify(Credentials(key=key), self.address)
+                hub.identify_again(auth, names) if key is None else hub.identify(auth, names, self.address)
             )
         except AutoGLMError as error:
             self._unknown = error
@@ -360,13 +383,17 @@ class FramedPeer:
         """Another configuration serves: whose key is it now?"""
         hub = self.hub
         try:
-            self._principal = hub.identify_again(self._key)
+            self._principal = hub.identify_again(self._auth, self._names())
         except AutoGLMError as error:
             self.connection.goodbye(error.code, error.message)
             return False
         self._snapshot = hub.gateway.snapshot
         self._lanes = hub.lanes_of(self._principal)
         return True
+
+    def _names(self) -> tuple[str, ...]:
+        """Of the client's certificate, where that is all that it shows."""
+        return () if self._auth.kind else self.shell.names()
 
     def _relay(self, lane: Lane, stream: int, flags: int, remaining_ms: int, payload: bytes, now_s: float) -> bool:
         """Take the short cut, if there is an endpoint with room and an open link that speaks our codec."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from open_autoglm import clock
+from open_autoglm.backends.node import NodeBackend
 from open_autoglm.backends.node_desk import NodeDesk
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.gateway.framed import FramedGateway
@@ -84,7 +85,7 @@ class TicketOffice:
             raise ServerError("not_implemented", "no tickets are written here")
         lane = self._lane(hub, principal, model)
         self.book.check_room()
-        target, desk = _choose(lane, principal, now_s)
+        target, node, desk = _choose(lane, principal, now_s)
         requests, places = settings.requests, 0
         limiter = principal.limiter
         if limiter is not None:
@@ -121,6 +122,7 @@ class TicketOffice:
             "ticket": seal_ticket(ticket, desk.key),
             "node": desk.node,
             "address": target.url,
+            "name": node.tls_name,
             "requests": requests,
             "concurrency": places,
             "expires_ms": life_ms,
@@ -165,7 +167,7 @@ def _credit(lane: Lane, target: Endpoint) -> Callable[[int], None]:
     return credit
 
 
-def _choose(lane: Lane, principal: Principal, now_s: float) -> tuple[Endpoint, NodeDesk]:
+def _choose(lane: Lane, principal: Principal, now_s: float) -> tuple[Endpoint, NodeBackend, NodeDesk]:
     """Choose a node as for a request; one that takes no tickets is passed over."""
     group = lane.group
     tried: list[Endpoint] = []
@@ -176,6 +178,6 @@ def _choose(lane: Lane, principal: Principal, now_s: float) -> tuple[Endpoint, N
         target.gate.release(group.permit, now_s)
         node = lane.nodes.get(target)
         if node is not None and node.desk is not None and node.desk.key is not None and node.connections:
-            return target, node.desk
+            return target, node, node.desk
         tried.append(target)
     raise ServerError("no_healthy_endpoint", "no node takes tickets for this model now", retry_after_s=_RETRY_S)

@@ -15,6 +15,7 @@ import gc
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from typing import Any, Final
 from open_autoglm import __version__, clock
 from open_autoglm.cluster.member import ClusterMember
 from open_autoglm.cluster.settings import ClusterSettings, node_key
-from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.errors import AutoGLMError, ConfigError, ServerError
 from open_autoglm.inference import node_figures
 from open_autoglm.inference.load_watch import LoadWatch
 from open_autoglm.inference.node_http import NodeHttp
@@ -41,7 +42,8 @@ from open_autoglm.telemetry.settings import LoggingSettings
 from open_autoglm.transport.framed_server import FramedServer
 from open_autoglm.transport.framed_shell import Flusher
 from open_autoglm.transport.http_server import HttpServer
-from open_autoglm.transport.settings import WireLimits
+from open_autoglm.transport.settings import TlsFiles, WireLimits
+from open_autoglm.transport.tls import listener_context
 
 _log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S: Final = 0.001
@@ -59,6 +61,7 @@ class StartedNode:
     Attributes:
         address, admin_address: host and port.
         node_class: what it runs on.
+        tls: whether it speaks TLS there.
         models: as `node_figures.describe` says them.
         cluster: name in the cluster; empty for a node that stands alone.
     """
@@ -66,6 +69,7 @@ class StartedNode:
     address: tuple[str, int]
     admin_address: tuple[str, int]
     node_class: str
+    tls: bool
     models: list[dict[str, Any]]
     cluster: str
 
@@ -108,7 +112,7 @@ class Node:
             self._updates = self._take_updates(Path(settings.data_dir))
         for model in self._models:
             model.engine.start()
-        self.address = await _listen(self._data, settings.host, settings.port, "port")
+        self.address = await _listen(self._data, settings.host, settings.port, "port", _tls(settings.tls))
         self.admin_address = await _listen(self._admin, "127.0.0.1", settings.admin_port, "admin-port")
         self._load.start()
         if self._updates is not None:
@@ -123,7 +127,8 @@ class Node:
             *self.address,
             ", ".join(model.name for model in self._models),
         )
-        return StartedNode(self.address, self.admin_address, settings.node_class, models, name)
+        tls = settings.tls.cert is not None
+        return StartedNode(self.address, self.admin_address, settings.node_class, tls, models, name)
 
     def stop(self) -> None:
         """Begin the end; when it has begun already, end at once."""
@@ -310,9 +315,18 @@ def _loop_factory(settings: NodeSettings) -> Callable[[], asyncio.AbstractEventL
     return uvloop.new_event_loop
 
 
-async def _listen(listener: HttpServer, host: str, port: int, option: str) -> tuple[str, int]:
+def _tls(files: TlsFiles) -> ssl.SSLContext | None:
     try:
-        return await listener.listen(host, port)
+        return listener_context(files)
+    except ConfigError as error:
+        raise ServerError("internal_error", f"--tls-cert: {error.problems[0].message}") from error
+
+
+async def _listen(
+    listener: HttpServer, host: str, port: int, option: str, tls: ssl.SSLContext | None = None
+) -> tuple[str, int]:
+    try:
+        return await listener.listen(host, port, tls)
     except OSError as error:
         reason = (
             f"is taken; choose another one with --{option}, or 0 for a free one"

@@ -29,9 +29,11 @@ from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.handshake import Credentials, Hello
 from open_autoglm.protocol.opcodes import NODE_COMMAND, NODE_RESULT, STREAM, TENSORS, TICKET, TICKET_REQUEST, USAGE_ACK
 from open_autoglm.protocol.preambles import read_request
+from open_autoglm.protocol.proof import CHALLENGE_BYTES
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.secret import Secret
+from open_autoglm.security.signature import SigningKey
 
 if TYPE_CHECKING:
     import asyncio
@@ -67,7 +69,7 @@ class NodeService:
     Args:
         models: by the name that clients use.
         loop: where it runs.
-        keys: of which a peer must show one; none let everybody in.
+        keys: of which a peer must know one; none let everybody in.
         settings: of connections.
 
     Attributes:
@@ -93,6 +95,7 @@ class NodeService:
         self.updates: UpdateDesk | None = None
         self.load = b""
         self.keys = keys
+        self.signers = {signer.id: signer for signer in (SigningKey(key.reveal()) for key in keys)}
         self.ids = IdSource()
         self.tickets = TicketDesk(keys, secrets.token_bytes(NODE_BYTES), clock.monotonic) if keys else None
         self._reporting: asyncio.TimerHandle | None = None
@@ -219,13 +222,39 @@ class NodeLine:
     # The protocol calls these; see `protocol.sinks.ServerSink`.
 
     def on_hello(self, hello: Hello) -> None:
-        service, connection = self.service, self.connection
+        signature = hello.auth.signature
         try:
+            if signature is not None:
+                signer = self._signer(signature.key)
+                self.connection.challenge(signer, secrets.token_bytes(CHALLENGE_BYTES), self._on_proof)
+                return
             self._identify(hello.auth)
         except AutoGLMError as error:
-            _log.warning("a peer at %s was turned away: %s", self._address, error.message)
-            connection.refuse(error)
+            self._turn_away(error)
             return
+        self._let_in()
+
+    def _signer(self, key_id: str) -> SigningKey:
+        signers = self.service.signers
+        if not signers:
+            raise RequestError("invalid_signature", "this node has no secret, so none can be proved; send no auth")
+        if key_id not in signers:
+            raise RequestError("invalid_api_key", "the key that is to be proved is not the cluster's")
+        return signers[key_id]
+
+    def _on_proof(self, right: bool) -> None:
+        """The peer has answered our challenge."""
+        if right:
+            self._let_in()
+        else:
+            self._turn_away(RequestError("invalid_signature", "the proof is not that of the key that HELLO names"))
+
+    def _turn_away(self, error: AutoGLMError) -> None:
+        _log.warning("a peer at %s was turned away: %s", self._address, error.message)
+        self.connection.refuse(error)
+
+    def _let_in(self) -> None:
+        service, connection = self.service, self.connection
         connection.accept(service.ids.request_id())
         if not connection.opened:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from typing import Final, Literal
 
@@ -10,11 +11,13 @@ from msgspec import Struct
 from open_autoglm.errors import ServerError
 from open_autoglm.membership.member import ID_BYTES_MAX, is_id
 from open_autoglm.secret import Secret
+from open_autoglm.transport.settings import TlsFiles
 
 NodeClass = Literal["cpu", "gpu", "tpu", "edge"]
 NODE_CLASSES: Final[tuple[NodeClass, ...]] = ("cpu", "gpu", "tpu", "edge")
 MODELS_MAX: Final = 64
 SECRET_CHARS_MIN: Final = 16
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 EVERY_NETWORK: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 
@@ -52,6 +55,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
         name: in the cluster, unique there; None takes the machine's name and the port that it gossips on.
         advertise: the IP address under which the cluster reaches this node; that of `host` when left out.
         gossip_port: on which it talks to the other members; 0 takes a free one.
+        tls: files of the framed listener; with `client_ca` every server and client needs a certificate.
         data_dir: where versions of models are kept; None keeps none, and takes no updates.
         engine: see there.
         drain_s: how long running requests have when the node is told to stop.
@@ -68,6 +72,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     name: str | None = None
     advertise: str | None = None
     gossip_port: int = 0
+    tls: TlsFiles = TlsFiles()
     data_dir: str | None = None
     engine: EngineSettings = EngineSettings()
     drain_s: float = 30.0
@@ -102,10 +107,21 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
                 "internal_error",
                 f"{self.host} is no address to be reached at; give this machine's by --advertise",
             )
-        if self.secret is None and not is_loopback(self.host):
+        self._check_tls()
+        if self.secret is None and self.tls.client_ca is None and not is_loopback(self.host):
             raise ServerError(
                 "internal_error",
                 f"{self.host} can be reached from other machines; give --secret-file, or listen on 127.0.0.1",
+            )
+
+    def _check_tls(self) -> None:
+        tls = self.tls
+        if (tls.cert is None) != (tls.key is None) or (tls.client_ca is not None and tls.cert is None):
+            raise ServerError("internal_error", "--tls-cert and --tls-key belong together, and --tls-client-ca to both")
+        if tls.cert is not None and self.join and (self.name is None or _HOST_NAME.fullmatch(self.name) is None):
+            raise ServerError(
+                "internal_error",
+                "servers of a cluster know a node by the name in its certificate; give --name, one of its DNS names",
             )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol, cast
@@ -19,12 +21,13 @@ from open_autoglm import clock
 from open_autoglm.inference.update_receiver import Abort, Commit, Result
 from open_autoglm.protocol import opcodes
 from open_autoglm.protocol.client_connection import ClientConnection
-from open_autoglm.protocol.handshake import Hello, Welcome
+from open_autoglm.protocol.handshake import Hello, Welcome, signed
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.rollout.delta import ChunkSource
 from open_autoglm.rollout.pieces import split
 from open_autoglm.rollout.reception import Offer
 from open_autoglm.rollout.transmission import Effect, Progress, SendChunk, SendOffer, Throttle, Transmission
+from open_autoglm.security.signature import NONCE_BYTES, SigningKey
 from open_autoglm.transport.framed_shell import Flusher, FramedShell
 
 CONNECT_S: Final = 10.0
@@ -149,9 +152,11 @@ async def _send(line: Line, sender: Transmission, offer: Offer) -> Result | None
 class FramedLine:
     """A framed connection to a node; see `Line`. Hears the connection as its `ClientSink` and its shell's owner."""
 
-    def __init__(self, hello: Hello, flusher: Flusher) -> None:
+    def __init__(self, hello: Hello, flusher: Flusher, key: SigningKey | None = None) -> None:
+        if key is not None:
+            hello = signed(hello, key.id, secrets.token_hex(NONCE_BYTES))
         self.shell = FramedShell(flusher, reads_while_paused=True)
-        self.connection = ClientConnection(hello, self, self.shell.wake, ConnectionSettings(), clock.monotonic())
+        self.connection = ClientConnection(hello, self, self.shell.wake, ConnectionSettings(), clock.monotonic(), key)
         self.shell.connection, self.shell.owner = self.connection, self
         self.welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._told: asyncio.Queue[Told] = asyncio.Queue()
@@ -263,17 +268,32 @@ class FramedLine:
 
 
 @contextlib.asynccontextmanager
-async def framed_line(hello: Hello, host: str, port: int, flusher: Flusher) -> AsyncIterator[Line]:
+async def framed_line(
+    hello: Hello,
+    host: str,
+    port: int,
+    flusher: Flusher,
+    *,
+    key: SigningKey | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Line]:
     """Connect to a node and shake hands; closed behind the block.
+
+    Args:
+        hello: what is offered.
+        host, port: of the node.
+        flusher: of the loop.
+        key: to sign the handshake with, in place of what `hello` says of who we are.
+        tls: context where the node speaks TLS.
 
     Raises:
         OSError: it cannot be reached, or does not let us in.
     """
-    line = FramedLine(hello, flusher)
+    line = FramedLine(hello, flusher, key)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_S):
-            await loop.create_connection(lambda: cast(asyncio.Protocol, line.shell), host, port)
+            await loop.create_connection(lambda: cast(asyncio.Protocol, line.shell), host, port, ssl=tls)
             if not await line.welcomed:
                 raise ConnectionRefusedError(f"{host}:{port} does not let us in")
         yield line

@@ -16,6 +16,7 @@ from open_autoglm.protocol.frames import HEADER, PREFACE, encode_frame
 from open_autoglm.protocol.handshake import Hello, Welcome, read_welcome, write_hello
 from open_autoglm.protocol.opcodes import (
     CANCEL,
+    CHALLENGE,
     DRAIN,
     ERROR,
     GOODBYE,
@@ -26,10 +27,12 @@ from open_autoglm.protocol.opcodes import (
     LAST,
     MESSAGE,
     MORE,
+    PROOF,
     RESUME,
     TENSOR,
     WELCOME,
 )
+from open_autoglm.protocol.proof import ClientProof, Prover
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.protocol.sinks import ClientSink
 from open_autoglm.protocol.streams import ABSENT, Stream
@@ -55,9 +58,10 @@ class ClientConnection(Connection):
         wake: see `Connection`.
         settings: limits; those that WELCOME tells come from there.
         now_s: monotonic seconds.
+        key: that `hello` says it is signed with; None where it is not.
     """
 
-    __slots__ = ("_hello", "_next_stream", "_role")
+    __slots__ = ("_hello", "_next_stream", "_proof", "_role")
 
     def __init__(
         self,
@@ -66,13 +70,16 @@ class ClientConnection(Connection):
         wake: Callable[[], None],
         settings: ConnectionSettings,
         now_s: float,
+        key: Prover | None = None,
     ) -> None:
         super().__init__(sink, wake, settings, now_s)
         self._role = sink
         self._hello = hello
         self._window = hello.window
         self._next_stream = 1
-        self._write(PREFACE + encode_frame(HELLO, 0, write_hello(hello)))
+        payload = write_hello(hello)
+        self._proof = None if key is None else ClientProof(key, payload)
+        self._write(PREFACE + encode_frame(HELLO, 0, payload))
 
     # What the role calls.
 
@@ -193,8 +200,18 @@ class ClientConnection(Connection):
         if opcode == GOODBYE:
             self._control(opcode, 0, 0, payload, aux)
             return
+        proof = self._proof
+        if proof is not None and opcode == CHALLENGE:
+            self._write(encode_frame(PROOF, 0, proof.answer(payload)))
+            return
+        if proof is not None and opcode == PROOF:
+            proof.take(payload)
+            return
         if opcode != WELCOME:
             raise ProtocolError("invalid_request", f"opcode {opcode} came before WELCOME")
+        if proof is not None:
+            proof.check(payload)
+            self._proof = None
         welcome: Welcome = read_welcome(payload, self._hello)
         self._open(welcome, welcome.window)
         self._role.on_welcome(welcome)

@@ -7,19 +7,23 @@ version may add some. The client chooses the order, the server the first of it t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from open_autoglm.protocol.errors import ProtocolError
 
 VERSIONS: Final = ("1.0",)
+SIGNATURE_ALGORITHM: Final = "hmac-sha256"
 HELLO_BYTES_MAX: Final = 64 * 1024
 """Nothing longer is read from somebody who has not said who they are."""
 FRAME_BYTES_MAX: Final = 1 << 20
 FRAME_BYTES_LEAST: Final = 64 * 1024
+FRAME_BYTES_MOST: Final = 16 << 20
 MESSAGE_BYTES_MAX: Final = 32 << 20
+MESSAGE_BYTES_MOST: Final = 1 << 30
+"""No server may say more in its WELCOME."""
 REQUESTS_MAX: Final = 1024
 HEARTBEAT_MS: Final = 15_000
 WINDOW_BYTES: Final = 256 * 1024
@@ -30,7 +34,23 @@ WINDOW_BYTES_MOST: Final = 2**31 - 1
 _Text = Annotated[str, Meta(max_length=256)]
 _Texts = Annotated[list[_Text], Meta(min_length=1, max_length=16)]
 _Token = Annotated[str, Meta(max_length=16 * 1024)]
+_KeyId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+_Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32,128}$")]
 _Window = Annotated[int, Meta(ge=WINDOW_BYTES_LEAST, le=WINDOW_BYTES_MOST)]
+
+
+class Signature(Struct, frozen=True, omit_defaults=True):
+    """That the client will prove that it knows a key, instead of showing it; see `docs/protocol.md`, "Signatures".
+
+    Attributes:
+        key: id of the key, 32 hexadecimal digits.
+        nonce: 16 to 64 random bytes of the client, as hexadecimal digits; others on each connection.
+        algorithm: of the proofs.
+    """
+
+    key: _KeyId
+    nonce: _Nonce
+    algorithm: _Text = SIGNATURE_ALGORITHM
 
 
 class Credentials(Struct, frozen=True, omit_defaults=True, repr_omit_defaults=True):
@@ -39,12 +59,12 @@ class Credentials(Struct, frozen=True, omit_defaults=True, repr_omit_defaults=Tr
     Attributes:
         key: an API key.
         ticket: see `docs/protocol.md`, "Tickets".
-        signature: see `docs/protocol.md`, "Signatures".
+        signature: see `Signature`.
     """
 
     key: _Token | None = None
     ticket: _Token | None = None
-    signature: dict[str, Any] | None = None
+    signature: Signature | None = None
 
     def __repr__(self) -> str:
         return f"Credentials({self.kind or 'none'})"
@@ -93,8 +113,8 @@ class Welcome(Struct, frozen=True, kw_only=True):
     codec: _Text
     connection: _Text = ""
     resume: _Text = ""
-    frame_bytes_max: Annotated[int, Meta(ge=FRAME_BYTES_LEAST, le=16 << 20)] = FRAME_BYTES_MAX
-    message_bytes_max: Annotated[int, Meta(ge=FRAME_BYTES_LEAST, le=1 << 30)] = MESSAGE_BYTES_MAX
+    frame_bytes_max: Annotated[int, Meta(ge=FRAME_BYTES_LEAST, le=FRAME_BYTES_MOST)] = FRAME_BYTES_MAX
+    message_bytes_max: Annotated[int, Meta(ge=FRAME_BYTES_LEAST, le=MESSAGE_BYTES_MOST)] = MESSAGE_BYTES_MAX
     requests_max: Annotated[int, Meta(ge=1, le=1_000_000)] = REQUESTS_MAX
     heartbeat_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = HEARTBEAT_MS
     window: _Window = WINDOW_BYTES
@@ -103,6 +123,17 @@ class Welcome(Struct, frozen=True, kw_only=True):
 _hellos = msgspec.json.Decoder(Hello)
 _welcomes = msgspec.json.Decoder(Welcome)
 _encode = msgspec.json.Encoder().encode
+
+
+def signed(hello: Hello, key_id: str, nonce: str) -> Hello:
+    """What a client offers that will prove that it knows a key.
+
+    Args:
+        hello: but for who it is.
+        key_id: of the key.
+        nonce: see `Signature`.
+    """
+    return structs.replace(hello, auth=Credentials(signature=Signature(key_id, nonce)))
 
 
 def write_hello(hello: Hello) -> bytes:
@@ -123,6 +154,11 @@ def read_hello(payload: bytes) -> Hello:
     given = [name for name in Credentials.__struct_fields__ if getattr(hello.auth, name) is not None]
     if len(given) > 1:
         raise ProtocolError("invalid_request", f"HELLO has {' and '.join(given)} as auth; send one of them")
+    signature = hello.auth.signature
+    if signature is not None and signature.algorithm != SIGNATURE_ALGORITHM:
+        raise ProtocolError(
+            "not_implemented", f"signatures by {signature.algorithm!r} are not known here: {SIGNATURE_ALGORITHM} is"
+        )
     return hello
 
 

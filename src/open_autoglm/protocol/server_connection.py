@@ -18,6 +18,7 @@ from open_autoglm.protocol.frames import HEADER, PREFACE, encode_frame
 from open_autoglm.protocol.handshake import VERSIONS, Hello, Welcome, choose, read_hello, write_welcome
 from open_autoglm.protocol.opcodes import (
     CANCEL,
+    CHALLENGE,
     DRAIN,
     ERROR,
     HELLO,
@@ -26,6 +27,7 @@ from open_autoglm.protocol.opcodes import (
     LAST,
     MESSAGE,
     MORE,
+    PROOF,
     RESUMABLE,
     RESUME,
     TENSOR,
@@ -33,6 +35,7 @@ from open_autoglm.protocol.opcodes import (
     UPDATE_CHUNK,
     WELCOME,
 )
+from open_autoglm.protocol.proof import Prover, ServerProof
 from open_autoglm.protocol.resume import ResumeStore
 from open_autoglm.protocol.resuming_connection import ResumingConnection
 from open_autoglm.protocol.settings import ConnectionSettings
@@ -71,7 +74,7 @@ class ServerConnection(ResumingConnection):
         store: where resumable streams are kept; None keeps none.
     """
 
-    __slots__ = ("_hello", "_last_stream", "_preface", "_skipping", "_unasked")
+    __slots__ = ("_hello", "_hello_payload", "_last_stream", "_preface", "_proof", "_skipping", "_unasked")
 
     def __init__(
         self,
@@ -84,6 +87,8 @@ class ServerConnection(ResumingConnection):
         super().__init__(sink, wake, settings, now_s, store)
         self._preface = PREFACE
         self._hello: Hello | None = None
+        self._hello_payload = b""  # while a signature covers it
+        self._proof: ServerProof | None = None
         self._last_stream = 0
         self._skipping: set[int] | None = None
         self._unasked: dict[int, None] | None = None  # whose tensors were refused, so that their request may come yet
@@ -103,16 +108,29 @@ class ServerConnection(ResumingConnection):
 
     # What the role calls.
 
+    def challenge(self, key: Prover, challenge: bytes, told: Callable[[bool], None]) -> None:
+        """Have the client that has said HELLO with a signature prove that it knows the key.
+
+        Args:
+            key: that its HELLO names.
+            challenge: 32 bytes that nobody can guess, and that were never used before.
+            told: hears once whether it does; `accept` or `refuse` then.
+        """
+        if self._hello is None or self._proof is not None or self.finished:
+            return
+        self._proof = ServerProof(key, self._hello_payload, challenge, told)
+        self._write(encode_frame(CHALLENGE, 0, challenge))
+
     def accept(self, connection: str = "", resume: str = "", owner: str = "") -> None:
-        """Let the client in that has said HELLO.
+        """Let the client in that has said HELLO; one that is asked for a proof, only when that was right.
 
         Args:
             connection: id of the connection, for logs.
             resume: token by which its streams can be resumed: nobody must be able to guess it. Empty keeps none.
             owner: whoever the client is; a stream is resumed by its owner only.
         """
-        hello = self._hello
-        if hello is None or self.opened or self.finished:
+        hello, proof = self._hello, self._proof
+        if hello is None or self.opened or self.finished or (proof is not None and not proof.proved):
             return
         settings = self._settings
         try:
@@ -133,7 +151,12 @@ class ServerConnection(ResumingConnection):
         self._owner = owner
         self._token = welcome.resume
         self._hello = None
-        self._write(encode_frame(WELCOME, 0, write_welcome(welcome)))
+        payload = write_welcome(welcome)
+        if proof is not None:
+            self._write(encode_frame(PROOF, 0, proof.answer(payload)))
+            self._proof = None
+            self._hello_payload = b""
+        self._write(encode_frame(WELCOME, 0, payload))
         self._open(welcome, hello.window)
         if self.draining:
             self._room = 0
@@ -250,11 +273,16 @@ class ServerConnection(ResumingConnection):
         if opcode == opcodes.GOODBYE:
             self._control(opcode, 0, 0, payload, 0)
             return
+        if opcode == PROOF and self._proof is not None:
+            self._proof.take(payload)
+            return
         if opcode != HELLO or self._hello is not None:
             raise ProtocolError(
                 "invalid_request", f"opcode {opcode} came before WELCOME went; HELLO is first, then wait"
             )
         self._hello = hello = read_hello(payload)
+        if hello.auth.signature is not None:
+            self._hello_payload = payload
         # Who speaks nothing that is spoken here need not say who they are.
         choose(hello.versions, VERSIONS, "versions")
         choose(hello.codecs, available_codecs(), "codecs")

@@ -7,10 +7,12 @@ lookup gives one away. A ring is immutable; a reload builds another.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from open_autoglm.secret import Secret
+from open_autoglm.security.signature import SigningKey
 
 
 class Limiter(Protocol):
@@ -105,22 +107,39 @@ class Principal:
 
 
 class KeyRing:
-    """All keys of one configuration.
+    """All keys of one configuration. Signing keys are kept too: they sign handshakes, and are no keys to show.
 
     Args:
         keys: each with its principal.
         pepper: at least 16 secret bytes, the same for as long as digests are kept.
+        names: of certificates, as `dns:…` and `uri:…`, each with the principal that it stands for.
     """
 
-    def __init__(self, keys: Sequence[tuple[Secret, Principal]], pepper: bytes) -> None:
+    def __init__(
+        self,
+        keys: Sequence[tuple[Secret, Principal]],
+        pepper: bytes,
+        names: Mapping[str, Principal] = MappingProxyType({}),
+    ) -> None:
         if len(pepper) < 16:
             raise ValueError(f"the pepper has {len(pepper)} bytes; at least 16 are needed")
         self._pepper = pepper
         self._principals = {self._digest(key.reveal()): principal for key, principal in keys}
+        signers = [(SigningKey(key.reveal()), principal) for key, principal in keys]
+        self._signers = {signer.id: (signer, principal) for signer, principal in signers}
+        self._names = names
 
     def find(self, key: str) -> Principal | None:
         """Return whose key this is, or None."""
         return self._principals.get(self._digest(key))
+
+    def find_signer(self, key_id: str) -> tuple[SigningKey, Principal] | None:
+        """Return the key with an id and whose it is, or None. Knowing an id proves nothing."""
+        return self._signers.get(key_id)
+
+    def find_named(self, names: Sequence[str]) -> Principal | None:
+        """Return for whom a checked certificate stands, by the first of its names that stands for somebody."""
+        return next((self._names[name] for name in names if name in self._names), None)
 
     def principals(self) -> list[Principal]:
         """Everybody who holds a key."""

@@ -40,9 +40,10 @@ from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.routing.group import Group
 from open_autoglm.security.keys import KeyRing, Principal
 from open_autoglm.server.dialects import INFER_ROUTES, UPSTREAMS
-from open_autoglm.server.tls import upstream_context
 from open_autoglm.transport.framed_shell import Flusher
 from open_autoglm.transport.http_client import HttpPool
+from open_autoglm.transport.settings import TlsClientFiles
+from open_autoglm.transport.tls import upstream_context
 
 _ANONYMOUS = ""
 """Whom requests come from while authentication is off; no key can have this name."""
@@ -232,7 +233,7 @@ class Assembly:
         return Part(endpoint, backend, breaker, pace, Throttle(config.throttling))
 
     def _node_backend(self, entry: ModelEntry) -> NodeBackend:
-        """A node behind `mcp://HOST:PORT`, or `unix:SOCKET`."""
+        """A node behind `mcp://HOST:PORT`, `mcps://HOST:PORT`, or `unix:SOCKET`."""
         unix_path = entry.endpoint.removeprefix("unix:") if entry.endpoint.startswith("unix:") else None
         parts = urlsplit(entry.endpoint)
         return NodeBackend(
@@ -244,6 +245,8 @@ class Assembly:
             rng=self._rng,
             connect_timeout_s=entry.timeouts.connect_s,
             unix_path=unix_path,
+            tls=upstream_context(_files(entry)) if parts.scheme == "mcps" else None,
+            tls_name=entry.tls_name or "",
             usage=self._usage,
         )
 
@@ -259,7 +262,7 @@ class Assembly:
             host = parts.hostname or ""
             port = parts.port or (443 if parts.scheme == "https" else 80)
             base_path = parts.path.rstrip("/") + (f"?{parts.query}" if parts.query else "")
-            tls = upstream_context(entry.ca) if parts.scheme == "https" else None
+            tls = upstream_context(_files(entry)) if parts.scheme == "https" else None
         pool = HttpPool(
             host,
             port,
@@ -296,7 +299,9 @@ class Assembly:
         if not config.auth.enabled:
             return None, anonymous
         ring = [(entry.key, self._principal(entry, limiters, lines)) for entry in config.auth.keys]
-        return KeyRing(ring, self._pepper), anonymous
+        principals = {principal.name: principal for _, principal in ring}
+        names = {name: principals[entry.name] for entry in config.auth.keys for name in entry.certificates}
+        return KeyRing(ring, self._pepper, names), anonymous
 
     @staticmethod
     def _principal(entry: KeyEntry, limiters: dict[str, KeyLimiter], lines: dict[str, KeyLine[object]]) -> Principal:
@@ -394,6 +399,10 @@ def _shown(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     host = _bracketed(parts.hostname or "")
     return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _files(entry: ModelEntry) -> TlsClientFiles:
+    return TlsClientFiles(entry.ca, entry.client_cert, entry.client_key)
 
 
 def _bracketed(host: str) -> str:

@@ -43,6 +43,8 @@ _OPENING_S: Final = 0.1
 _EVERY_NETWORK: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 _KEY_STRATEGIES: Final = ("ip_hash", "consistent_hash")
 """If weights followed the load, keys would move from node to node with it."""
+_Offer = tuple[str, str, str]
+"""Name and address of a model, and the name that the node's certificate must have; empty without TLS."""
 ENTRIES_MAX: Final = 4096
 """Models of all nodes together; further ones are not served."""
 
@@ -81,7 +83,7 @@ class Discovery:
         self._busy = busy
         self._machine = Machine()
         self._timer: asyncio.TimerHandle | None = None
-        self._served: list[tuple[str, str]] = []
+        self._served: list[_Offer] = []
         self._keeps_keys = False
 
     # Life.
@@ -134,7 +136,7 @@ class Discovery:
         self._served = self._offered()
         self._keeps_keys = config.routing.strategy in _KEY_STRATEGIES
         written = {(entry.name, entry.endpoint) for entry in config.models}
-        entries = [self._entry(name, url, config) for name, url in self._served if (name, url) not in written]
+        entries = [self._entry(offer, config) for offer in self._served if offer[:2] not in written]
         return struct_of.replace(config, models=[*config.models, *entries]) if entries else config
 
     def weigh(self) -> None:
@@ -154,24 +156,28 @@ class Discovery:
             _log.warning("the node at %s: %s", url, error)
             return
         for member in self._nodes():
-            if member.present and _url(member.record) == url and self.member is not None:
+            if member.present and self._url(member.record) == url and self.member is not None:
                 self.member.hear_load(member.id, load)
 
     def doubt(self, url: str) -> None:
         """Have the node at `mcp://HOST:PORT` asked for a sign of life: a connection to it was lost."""
         for member in self._nodes():
-            if member.present and _url(member.record) == url and self.member is not None:
+            if member.present and self._url(member.record) == url and self.member is not None:
                 self.member.doubt(member.id)
+
+    def _url(self, record: Record) -> str:
+        return f"{'mcp' if self._settings.tls is None else 'mcps'}://{record.address}"
 
     def _nodes(self) -> list[Member]:
         members = self.member.members.values() if self.member is not None else ()
         return [m for m in members if m.record.role == "node" and m.record.address]
 
-    def _offered(self) -> list[tuple[str, str]]:
-        """Name and address of each model that a node offers, in an order that does not depend on who came first."""
+    def _offered(self) -> list[_Offer]:
+        """Each model that a node offers, in an order that does not depend on who came first."""
         takes = [m for m in self._nodes() if self._takes(m)]
-        offered = {(name, _url(m.record)) for m in takes for name, _ in m.record.models}
-        return sorted((name, url) for name, url in offered if name != WILDCARD and is_name(name))[:ENTRIES_MAX]
+        secured = self._settings.tls is not None
+        offered = {(name, self._url(m.record), m.id if secured else "") for m in takes for name, _ in m.record.models}
+        return sorted(offer for offer in offered if offer[0] != WILDCARD and is_name(offer[0]))[:ENTRIES_MAX]
 
     def _takes(self, member: Member) -> bool:
         """Whether a node gets new requests."""
@@ -179,7 +185,9 @@ class Discovery:
         marked = facts is not None and is_drained(facts, member.id)
         return member.present and not member.record.draining and not marked
 
-    def _entry(self, name: str, url: str, config: ServerConfig) -> ModelEntry:
+    def _entry(self, offer: _Offer, config: ServerConfig) -> ModelEntry:
+        name, url, member_id = offer
+        tls = self._settings.tls
         return ModelEntry(
             name=name,
             endpoint=url,
@@ -195,7 +203,10 @@ class Discovery:
             continuation="none",
             stream_failure=config.stream_failure,
             hedged=config.hedging.enabled,
-            ca=None,
+            ca=None if tls is None else tls.ca,
+            client_cert=None if tls is None else tls.cert,
+            client_key=None if tls is None else tls.key,
+            tls_name=member_id or None,
         )
 
     def _on_change(self, member: Member) -> None:
@@ -220,19 +231,20 @@ class Discovery:
         after = set(self._served)
         self._open(after - before)
         self.weigh()
-        for name, url in sorted(after - before):
+        for name, url, _ in sorted(after - before):
             _log.info("model %s is served by the node at %s", name, url)
-        for name, url in sorted(before - after):
+        for name, url, _ in sorted(before - after):
             _log.info("model %s is no longer served by the node at %s", name, url)
 
-    def _open(self, fresh: set[tuple[str, str]]) -> None:
+    def _open(self, fresh: set[_Offer]) -> None:
         """Open connections to nodes that are new; where others can answer meanwhile, they do."""
         now_s = clock.monotonic()
+        places = {offer[:2] for offer in fresh}
         parts = list(self._parts())
         groups = Counter(part.endpoint.model for part in parts)
         for part in parts:
             endpoint = part.endpoint
-            if (endpoint.model, endpoint.url) in fresh:
+            if (endpoint.model, endpoint.url) in places:
                 part.backend.sweep(now_s)
                 if groups[endpoint.model] > 1:
                     endpoint.throttle(now_s + _OPENING_S)
@@ -246,7 +258,7 @@ class Discovery:
     def _weigh(self, member: Member) -> None:
         if not member.present:
             return  # another one may have come to its address
-        url, load = _url(member.record), member.load
+        url, load = self._url(member.record), member.load
         everyone = [part.endpoint for part in self._parts()]
         for endpoint in everyone:
             if endpoint.url != url:
@@ -294,7 +306,9 @@ class Discovery:
     def served_versions(self, model: str) -> list[tuple[str, str]]:
         """Address and version of each node that offers a model and takes requests."""
         takes = [m for m in self._nodes() if self._takes(m)]
-        return sorted((_url(m.record), version) for m in takes for name, version in m.record.models if name == model)
+        return sorted(
+            (self._url(m.record), version) for m in takes for name, version in m.record.models if name == model
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each member, this one first."""
@@ -347,10 +361,6 @@ class Discovery:
 def _set_on(facts: ClusterFacts, member_id: str) -> dict[str, Any]:
     """What operators have set on a member."""
     return {**note_of(facts, member_id), "drained": is_drained(facts, member_id)}
-
-
-def _url(record: Record) -> str:
-    return f"mcp://{record.address}"
 
 
 def _row(record: Record, state: str, load: LoadReport | None) -> dict[str, Any]:

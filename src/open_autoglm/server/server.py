@@ -27,8 +27,6 @@ from open_autoglm.gateway.framed import FramedGateway
 from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.gateway.tickets import TicketOffice
-from open_autoglm.protocol.handshake import FRAME_BYTES_LEAST
-from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.admin_key import find_admin_key
@@ -48,14 +46,14 @@ from open_autoglm.server.ports import listen_or_tell
 from open_autoglm.server.relayed_accounts import RelayedAccountant
 from open_autoglm.server.rollout_nodes import ServerNodes
 from open_autoglm.server.rollouts import Rollouts
-from open_autoglm.server.tls import listener_context
 from open_autoglm.telemetry.explain import ExplainStore
 from open_autoglm.telemetry.loop_lag import LoopLag
 from open_autoglm.telemetry.metrics import Metrics
 from open_autoglm.telemetry.request_log import RequestLog
 from open_autoglm.transport.framed_server import FramedServer
 from open_autoglm.transport.http_server import HttpServer
-from open_autoglm.transport.settings import WireLimits
+from open_autoglm.transport.settings import WireLimits, connection_settings
+from open_autoglm.transport.tls import listener_context
 
 if TYPE_CHECKING:
     from open_autoglm.backends.embedded_engine import EmbeddedBackend
@@ -329,7 +327,9 @@ class Server:
         if before.wire != built.config.wire:
             self.data.renew_limits(self._wire(built.config))
         self._accountant.forget()
-        self.framed.renew(built.config.explain.relayed)
+        self.framed.renew(
+            built.config.explain.relayed, connection_settings(built.config.frames, built.config.wire.body_bytes)
+        )
         self.tickets.settings = built.config.tickets
         self.metrics.config_reloaded("applied")
         _log.info("configuration revision %d is active, by %s", revision.number, by)
@@ -401,7 +401,7 @@ class Server:
             self.relayed,
             self.sources,
             self._loop,
-            settings=ConnectionSettings(message_bytes_max=max(config.wire.body_bytes, FRAME_BYTES_LEAST)),
+            settings=connection_settings(config.frames, config.wire.body_bytes),
             keep_share=config.explain.relayed,
             # A client that comes again may reach another process, which knows nothing of its streams.
             resumable=self.place.is_alone,

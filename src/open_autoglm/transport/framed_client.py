@@ -15,20 +15,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
 from open_autoglm import clock
-from open_autoglm.protocol.handshake import Hello
+from open_autoglm.protocol.handshake import Hello, signed
 from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.security.signature import NONCE_BYTES, SigningKey
 from open_autoglm.transport.framed_session import FramedSession, OtherFrame
 from open_autoglm.transport.framed_shell import Flusher
+from open_autoglm.transport.tls import SHUTDOWN_S, tls_reason
 
 _BACKOFF_FIRST_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 5.0
 _PATROL_S: Final = 1.0
 _WRITE_TIMEOUT_S: Final = 30.0
+_CERTIFICATE_HINT: Final = " in the handshake; where it asks for certificates, it has got none of ours that it takes"
 
 
 class FramedLink:
@@ -42,6 +46,8 @@ class FramedLink:
         rng: for backoff.
         connect_timeout_s: to open the connection, handshake included.
         tls: context where the peer speaks TLS.
+        tls_name: that the peer's certificate must have; `host` when left out.
+        key: to sign handshakes with, in place of what `hello` says of who we are.
         settings: our own limits.
         within: puts a protocol around the shell, as WebSocket's; None for frames on the transport itself.
 
@@ -58,6 +64,7 @@ class FramedLink:
         "_connect_timeout_s",
         "_flusher",
         "_hello",
+        "_key",
         "_loop",
         "_lost",
         "_place",
@@ -66,6 +73,7 @@ class FramedLink:
         "_settings",
         "_task",
         "_tls",
+        "_tls_name",
         "_unix_path",
         "_within",
         "failure",
@@ -86,6 +94,8 @@ class FramedLink:
         rng: random.Random,
         connect_timeout_s: float = 5.0,
         tls: ssl.SSLContext | None = None,
+        tls_name: str | None = None,
+        key: SigningKey | None = None,
         unix_path: str | None = None,
         settings: ConnectionSettings | None = None,
         within: Callable[[asyncio.Protocol], asyncio.Protocol] | None = None,
@@ -98,6 +108,8 @@ class FramedLink:
         self._rng = rng
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
+        self._tls_name = tls_name if tls is not None else None
+        self._key = key
         self._settings = settings or ConnectionSettings()
         self._within = within
         self._sessions: set[FramedSession] = set()
@@ -146,8 +158,16 @@ class FramedLink:
         """Open a connection and shake hands; whether that went well."""
         began_s = clock.monotonic()
         welcomed: asyncio.Future[bool] = self._loop.create_future()
+        key = self._key
         session = FramedSession(
-            self._hello, self._flusher, self._settings, began_s, other=self._take, over=self._over, welcomed=welcomed
+            self._hello if key is None else signed(self._hello, key.id, secrets.token_hex(NONCE_BYTES)),
+            self._flusher,
+            self._settings,
+            began_s,
+            other=self._take,
+            over=self._over,
+            welcomed=welcomed,
+            key=key,
         )
         try:
             async with asyncio.timeout(self._connect_timeout_s):
@@ -155,12 +175,15 @@ class FramedLink:
                 let_in = await welcomed
         except (OSError, ValueError) as error:  # TimeoutError is an OSError; a bad name is a ValueError
             session.shell.abort()
-            return self._failed("no_healthy_endpoint", str(error) or "no answer in time")
+            return self._failed("no_healthy_endpoint", tls_reason(error) or str(error) or "no answer in time")
         except asyncio.CancelledError:
             session.shell.abort()
             raise
         if not let_in or session.connection.finished:
-            return self._failed(*session.ending)
+            code, message = session.ending
+            # A listener that does not like our certificate hangs up when TLS is there for us already, and says nothing.
+            hint = _CERTIFICATE_HINT if self._tls is not None and code == "stream_interrupted" else ""
+            return self._failed(code, message + hint)
         if session.connection.draining:  # it was over before it was ours, and will not be over again
             return self._failed("server_draining", "the peer is about to stop")
         self.rtt_s = clock.monotonic() - began_s
@@ -184,7 +207,13 @@ class FramedLink:
         if self._unix_path is not None:
             await self._loop.create_unix_connection(factory, self._unix_path)
         else:
-            await self._loop.create_connection(factory, *self._place, ssl=self._tls)
+            await self._loop.create_connection(
+                factory,
+                *self._place,
+                ssl=self._tls,
+                server_hostname=self._tls_name,
+                ssl_shutdown_timeout=SHUTDOWN_S if self._tls is not None else None,
+            )
 
     def _take(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
         self.other(opcode, flags, aux, stream, arg, payload)

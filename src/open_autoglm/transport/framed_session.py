@@ -15,6 +15,7 @@ from open_autoglm.protocol.client_connection import ClientConnection
 from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.handshake import Hello, Welcome
 from open_autoglm.protocol.opcodes import INFER_REQUEST, LAST, NODE_RESULT, TENSOR, TENSORS, TICKET
+from open_autoglm.protocol.proof import Prover
 from open_autoglm.protocol.settings import ConnectionSettings
 from open_autoglm.transport.framed_shell import Flusher, FramedShell
 from open_autoglm.transport.tensor_handler import TensorHandler
@@ -50,6 +51,7 @@ class FramedSession:
         settings: our own limits.
         now_s: monotonic seconds.
         other: takes messages of stream 0 that have no callback of their own (LOAD, USAGE_REPORT).
+        key: that `hello` says it is signed with; None where it is not.
         over: told once, when nothing more can be sent: the peer drains, or the connection has ended.
 
     Attributes:
@@ -72,6 +74,7 @@ class FramedSession:
         other: OtherFrame,
         over: Callable[[FramedSession], None],
         welcomed: asyncio.Future[bool],
+        key: Prover | None = None,
     ) -> None:
         self._other = other
         self._over: Callable[[FramedSession], None] | None = over
@@ -80,7 +83,7 @@ class FramedSession:
         self.codec = ""
         self.ending = ("", "")
         self.shell = FramedShell(flusher, reads_while_paused=True)
-        self.connection = ClientConnection(hello, self, self.shell.wake, settings, now_s)
+        self.connection = ClientConnection(hello, self, self.shell.wake, settings, now_s, key)
         self.shell.connection, self.shell.owner = self.connection, self
 
     # Who uses it.

@@ -12,6 +12,7 @@ from typing import Protocol, cast
 from open_autoglm import clock
 from open_autoglm.protocol.connection import Connection
 from open_autoglm.transport.socket_options import reset
+from open_autoglm.transport.tls import names_of, tls_reason
 
 _HIGH_BYTES = 256 * 1024
 """Unsent bytes above which a peer that does not read is not read either."""
@@ -104,7 +105,7 @@ class FramedShell:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self.connection.lose(clock.monotonic())
+        self.connection.lose(clock.monotonic(), tls_reason(exc) or "the connection was lost")
         self.owner.on_gone()
 
     def pause_writing(self) -> None:
@@ -176,6 +177,10 @@ class FramedShell:
         """The peer's address without the port; `unix` where it has none."""
         name = self._transport.get_extra_info("peername") if self._transport is not None else None
         return str(name[0]) if isinstance(name, tuple) else "unix"
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the peer's certificate, where one was asked for and checked; see `tls.names_of`."""
+        return names_of(self._transport.get_extra_info("peercert")) if self._transport is not None else ()
 
     def close(self) -> None:
         """Close behind what is written."""

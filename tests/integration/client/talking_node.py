@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -132,7 +133,14 @@ class TalkingNode:
         port: where it listens.
     """
 
-    def __init__(self, settings: ConnectionSettings | None = None, *, keeps: bool = True) -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings | None = None,
+        *,
+        keeps: bool = True,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self.settings = settings or ConnectionSettings()
         self.store = ResumeStore() if keeps else None
         self.requests: list[dict[str, Any]] = []
@@ -145,7 +153,7 @@ class TalkingNode:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self.flusher = Flusher(loop)
-        self._listener = await loop.create_server(self._peer, "127.0.0.1", self.port)
+        self._listener = await loop.create_server(self._peer, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._listener.sockets[0].getsockname()[1]
         return self
 
@@ -160,7 +168,7 @@ class TalkingNode:
     @property
     def address(self) -> str:
         """As clients write it."""
-        return f"mcp://127.0.0.1:{self.port}"
+        return f"{'mcp' if self._tls is None else 'mcps'}://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
         """Break every connection."""

@@ -32,7 +32,7 @@ class Process:
             self.said += line
             if line.startswith(("echo ", "m ")):
                 break
-        found = re.search(r"mcp://127\.0\.0\.1:(\d+)\nhealth and metrics on (http://\S+)", self.said)
+        found = re.search(r"mcps?://127\.0\.0\.1:(\d+)\nhealth and metrics on (http://\S+)", self.said)
         self.port, self.admin = (int(found[1]), found[2]) if found else (0, "")
 
     def get(self, path: str) -> tuple[int, str]:

@@ -62,7 +62,7 @@ def test_a_secret_is_read_without_its_line_end(tmp_path: Path) -> None:
 def test_the_table_says_what_runs_where() -> None:
     terminal = piped()
     models = [{"name": "m", "source": "echo:", "version": "0123456789abcdef", "slots": 4}]
-    node.announce(StartedNode(("127.0.0.1", 8090), ("127.0.0.1", 9), "edge", models, "node-7"), terminal)
+    node.announce(StartedNode(("127.0.0.1", 8090), ("127.0.0.1", 9), "edge", False, models, "node-7"), terminal)
     said = out(terminal)
     assert "listening on mcp://127.0.0.1:8090\nhealth and metrics on http://127.0.0.1:9\n" in said
     assert "member node-7 of the cluster" in said

@@ -11,6 +11,7 @@ from open_autoglm.errors import ServerError
 from open_autoglm.inference.settings import EngineSettings, NodeSettings, is_loopback
 from open_autoglm.inference.sources import open_engine
 from open_autoglm.secret import Secret
+from open_autoglm.transport.settings import TlsFiles
 
 ECHO = (("m", "echo:"),)
 
@@ -25,6 +26,17 @@ ECHO = (("m", "echo:"),)
         ({"models": ECHO, "host": "0.0.0.0", "join": ("a:1",), "secret": Secret("x" * 16)}, "by --advertise"),
         ({"models": ECHO, "name": "a b", "join": ("a:1",), "secret": Secret("x" * 16)}, "the name 'a b' is none"),
         ({"models": ECHO, "name": "n1"}, "give --join as well"),
+        ({"models": ECHO, "tls": TlsFiles("c")}, "belong together"),
+        ({"models": ECHO, "tls": TlsFiles(client_ca="a")}, "--tls-client-ca to both"),
+        (
+            {"models": ECHO, "tls": TlsFiles("c", "k"), "join": ("a:1",), "secret": Secret("x" * 16)},
+            "the name in its certificate",
+        ),
+        (
+            {"models": ECHO, "tls": TlsFiles("c", "k"), "join": ("a:1",), "secret": Secret("x" * 16), "name": "a:1"},
+            "the name in its certificate",
+        ),
+        ({"models": ECHO, "host": "10.0.0.1", "tls": TlsFiles("c", "k")}, "can be reached from other machines"),
         ({"models": ECHO, "host": "10.0.0.1"}, "can be reached from other machines"),
         ({"models": ECHO, "host": "node.example"}, "can be reached from other machines"),
     ],
@@ -39,6 +51,12 @@ def test_a_secret_opens_the_door_to_other_machines() -> None:
     secret, join = Secret("x" * 16), ("a:1",)
     NodeSettings(models=ECHO, host="10.0.0.1", secret=secret, join=join).check()
     NodeSettings(models=ECHO, host="0.0.0.0", advertise="10.0.0.1", secret=secret, join=join).check()
+
+
+def test_certificates_open_the_door_as_a_secret_does() -> None:
+    tls = TlsFiles("c", "k", "a")
+    NodeSettings(models=ECHO, host="10.0.0.1", tls=tls).check()
+    NodeSettings(models=ECHO, tls=tls, secret=Secret("x" * 16), join=("a:1",), name="node-1.example").check()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from open_autoglm.backends.node import NodeBackend
-from open_autoglm.cluster.settings import ClusterSettings
+from open_autoglm.cluster.settings import ClusterSettings, ClusterTls
 from open_autoglm.config import parse_config
 from open_autoglm.config.schema import ServerConfig
 from open_autoglm.dissemination import ReplicatedMap
@@ -52,13 +52,14 @@ class Bench:
     config: ServerConfig
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     renewed: int = 0
+    tls: ClusterTls | None = None
 
     def __post_init__(self) -> None:
         def no_embedded(entry: object) -> object:
             raise AssertionError("there is none")
 
         self.assembly = Assembly(self.loop, random.Random(1), b"pepper", no_embedded, self.loop.time)  # type: ignore[arg-type]
-        settings = ClusterSettings(secret=Secret("0123456789abcdef"), bind="127.0.0.1:0", name="me")
+        settings = ClusterSettings(secret=Secret("0123456789abcdef"), bind="127.0.0.1:0", name="me", tls=self.tls)
         self.discovery = Discovery(
             settings, self.loop, parts=lambda: self.assembly.parts.values(), renew=self.renew, busy=lambda: (3, 1)
         )

@@ -79,6 +79,11 @@ def configure(parser: ArgumentParser) -> None:
         "--threads", type=count, default=0, help="of ONNX Runtime or PyTorch for one pass; default: their own choice"
     )
     parser.add_argument("--secret-file", metavar="FILE", help="the cluster's secret; without one, on 127.0.0.1 only")
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate of the listener, PEM; without one, no TLS")
+    parser.add_argument("--tls-key", metavar="FILE", help="private key of --tls-cert, PEM")
+    parser.add_argument(
+        "--tls-client-ca", metavar="FILE", help="let in only who has a certificate that these authorities signed, PEM"
+    )
     parser.add_argument("--data-dir", metavar="DIR", help="where versions of models are kept; without one, no updates")
     parser.add_argument(
         "--drain", metavar="SECONDS", type=wait_s, default=30.0, help="for running requests at the end; default: 30"
@@ -90,6 +95,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     """Run a node."""
     from open_autoglm.inference.node import run_node
     from open_autoglm.inference.settings import EngineSettings, NodeSettings
+    from open_autoglm.transport.settings import TlsFiles
 
     settings = NodeSettings(
         models=tuple(arguments.model),
@@ -102,6 +108,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
         secret=_secret(arguments.secret_file),
         join=tuple(arguments.join),
         name=arguments.name,
+        tls=TlsFiles(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca),
         data_dir=arguments.data_dir,
         drain_s=arguments.drain,
         standard_loop=arguments.standard_loop,
@@ -120,7 +127,8 @@ def announce(started: StartedNode, terminal: Terminal) -> None:
     """Print where a node listens and what it runs."""
     host, port = started.address
     admin_host, admin_port = started.admin_address
-    terminal.line(f"listening on {terminal.styled(f'mcp://{host}:{port}', 'bold')}")
+    scheme = "mcps" if started.tls else "mcp"
+    terminal.line(f"listening on {terminal.styled(f'{scheme}://{host}:{port}', 'bold')}")
     terminal.line(f"health and metrics on http://{admin_host}:{admin_port}")
     if started.cluster:
         terminal.line(f"member {started.cluster} of the cluster")

@@ -15,6 +15,8 @@ from open_autoglm.cli.terminal import Terminal
 from open_autoglm.quantities import parse_size
 
 if TYPE_CHECKING:
+    import ssl
+
     from open_autoglm.inference.model_store import StoredVersion
     from open_autoglm.inference.update_sender import Connect
     from open_autoglm.rollout.manifest import GoldenPrompt
@@ -49,6 +51,11 @@ def configure(parser: ArgumentParser) -> None:
     made.add_argument("--rate", metavar="SIZE", type=size, default=BYTES_PER_S, help="bytes a second; default: 8MiB")
     made.add_argument("--policy", choices=("pin", "follow", "restart", "abort"), default="pin", help="default: pin")
     made.add_argument("--secret-file", metavar="FILE", help="the cluster's secret")
+    made.add_argument(
+        "--node-ca", metavar="FILE", help="authorities of nodes at mcps://HOST:PORT; default: the system's"
+    )
+    made.add_argument("--node-cert", metavar="FILE", help="certificate for nodes that ask for one, PEM")
+    made.add_argument("--node-key", metavar="FILE", help="private key of --node-cert, PEM")
     add_admin_options(parser)
 
 
@@ -236,16 +243,33 @@ async def _with(node: str, arguments: Namespace, work: Any) -> Any:
 
 def _connect(node: str, arguments: Namespace) -> Connect:
     from open_autoglm.inference.update_sender import framed_line
-    from open_autoglm.protocol.handshake import VERSIONS, Credentials, Hello
+    from open_autoglm.protocol.handshake import VERSIONS, Hello
+    from open_autoglm.security.signature import SigningKey
     from open_autoglm.transport.framed_shell import Flusher
 
-    host, _, port = node.rpartition(":")
+    place, tls = node.removeprefix("mcps://"), None
+    host, _, port = place.rpartition(":")
     if not host or not port.isdigit():
-        raise CommandFailed(f"--node {node!r}: write HOST:PORT")
+        raise CommandFailed(f"--node {node!r}: write HOST:PORT, or mcps://HOST:PORT where it speaks TLS")
+    if place != node:
+        tls = _tls(arguments)
     secret = _secret(arguments)
-    auth = Credentials(key=None if secret is None else secret.decode())
-    hello = Hello(versions=list(VERSIONS), codecs=["json"], auth=auth, agent="autoglm rollout")
-    return lambda: framed_line(hello, host, int(port), Flusher(asyncio.get_running_loop()))
+    key = None if secret is None else SigningKey(secret.decode())
+    hello = Hello(versions=list(VERSIONS), codecs=["json"], agent="autoglm rollout")
+    return lambda: framed_line(
+        hello, host.strip("[]"), int(port), Flusher(asyncio.get_running_loop()), key=key, tls=tls
+    )
+
+
+def _tls(arguments: Namespace) -> ssl.SSLContext:
+    from open_autoglm.errors import ConfigError
+    from open_autoglm.transport.settings import TlsClientFiles
+    from open_autoglm.transport.tls import upstream_context
+
+    try:
+        return upstream_context(TlsClientFiles(arguments.node_ca, arguments.node_cert, arguments.node_key))
+    except ConfigError as error:
+        raise CommandFailed(error.problems[0].message) from error
 
 
 def _tell(node: str, result: Any, terminal: Terminal) -> None:
