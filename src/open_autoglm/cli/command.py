@@ -51,6 +51,7 @@ COMMANDS = (
     Command("models", "the models of a running server and the state of their endpoints", "models"),
     Command("rollout", "versions of models: try one on a share of the requests, promote it, take it back", "rollout"),
     Command("status", "whether a running server is well, and what it runs", "status"),
+    Command("nodes", "the members of a cluster: notes on them, and nodes that get no new requests", "nodes"),
     Command("keys", "the API keys of a running server; `keys new` makes one", "keys"),
     Command("config", "check, compare, show, apply and roll back configurations", "config"),
     Command("requests", "the newest requests of a running server", "requests"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from typing import Any
 
 from open_autoglm.cli.admin import add_admin_options, find_admin
+from open_autoglm.cli.commands.nodes import shown_state
 from open_autoglm.cli.failure import DONE, FAILED
 from open_autoglm.cli.outline import outline
 from open_autoglm.cli.table import print_table
@@ -56,14 +56,14 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     return DONE
 
 
-def _row(node: Mapping[str, Any]) -> list[object]:
+def _row(node: dict[str, Any]) -> list[object]:
     load = node["load"] or {}
     models = (f"{model['name']} {model['version'][:_VERSION_CHARACTERS]}".strip() for model in node["models"])
     return [
         node["id"],
         node["role"],
         node["class"],
-        node["state"],
+        shown_state(node),
         ", ".join(models),
         _percent(load.get("cpu")),
         _percent(load.get("memory_free")),

@@ -154,6 +154,9 @@ class WorkersControl:
     def node_note(self, name: str, text: str, version: str) -> JSONObject:
         return self._own.node_note(name, text, version)
 
+    def node_drain(self, name: str, drained: bool) -> JSONObject:
+        return self._own.node_drain(name, drained)
+
     def rollouts(self) -> list[JSONObject]:
         return []
 
