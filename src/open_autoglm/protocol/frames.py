@@ -57,13 +57,13 @@ class FrameReader:
 
     def __init__(self, frame_bytes_max: int) -> None:
         self.frame_bytes_max = frame_bytes_max
-        self._kept = bytearray()
+        self._kept: bytearray | None = None  # most connections never need it
         self._wanted = 0  # bytes that `_kept` must hold before it is worth looking at
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of the frame that has begun and has not come whole."""
-        return len(self._kept)
+        return len(self._kept) if self._kept is not None else 0
 
     def feed(self, data: bytes, sink: FrameSink) -> None:
         """Take the next block, and hand every frame that is whole to the sink.
@@ -72,12 +72,12 @@ class FrameReader:
             ProtocolError: `request_too_large`: a payload is longer than `frame_bytes_max`. The frames before it have
                 been handed on; the reader is of no further use.
         """
-        if self._kept:
+        if self._kept is not None:
             self._kept += data
             if len(self._kept) < self._wanted:
                 return
             data = bytes(self._kept)
-            self._kept.clear()
+            self._kept = None
         unpack = HEADER.unpack_from
         on_frame = sink.on_frame
         size = len(data)
@@ -95,4 +95,4 @@ class FrameReader:
         else:
             self._wanted = HEADER_BYTES
         if start < size:
-            self._kept += data[start:]
+            self._kept = bytearray(data[start:])

@@ -120,6 +120,8 @@ class Welcome(Struct, frozen=True, kw_only=True):
     window: _Window = WINDOW_BYTES
 
 
+_IN_COMMON_MAX: Final = 64
+_in_common: dict[Welcome, Welcome] = {}
 _hellos = msgspec.json.Decoder(Hello)
 _welcomes = msgspec.json.Decoder(Welcome)
 _encode = msgspec.json.Encoder().encode
@@ -165,6 +167,14 @@ def read_hello(payload: bytes) -> Hello:
 def write_welcome(welcome: Welcome) -> bytes:
     """Payload of WELCOME."""
     return _encode(welcome)
+
+
+def in_common(welcome: Welcome) -> Welcome:
+    """What many connections were told alike, kept once: the same without what only one of them was told."""
+    common = structs.replace(welcome, connection="", resume="")
+    if len(_in_common) >= _IN_COMMON_MAX:
+        _in_common.clear()
+    return _in_common.setdefault(common, common)
 
 
 def read_welcome(payload: bytes, hello: Hello) -> Welcome:

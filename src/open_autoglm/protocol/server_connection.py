@@ -15,7 +15,7 @@ from open_autoglm.protocol.codecs import available_codecs
 from open_autoglm.protocol.connection import MessageTooLargeError
 from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.frames import HEADER, PREFACE, encode_frame
-from open_autoglm.protocol.handshake import VERSIONS, Hello, Welcome, choose, read_hello, write_welcome
+from open_autoglm.protocol.handshake import VERSIONS, Hello, Welcome, choose, in_common, read_hello, write_welcome
 from open_autoglm.protocol.opcodes import (
     CANCEL,
     CHALLENGE,
@@ -157,7 +157,7 @@ class ServerConnection(ResumingConnection):
             self._proof = None
             self._hello_payload = b""
         self._write(encode_frame(WELCOME, 0, payload))
-        self._open(welcome, hello.window)
+        self._open(in_common(welcome), hello.window)
         if self.draining:
             self._room = 0
 

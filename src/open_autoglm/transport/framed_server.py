@@ -1,7 +1,7 @@
 """Framed connections of the data listener: those whose first byte is NUL, beside HTTP on the same port.
 
 They take their places from the HTTP server, so its limits hold for both together, and for each client. Invariant: every
-open connection is in one beat of the patrol, which looks at its timers in turn.
+open connection is in the rounds of the patrol, which looks at its timers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from open_autoglm import clock
 from open_autoglm.protocol.connection import Connection
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.transport.framed_shell import Flusher, FramedShell, ShellOwner
+from open_autoglm.transport.patrol_rounds import BEATS, PatrolRounds
 
 if TYPE_CHECKING:
     from open_autoglm.transport.http_connection import HttpConnection
     from open_autoglm.transport.http_request import ServerRequest
     from open_autoglm.transport.http_server import HttpServer
-
-_PATROL_BEATS = 10
-"""As in `http_server`: connections are looked at in turns."""
 
 
 class FramedApplication(Protocol):
@@ -36,18 +34,21 @@ class ServedShell(FramedShell):
 
     Attributes:
         client: what it is counted as.
+        beat, at: see `patrol_rounds.Patrolled`.
     """
 
-    __slots__ = ("_beat", "_server", "client")
+    __slots__ = ("_server", "at", "beat", "client")
 
     def __init__(self, server: FramedServer, client: str) -> None:
         super().__init__(server.flusher)
         self._server = server
-        self._beat = server.enter(self)
+        self.beat = -1
+        self.at = 0
+        server.enter(self)
         self.client = client
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._beat.discard(self)
+        self._server.leave(self)
         self._server.http.vacate(self.client)
         super().connection_lost(exc)
 
@@ -70,7 +71,7 @@ class FramedServer:
         flusher: of all framed connections of the loop.
         application: see `FramedApplication`.
         loop: where it runs.
-        beat_s: between two rounds of the patrol; see `HttpServer`.
+        round_s: in which the patrol looks at each connection once; see `HttpServer`.
 
     Attributes:
         stream_target: the path that is asked for a WebSocket; empty where none is served.
@@ -83,15 +84,14 @@ class FramedServer:
         flusher: Flusher,
         loop: asyncio.AbstractEventLoop,
         *,
-        beat_s: float = 0.5,
+        round_s: float = 5.0,
     ) -> None:
         self.http = http
         self.application = application
         self.flusher = flusher
         self._loop = loop
-        self._beat_s = beat_s
-        self._beats: list[set[ServedShell]] = [set() for _ in range(_PATROL_BEATS)]
-        self._entered = self._next_beat = 0
+        self._beat_s = round_s / BEATS
+        self._rounds: PatrolRounds[ServedShell] = PatrolRounds()
         self._patrol_handle: asyncio.TimerHandle | None = None
         self.stream_target: Callable[[], bytes] = bytes
         http.framed = self.take
@@ -100,7 +100,7 @@ class FramedServer:
     @property
     def shells(self) -> list[ServedShell]:
         """Every open connection."""
-        return [shell for beat in self._beats for shell in beat]
+        return list(self._rounds)
 
     def take(self, connection: HttpConnection, data: bytes) -> None:
         """Go on with a connection whose first bytes are not HTTP."""
@@ -128,14 +128,15 @@ class FramedServer:
         shell.connection_made(transport)
         return shell
 
-    def enter(self, shell: ServedShell) -> set[ServedShell]:
-        """Note a new connection and return the patrol's beat that it belongs to."""
-        self._entered += 1
-        beat = self._beats[self._entered % _PATROL_BEATS]
-        beat.add(shell)
+    def enter(self, shell: ServedShell) -> None:
+        """Note a new connection."""
+        self._rounds.enter(shell)
         if self._patrol_handle is None:
             self._patrol_handle = self._loop.call_later(self._beat_s, self._patrol)
-        return beat
+
+    def leave(self, shell: ServedShell) -> None:
+        """Forget a connection."""
+        self._rounds.leave(shell)
 
     def drain(self, grace_ms: int) -> None:
         """Tell every client to send nothing new here; what runs has so long."""
@@ -160,6 +161,5 @@ class FramedServer:
         self._patrol_handle = self._loop.call_later(self._beat_s, self._patrol)
         now_s = clock.monotonic()
         write_timeout_s = self.http.limits.write_timeout_s
-        for shell in list(self._beats[self._next_beat]):
+        for shell in self._rounds.next_beat():
             shell.patrol(now_s, write_timeout_s)
-        self._next_beat = (self._next_beat + 1) % _PATROL_BEATS

@@ -46,12 +46,12 @@ class HttpConnection:
         current: the request that is being read or served.
         memo: whatever the application remembers of this client between its requests.
         peer: the client's address, once it was asked for; `client`: what it is counted as.
+        beat, at: see `patrol_rounds.Patrolled`.
     """
 
     __slots__ = (
         "_advancing",
         "_ahead",
-        "_beat",
         "_deaf",
         "_known_head",
         "_lingering",
@@ -63,6 +63,8 @@ class HttpConnection:
         "_stalled_s",
         "_transport",
         "_unsent",
+        "at",
+        "beat",
         "client",
         "current",
         "memo",
@@ -76,7 +78,7 @@ class HttpConnection:
         self._known_head: KnownHead[RequestHead] | None = None
         self._queue: deque[ServerRequest] | None = None
         self._ahead: bytearray | None = None
-        self._beat: set[HttpConnection] | None = None
+        self.beat, self.at = -1, 0
         self._advancing = self._deaf = self._lingering = self._paused = False
         self._unsent = 0
         self._stalled_s = self._since_s = 0.0
@@ -91,7 +93,7 @@ class HttpConnection:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have another base
         self._transport.set_write_buffer_limits(high=server.limits.write_buffer_bytes)
         self._since_s = clock.monotonic() - max(0.0, server.idle_timeout_s - _FIRST_BYTE_S)
-        self._beat = server.enter(self)
+        server.enter(self)
         if server.connections > server.accept_max:
             server.refused += 1
             self.abort()
@@ -101,9 +103,8 @@ class HttpConnection:
             self.refuse(None, refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._beat is not None:
-            self._server.leave(self, self._beat)
-            self._beat = None
+        if self.beat >= 0:
+            self._server.leave(self)
         self._lose_request()
         self._transport = self._reader = self._queue = self._ahead = None
 
@@ -269,11 +270,10 @@ class HttpConnection:
 
     def give_up(self) -> asyncio.Transport:
         """Leave the transport to another protocol. Its place stays taken until that calls `HttpServer.vacate`."""
-        transport, beat = self._transport, self._beat
+        transport = self._transport
         assert transport is not None
-        if beat is not None:
-            beat.discard(self)
-        self._transport = self._beat = self._reader = self.current = None
+        self._server.pass_on(self)
+        self._transport = self._reader = self.current = None
         self._deaf = True
         return transport
 

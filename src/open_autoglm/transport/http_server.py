@@ -2,7 +2,7 @@
 
 It makes no task and no future for a request: bytes arrive in a connection's `data_received`, the application's
 callbacks run, bytes leave. See `http_connection.py` for the states of a connection. Invariant: every open connection
-is in one beat of the patrol, which looks at its timers in turn; a reader is with at most one connection.
+is in the rounds of the patrol, which looks at its timers; a reader is with at most one connection.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from open_autoglm.transport.application import Application
 from open_autoglm.transport.http_connection import HttpConnection
 from open_autoglm.transport.http_request import RequestReader, ServerRequest
 from open_autoglm.transport.known_head import KnownHead, RequestHead, remember_head
+from open_autoglm.transport.patrol_rounds import BEATS, PatrolRounds
 from open_autoglm.transport.settings import WireLimits
 from open_autoglm.transport.socket_options import bound_unsent, forget_stale
 
-_PATROL_BEATS = 10
-"""Connections are looked at in turns, so that a sweep over many of them never holds the loop for long."""
 _READERS_SPARE_MAX = 1024
 _HEADS_MAX = 1024
 """Known heads that connections share; of others each keeps its own."""
@@ -47,8 +46,7 @@ class HttpServer:
         application: see `Application`.
         limits: of connections.
         loop: where it runs.
-        beat_s: between two rounds of the patrol; each connection is looked at every tenth time, so its timers may
-            run over by ten times as much.
+        round_s: in which the patrol looks at each connection once, so timers may run over by as much.
 
     Attributes:
         idle_timeout_s: of connections without a request; shortened while descriptors or memory are short.
@@ -59,7 +57,7 @@ class HttpServer:
     """
 
     def __init__(
-        self, application: Application, limits: WireLimits, loop: asyncio.AbstractEventLoop, *, beat_s: float = 0.5
+        self, application: Application, limits: WireLimits, loop: asyncio.AbstractEventLoop, *, round_s: float = 5.0
     ) -> None:
         self.application = application
         self.limits = limits
@@ -74,10 +72,8 @@ class HttpServer:
         self.framed: Callable[[HttpConnection, bytes], None] | None = None
         self.upgrade: Callable[[HttpConnection, ServerRequest, bytes], bool] | None = None
         self._leaving = False
-        self._beats: list[set[HttpConnection]] = [set() for _ in range(_PATROL_BEATS)]
-        self._beat_s = beat_s
-        self._next_beat = 0
-        self._entered = 0
+        self._rounds: PatrolRounds[HttpConnection] = PatrolRounds()
+        self._beat_s = round_s / BEATS
         self._addresses = AddressCounts()
         self._readers: list[RequestReader] = []
         self._heads: dict[bytes, KnownHead[RequestHead]] = {}
@@ -136,7 +132,7 @@ class HttpServer:
     @property
     def open_connections(self) -> list[HttpConnection]:
         """Every open connection."""
-        return [connection for beat in self._beats for connection in beat]
+        return list(self._rounds)
 
     def ask_to_close(self) -> None:
         """Say `connection: close` in every answer from now on, so that clients leave by themselves."""
@@ -170,13 +166,10 @@ class HttpServer:
         for connection in self.open_connections:
             connection.abort()
 
-    def enter(self, connection: HttpConnection) -> set[HttpConnection]:
-        """Note a new connection and return the patrol's beat that it belongs to."""
+    def enter(self, connection: HttpConnection) -> None:
+        """Note a new connection."""
         self.connections += 1
-        self._entered += 1
-        beat = self._beats[self._entered % _PATROL_BEATS]
-        beat.add(connection)
-        return beat
+        self._rounds.enter(connection)
 
     def admit(self, connection: HttpConnection) -> ServerError | None:
         """Count a new connection's client; return why it cannot be served, if so."""
@@ -193,10 +186,14 @@ class HttpServer:
         self.refused += 1
         return ServerError(code, reason, retry_after_s=1.0)
 
-    def leave(self, connection: HttpConnection, beat: set[HttpConnection]) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         """Forget a connection."""
         self.vacate(connection.client)
-        beat.discard(connection)
+        self._rounds.leave(connection)
+
+    def pass_on(self, connection: HttpConnection) -> None:
+        """Look at a connection no more; its place stays taken until somebody calls `vacate`."""
+        self._rounds.leave(connection)
 
     def vacate(self, client: str) -> None:
         """Free the place of a connection that is over; `client` is what it was counted as."""
@@ -239,6 +236,5 @@ class HttpServer:
         self._patrol_handle = self.loop.call_later(self._beat_s, self._patrol)
         now_s = clock.monotonic()
         self.date = f"date: {formatdate(clock.wall(), usegmt=True)}\r\n"
-        for connection in list(self._beats[self._next_beat]):
+        for connection in self._rounds.next_beat():
             connection.patrol(now_s)
-        self._next_beat = (self._next_beat + 1) % _PATROL_BEATS

@@ -18,7 +18,7 @@ from open_autoglm.transport.settings import WireLimits
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-BEAT_S = 0.02
+ROUND_S = 0.2
 """Of the patrol: ten times faster than a test's shortest timer."""
 
 
@@ -72,7 +72,7 @@ async def serve() -> AsyncIterator[Serve]:
         context: ssl.SSLContext | None = None,
     ) -> Running:
         server = HttpServer(
-            application or RecordingApplication(connections=10_000), limits or WireLimits(), loop, beat_s=BEAT_S
+            application or RecordingApplication(connections=10_000), limits or WireLimits(), loop, round_s=ROUND_S
         )
         _, port = await server.listen("127.0.0.1", 0, context)
         servers.append(server)
