@@ -74,9 +74,9 @@ def log_event(event: UpdateEvent) -> None:
     """Write a step to the log; what a node does unless it is told otherwise."""
     fields = {"model": event.model, "version": event.version, "step": event.step, "reason": event.reason}
     if event.step == "refused":
-        _log.warning("an update of a model was refused: %s", event.message, extra=fields)
+        _log.warning("an update of a model was refused: %s", event.message, extra={"fields": fields})
     else:
-        _log.info("a version of a model was %s", event.step, extra=fields)
+        _log.info("a version of a model was %s", event.step, extra={"fields": fields})
 
 
 class Publisher:
@@ -168,16 +168,20 @@ class Publisher:
             self._staged = None
 
     def publish(self, version: str, policy: Policy = "pin", drain_s: float = DRAIN_S, share: float = 1.0) -> None:
-        """Make a version current; one that is on disk only is staged first. See `ModelEngine.publish`.
+        """Make a version current, with a share; one that is on disk only is staged first. See `ModelEngine.publish`.
 
         Raises:
-            UpdateRefused: `busy`, the version before the current one still has requests; `unknown`; or what `stage`
-                found.
+            UpdateRefused: `busy`, the version before the current one still has requests, or there is none to share
+                with; `unknown`; or what `stage` found.
         """
         if version == self.engine.version:
+            if share < 1.0 or self._shares():
+                self.weigh(share)
             return
         if self._before is not None and version == self._before.version:
             self.rollback(policy, drain_s)  # it was checked when it served, and is still in memory
+            if share < 1.0:
+                self.weigh(share)
             return
         if self.staged != version:
             self.stage(version)
@@ -238,6 +242,9 @@ class Publisher:
             if len(self.engine.versions()) == 1:
                 self._before = None
 
+    def _shares(self) -> bool:
+        return any(live.state == "sharing" for live in self.engine.versions())
+
     def _swap(self, swap: Callable[[], object], version: str) -> None:
         try:
             swap()
@@ -252,7 +259,8 @@ class Publisher:
         try:
             self.store.set_current(self.name, Current(self.engine.version, before))
         except UpdateRefused as error:
-            _log.warning("which version serves could not be noted: %s", error.message, extra={"model": self.name})
+            fields = {"model": self.name, "version": self.engine.version, "reason": error.reason}
+            _log.warning("which version serves could not be noted: %s", error.message, extra={"fields": fields})
 
     def _tell(self, step: str, version: str) -> None:
         self._on_event(UpdateEvent(self.name, version, cast(Step, step)))

@@ -57,6 +57,35 @@ def test_a_share_ends_by_promotion_or_by_going_back(node: Node) -> None:
     assert node.engine.versions()[1].state == "kept"
 
 
+def test_a_version_that_was_taken_back_begins_again_with_its_share(node: Node) -> None:
+    version = node.receive(update(node))
+    salts = [f"key-{number}" for number in range(200)]
+    node.publisher.publish(version, share=0.2)
+    first = asked(node, salts)
+    node.publisher.rollback()
+    node.publisher.publish(version, share=0.2)
+    assert asked(node, salts) == first
+    assert 20 < first.count(version) < 60
+
+
+def test_publishing_what_is_current_gives_it_another_share(node: Node) -> None:
+    version = node.receive(update(node))
+    salts = [str(number) for number in range(100)]
+    node.publisher.publish(version, share=0.2)
+    node.publisher.publish(version, share=0.0)
+    assert set(asked(node, salts)) == {node.old.version}
+    node.publisher.publish(version)
+    assert set(asked(node, salts)) == {version}
+    assert node.engine.versions()[1].state == "kept"
+
+
+def test_a_share_of_the_only_version_is_refused(node: Node) -> None:
+    node.publisher.publish(node.old.version)
+    with pytest.raises(UpdateRefused) as caught:
+        node.publisher.publish(node.old.version, share=0.2)
+    assert caught.value.reason == "busy"
+
+
 def test_with_one_version_there_is_nothing_to_share(node: Node) -> None:
     with pytest.raises(UpdateRefused) as caught:
         node.publisher.weigh(0.5)
