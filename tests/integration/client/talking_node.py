@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 from types import TracebackType
 from typing import Any, Self, cast
@@ -23,12 +24,15 @@ from open_autoglm.errors import RequestError, ServerError
 from open_autoglm.protocol.handshake import Hello
 from open_autoglm.protocol.opcodes import REASONING, STREAM, TICKET_REQUEST
 from open_autoglm.protocol.preambles import read_request, write_response
+from open_autoglm.protocol.proof import CHALLENGE_BYTES
 from open_autoglm.protocol.resume import ResumeStore
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.security.signature import SigningKey
 from open_autoglm.transport.framed_shell import Flusher, FramedShell
 
 KEY = "key-of-the-node"
+SIGNER = SigningKey(KEY)
 CALL = {"id": "call-1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
 
 
@@ -46,7 +50,14 @@ class NodePeer:
 
     def on_hello(self, hello: Hello) -> None:
         self._node.hellos += 1
-        if hello.auth.key != KEY:
+        signature = hello.auth.signature
+        if signature is not None and signature.key == SIGNER.id:
+            self.connection.challenge(SIGNER, secrets.token_bytes(CHALLENGE_BYTES), self._let_in)
+        else:
+            self._let_in(hello.auth.key == KEY)
+
+    def _let_in(self, known: bool) -> None:
+        if not known:
             self.connection.refuse(RequestError("invalid_api_key", "this API key is not known here"))
             return
         self._node.peers.add(self)
