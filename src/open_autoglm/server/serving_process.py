@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -30,18 +30,22 @@ INTERRUPTED: Final = 130
 """Exit code of a process that was told twice to stop."""
 
 
-def run_on_loop(main: Coroutine[Any, Any, int], standard_loop: bool) -> int:
-    """Run the main coroutine of a serving process, on uvloop where there is one; return its exit code."""
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+def load_loop(standard_loop: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Load uvloop, unless the standard loop is asked for; None where that is used."""
     if not standard_loop:
         try:
             import uvloop
         except ImportError:
             pass
         else:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(main)
-    with asyncio.Runner() as runner:
+            return uvloop.new_event_loop
+    return None
+
+
+def run_on_loop(main: Coroutine[Any, Any, int], standard_loop: bool) -> int:
+    """Run the main coroutine of a serving process, on uvloop where there is one; return its exit code."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with asyncio.Runner(loop_factory=load_loop(standard_loop)) as runner:
         return runner.run(main)
 
 

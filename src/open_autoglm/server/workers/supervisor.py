@@ -35,7 +35,7 @@ from open_autoglm.server.admin_key import find_admin_key
 from open_autoglm.server.hot_restart import HotRestart, Inherited
 from open_autoglm.server.notify import Notifier
 from open_autoglm.server.options import Place, ServeOptions, Started
-from open_autoglm.server.serving_process import INTERRUPTED
+from open_autoglm.server.serving_process import INTERRUPTED, load_loop
 from open_autoglm.server.workers.channel import Channel
 from open_autoglm.server.workers.crew import FAILURES_MAX, Worker
 from open_autoglm.server.workers.messages import (
@@ -81,6 +81,7 @@ def serve_by_workers(
         AutoGLMError: a port is taken, or the data folder cannot be written.
     """
     configure(loaded.config.logging)
+    load_loop(options.standard_loop)  # here, so that the workers share its memory
     supervisor = Supervisor(loaded, options, inherited, on_ready)
     try:
         with asyncio.Runner(loop_factory=_loop) as runner:
