@@ -108,7 +108,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
                 f"{self.host} is no address to be reached at; give this machine's by --advertise",
             )
         self._check_tls()
-        if self.secret is None and self.tls.client_ca is None and not is_loopback(self.host):
+        if self.secret is None and not is_loopback(self.host):
             raise ServerError(
                 "internal_error",
                 f"{self.host} can be reached from other machines; give --secret-file, or listen on 127.0.0.1",

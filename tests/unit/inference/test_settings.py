@@ -36,7 +36,7 @@ ECHO = (("m", "echo:"),)
             {"models": ECHO, "tls": TlsFiles("c", "k"), "join": ("a:1",), "secret": Secret("x" * 16), "name": "a:1"},
             "the name in its certificate",
         ),
-        ({"models": ECHO, "host": "10.0.0.1", "tls": TlsFiles("c", "k")}, "can be reached from other machines"),
+        ({"models": ECHO, "host": "10.0.0.1", "tls": TlsFiles("c", "k", "a")}, "can be reached from other machines"),
         ({"models": ECHO, "host": "10.0.0.1"}, "can be reached from other machines"),
         ({"models": ECHO, "host": "node.example"}, "can be reached from other machines"),
     ],
@@ -53,10 +53,10 @@ def test_a_secret_opens_the_door_to_other_machines() -> None:
     NodeSettings(models=ECHO, host="0.0.0.0", advertise="10.0.0.1", secret=secret, join=join).check()
 
 
-def test_certificates_open_the_door_as_a_secret_does() -> None:
-    tls = TlsFiles("c", "k", "a")
-    NodeSettings(models=ECHO, host="10.0.0.1", tls=tls).check()
-    NodeSettings(models=ECHO, tls=tls, secret=Secret("x" * 16), join=("a:1",), name="node-1.example").check()
+def test_a_node_with_certificates_has_a_name_and_a_secret() -> None:
+    tls, secret = TlsFiles("c", "k", "a"), Secret("x" * 16)
+    NodeSettings(models=ECHO, tls=tls, secret=secret, join=("a:1",), name="node-1.example").check()
+    NodeSettings(models=ECHO, tls=tls, secret=secret, host="10.0.0.1").check()
 
 
 @pytest.mark.parametrize(

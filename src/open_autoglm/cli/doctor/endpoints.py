@@ -207,6 +207,8 @@ def _connected(place: _Place, entry: ModelEntry, probe_s: float) -> http.client.
         connection = _UnixConnection(place.socket_path, probe_s)
     elif place.tls:
         context = ssl.create_default_context(cafile=entry.ca)
+        if entry.client_cert is not None:
+            context.load_cert_chain(entry.client_cert, entry.client_key)
         connection = http.client.HTTPSConnection(place.host, place.port, timeout=probe_s, context=context)
     else:
         connection = http.client.HTTPConnection(place.host, place.port, timeout=probe_s)
@@ -219,7 +221,7 @@ def _place(entry: ModelEntry) -> _Place:
         socket_path, _, path = entry.endpoint.removeprefix("unix:").partition(":")
         return _Place(False, "localhost", 0, path, socket_path)
     parts = urlsplit(entry.endpoint)
-    tls = parts.scheme == "https"
+    tls = parts.scheme in ("https", "mcps")
     return _Place(tls, parts.hostname or "", parts.port or (443 if tls else 80), parts.path.rstrip("/"), None)
 
 
