@@ -11,9 +11,9 @@ from tests.unit.client.fake_link import CODEC, FakeLink, FakeSession
 from open_autoglm.client.address import Address
 from open_autoglm.client.pool import Pool
 from open_autoglm.client.reception import ANSWER_BYTES_MAX
-from open_autoglm.client.stream import AnswerStream
+from open_autoglm.client.stream import RESENDS_MAX, AnswerStream
 from open_autoglm.errors import RequestError, ServerError, UpstreamError
-from open_autoglm.protocol.opcodes import REASONING, RESUMABLE, STREAM
+from open_autoglm.protocol.opcodes import NO_RETRY, REASONING, RESUMABLE, STREAM
 from open_autoglm.protocol.preambles import write_response
 
 END = write_response(3, 4, "stop", 1, "v", "m")
@@ -110,7 +110,7 @@ async def test_a_resumption_that_was_lost_is_looked_for_in_both_places() -> None
 
 
 async def test_it_ends_when_it_is_in_no_place() -> None:
-    scene = Scene()
+    scene = Scene(STREAM | RESUMABLE | NO_RETRY)
     await scene.read()
     scene.reconnect("token-1")
     for _ in range(5):
@@ -122,7 +122,54 @@ async def test_it_ends_when_it_is_in_no_place() -> None:
     scene.close()
 
 
-@pytest.mark.parametrize(("flags", "token"), [(STREAM, "token-0"), (STREAM | RESUMABLE, "")])
+async def test_what_has_not_begun_is_sent_again_a_few_times() -> None:
+    scene = Scene(STREAM)
+    reading = await scene.read()
+    for _ in range(RESENDS_MAX):
+        scene.reconnect("token-1")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        [(payload, flags, remaining_ms)] = scene.session.requests
+        assert (payload, flags) == (b"payload", STREAM)
+        assert remaining_ms < 1e9
+    scene.reconnect("token-2")
+    with pytest.raises(UpstreamError, match="the answer did not come: cut"):
+        await reading
+    assert scene.session.requests == []
+    scene.close()
+
+
+async def test_what_was_kept_nowhere_and_has_not_begun_is_sent_again() -> None:
+    scene = Scene()
+    reading = await scene.read()
+    scene.reconnect("token-1")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    scene.session.fail(RequestError("not_found", "nothing is kept"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(scene.session.requests) == 1
+    scene.chunk(0, "at last")
+    assert await reading == "at last"
+    scene.close()
+
+
+@pytest.mark.parametrize("flags", [0, REASONING])
+async def test_what_has_begun_is_not_sent_again(flags: int) -> None:
+    scene = Scene(STREAM)
+    reading = await scene.read()
+    scene.chunk(0, "it was", flags)
+    scene.reconnect("token-1")
+    if not flags:
+        assert await reading == "it was"
+        reading = await scene.read()
+    with pytest.raises(UpstreamError, match="the answer did not come: cut"):
+        await reading
+    assert scene.session.requests == []
+    scene.close()
+
+
+@pytest.mark.parametrize(("flags", "token"), [(STREAM | NO_RETRY, "token-0"), (STREAM | RESUMABLE | NO_RETRY, "")])
 async def test_what_is_not_kept_is_lost(flags: int, token: str) -> None:
     scene = Scene(flags, token)
     reading = await scene.read()
@@ -144,7 +191,7 @@ async def test_it_does_not_go_on_for_ever() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
     assert isinstance(reading.exception(), UpstreamError)
-    assert losses == 17
+    assert losses == 17 * (1 + RESENDS_MAX)
     scene.close()
 
 
