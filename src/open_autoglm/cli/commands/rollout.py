@@ -46,6 +46,7 @@ def configure(parser: ArgumentParser) -> None:
     made.add_argument(
         "--golden", metavar="FILE", help="of `pack`: JSON Lines of prompt and answer that it must answer so"
     )
+    made.add_argument("--out", metavar="DIR", help="of `pack`, for a folder of ONNX or Transformers: a new folder")
     made.add_argument("--node", metavar="HOST:PORT", action="append", default=[], help="may be given several times")
     made.add_argument("--parent", metavar="DIR", help="of `push`: a version that the node has, to send differences")
     made.add_argument("--rate", metavar="SIZE", type=size, default=BYTES_PER_S, help="bytes a second; default: 8MiB")
@@ -160,6 +161,8 @@ def _pack(arguments: Namespace, terminal: Terminal) -> int:
 
     folder = Path(_needed(arguments, "model"))
     golden = _golden(arguments.golden) if arguments.golden else ()
+    if arguments.out:
+        return _pack_folder(folder, golden, arguments, terminal)
     config = (folder / CONFIG).read_bytes()
     if len(config) > CONFIG_BYTES_MAX:
         raise CommandFailed(f"{folder / CONFIG} is longer than {CONFIG_BYTES_MAX} bytes")
@@ -178,6 +181,17 @@ def _pack(arguments: Namespace, terminal: Terminal) -> int:
         manifest = manifests.sign(manifest, key)
     (folder / WEIGHTS).write_bytes(write_header(places) + body)
     (folder / "manifest.json").write_bytes(manifest.encode())  # the last: a folder that is watched is now complete
+    terminal.line(manifest.version)
+    return DONE
+
+
+def _pack_folder(folder: Path, golden: tuple[GoldenPrompt, ...], arguments: Namespace, terminal: Terminal) -> int:
+    """Of a folder with a manifest for ONNX Runtime or Transformers, make one that can be pushed."""
+    from open_autoglm.engines.model_folder import ModelFolder
+    from open_autoglm.inference.folder_versions import pack
+
+    name = arguments.name or folder.resolve().name
+    manifest = pack(ModelFolder(folder), Path(arguments.out), name, _key(arguments), golden=golden)
     terminal.line(manifest.version)
     return DONE
 

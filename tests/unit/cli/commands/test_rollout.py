@@ -12,6 +12,7 @@ from tests.unit.cli.terminals import piped
 from open_autoglm.cli.commands.rollout import percent, rows_of, size
 from open_autoglm.cli.main import run
 from open_autoglm.engines.embedded.catalog import MODELS_DIR
+from open_autoglm.inference.model_store import StoredVersion
 from open_autoglm.membership.seal import derive_key
 from open_autoglm.rollout.manifest import GoldenPrompt, read_manifest
 from open_autoglm.rollout.refusal import UpdateRefused
@@ -65,6 +66,18 @@ def test_golden_prompts_that_cannot_be_read_are_named_by_their_line(tmp_path: Pa
     terminal = piped()
     assert run(["rollout", "pack", str(tmp_path), "--golden", str(golden)], terminal) == 1
     assert f"--golden {golden}, line 2: " in terminal.err.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_folder_of_onnx_is_packed_into_another_which_can_be_pushed(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[3] / "data" / "onnx" / "tiny-glm"
+    terminal, out = piped(), tmp_path / "out"
+    words = ["rollout", "pack", str(folder), "--name", "tiny", "--out", str(out)]
+    assert run(words, terminal) == 0
+    with StoredVersion(out, None) as stored:
+        stored.verify()
+        assert (stored.manifest.name, stored.manifest.properties["engine"]) == ("tiny", "onnx")
+        assert terminal.out.getvalue() == f"{stored.manifest.version}\n"  # type: ignore[attr-defined]
+    assert run(words, piped()) != 0, "a folder that is not empty was written to"
 
 
 def test_a_folder_is_packed_and_signed(tmp_path: Path) -> None:
