@@ -8,12 +8,14 @@ seconds, each new one as soon as another has ended; `speedup` is against one at 
 CPU that a token takes, which a busy machine changes less. The engine has as many slots as there are requests, and once
 four slots with sixteen requests, which is what a node has by default. `swaps` are versions that are published while 32
 streams run: the time between two forward passes with a swap between them, beside the same time without. `prefix` is
-what it costs or saves to keep the keys and values of finished prompts.
+what it costs or saves to keep the keys and values of finished prompts. `long_prompt` counts how many tokens of long
+prompts are read between two tokens of a stream that runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +252,60 @@ def prefix(model: GlmModel, seconds: float) -> dict[str, Any]:
     return result
 
 
+class CountedModel:
+    """A model that counts the tokens of prompts it reads, in pieces of a size; 0 reads them whole."""
+
+    def __init__(self, model: StepModel, piece_tokens: int) -> None:
+        self._model = model
+        self.piece_tokens = piece_tokens
+        self.read = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def prefill(self, cache: Any, first_row: int, prompts: Sequence[list[int]], start: int) -> Any:
+        """See `StepModel`."""
+        self.read += len(prompts) * (max(map(len, prompts)) - start)
+        return self._model.prefill(cache, first_row, prompts, start)
+
+
+def long_prompt(model: StepModel) -> dict[str, Any]:
+    """A stream runs, and three long prompts come: how many of their tokens are read between two of its own.
+
+    No time is taken: the engine's turns are called one after the other, so the counts are the same everywhere.
+    """
+    result: dict[str, Any] = {}
+    asked = "hello " * 60 + "What is 12 + 34?"
+    for piece_tokens in (0, model.piece_tokens):
+        counted = CountedModel(model, piece_tokens)
+        engine = Engine(counted, slots=4)
+        engine.submit(GenerateRequest([{"role": "user", "content": "What is 123456 + 654321?"}]), lambda _: None)
+        engine.turn()
+        first: dict[int, int] = {}
+        turns, most = 0, 0
+
+        def deliver(events: list[GenerateEvent], *, number: int) -> None:
+            first.setdefault(number, turns)  # noqa: B023 - of this round
+
+        for number in range(3):
+            engine.submit(
+                GenerateRequest([{"role": "user", "content": asked}]), functools.partial(deliver, number=number)
+            )
+        while len(first) < 3:
+            before = counted.read
+            turns += 1
+            engine.turn()
+            most = max(most, counted.read - before)
+        engine.close()
+        result["read whole" if not piece_tokens else f"pieces of {piece_tokens}"] = {
+            "prompt_tokens": len(model.prepare(GenerateRequest([{"role": "user", "content": asked}])).tokens),
+            "tokens_between_two_of_the_stream_max": most,
+            "passes_to_the_first_token": sorted(first.values()),
+        }
+    print(result)
+    return result
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -280,6 +336,7 @@ def main() -> None:
         "models": models,
         "swaps": swaps("glm-calc-s", arguments.seconds),
         "prefix": prefix(nano, arguments.seconds / 2),
+        "long_prompt": long_prompt(nano),
     }
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -10,6 +10,7 @@ computed again with the version that the answer claims for it.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -26,6 +27,7 @@ import open_autoglm.engines  # noqa: F401 - asks for one BLAS thread, which must
 from benchmarks.live.checker import Checker
 from benchmarks.live.corrupted import Update, Whole, corrupted, good
 from benchmarks.live.figures import gaps_ms, write_page
+from benchmarks.live.pauses import Pauses
 from benchmarks.live.streams import NotingModel, Stream, Streams
 from benchmarks.rig import machine
 from open_autoglm import clock
@@ -55,6 +57,7 @@ class Drill:
 
     def __init__(self, folder: Path) -> None:
         self.open_streams: dict[str, Stream] = {}
+        self.pauses = Pauses(lambda: self.engine._versions._swaps_total if hasattr(self, "engine") else 0)
         self.models: dict[str, StepModel] = {}
         self.store = ModelStore(folder, key=KEY)
         self.first = embedded_versions.adopt(self.store, NAME, "1")
@@ -77,7 +80,7 @@ class Drill:
         self.update_s: list[float] = []
 
     def _load(self, stored: StoredVersion) -> StepModel:
-        model = NotingModel(embedded_versions.load(stored), self.open_streams)
+        model = NotingModel(embedded_versions.load(stored), self.open_streams, self.pauses)
         self.models[model.version] = model.inner
         return model
 
@@ -136,6 +139,8 @@ def run(swaps: int, quiet_s: float) -> dict[str, Any]:
     """The drill; returns its result."""
     with tempfile.TemporaryDirectory() as folder:
         drill = Drill(Path(folder))
+        gc.collect()
+        gc.freeze()  # as a node does
         drill.engine.start()
         streams = Streams(drill.engine, STREAMS, drill.open_streams)
         streams.start()
@@ -159,6 +164,7 @@ def run(swaps: int, quiet_s: float) -> dict[str, Any]:
         figures = drill.engine.swap_figures()
         pauses_ms = sorted(pause_s * 1e3 for pause_s in drill.engine._versions._pauses_s)
         drill.engine.close()
+        drill.pauses.close()
         return summary(
             drill, ended, refusals, {"pauses_ms": pauses_ms, "swaps": figures.swaps_total},
             (began_s, quiet_until_s, busy_until_s),
@@ -207,6 +213,7 @@ def summary(
             "p99": quantile(pauses, 0.99),
             "max": quantile(pauses, 1.0),
         },
+        "pause_causes_ms": drill.pauses.causes(),
         "update_s": {"p50": quantile(sorted(drill.update_s), 0.5), "max": quantile(sorted(drill.update_s), 1.0)},
         "sent_bytes": drill.sent_bytes,
         "weights_bytes": drill.first.weights_bytes,

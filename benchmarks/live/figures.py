@@ -43,6 +43,26 @@ def write_page(result: dict[str, Any], page: Path) -> None:
     page.write_text(f"{before}{BEGIN}\n\n{table(result)}\n\n{END}{after}", encoding="utf-8")
 
 
+def _causes(causes: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the time between two passes went to, with a swap between them and without: p50 and p99."""
+    names = {
+        "wall": "between two passes",
+        "computing": "of it the engine computed",
+        "no_core": "was ready and had no core",
+        "collecting": "waited for Python's collector",
+        "waiting": "waited for a lock",
+    }
+    swap, none = causes["swap"], causes["none"]
+    return [
+        (f"{what}, p50 and p99: with a swap, without", f"{_pair(swap[part])}, {_pair(none[part])}")
+        for part, what in names.items()
+    ]
+
+
+def _pair(quantiles: list[float]) -> str:
+    return f"{quantiles[0]} and {quantiles[1]} ms"
+
+
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
     checked, pause, refused = result["checked"], result["pause_ms"], result["refused"]
@@ -66,6 +86,7 @@ def table(result: dict[str, Any]) -> str:
             "pause by a swap, beyond a forward pass: p50, **p99**, largest",
             f"{pause['p50']} ms, **{pause['p99']} ms**, {pause['max']} ms ({pause['measured']} measured)",
         ),
+        *(_causes(result["pause_causes_ms"]) if "pause_causes_ms" in result else ()),
         ("corrupted updates: sent, **refused, old version serving**", f"{len(refused)}, **{right}, {kept}**"),
         ("why refused", told),
         ("an update, from the offer to staged: p50, longest", f"{took['p50']} s, {took['max']} s"),

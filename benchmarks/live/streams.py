@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.live.pauses import Pauses
 from open_autoglm import clock
 from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.events import Failed, GenerateEvent, GenerateRequest, Usage
@@ -16,6 +17,7 @@ from open_autoglm.engines.step_model import Prompt, StepModel
 from open_autoglm.errors import AutoGLMError
 
 TOKENS_MAX = 48
+ENGINE_THREAD = "engine-"
 
 
 @dataclass
@@ -61,14 +63,30 @@ class NotingReader:
 
 
 class NotingModel:
-    """A model whose answers are noted: everything but `prepare` is the model's own."""
+    """A model whose answers and passes are noted: what is computed is the model's own."""
 
-    def __init__(self, inner: StepModel, streams: dict[str, Stream]) -> None:
+    def __init__(self, inner: StepModel, streams: dict[str, Stream], pauses: Pauses) -> None:
         self.inner = inner
         self._streams = streams
+        self._pauses = pauses
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def prefill(self, *arguments: Any) -> Any:
+        return self._watched(self.inner.prefill, *arguments)
+
+    def decode(self, *arguments: Any) -> Any:
+        return self._watched(self.inner.decode, *arguments)
+
+    def _watched(self, compute: Any, *arguments: Any) -> Any:
+        if not threading.current_thread().name.startswith(ENGINE_THREAD):
+            return compute(*arguments)
+        self._pauses.begin()
+        try:
+            return compute(*arguments)
+        finally:
+            self._pauses.end()
 
     def prepare(self, request: GenerateRequest) -> Prompt:
         prompt = self.inner.prepare(request)
