@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -16,8 +17,13 @@ import httpx2
 import pytest
 from tests.integration.gateway.raw_client import RawClient
 from tests.integration.lifecycle.test_hot_restart import heard, replaceable, told
+from tests.integration.over_grpc.caller import Caller, port_of
 from tests.integration.running import KEY, RunningServer, chat_body, model
 from tests.integration.upstreams import Upstream, wait_until
+
+from open_autoglm.protocol.frames import HEADER, HEADER_BYTES, PREFACE, encode_frame
+from open_autoglm.protocol.handshake import Credentials, Hello, write_hello
+from open_autoglm.protocol.opcodes import HELLO, WELCOME
 
 END_S = 30.0
 WORKERS = 3
@@ -333,6 +339,36 @@ class TestHotRestart:
                 wait_until(lambda: told(server, "stands still and is killed"), "it is missed", END_S)
                 wait_until(lambda: len(rows(server)) == 2, "another one comes", END_S)
                 assert {ask_anew(server) for _ in range(10)} == {200}
+
+
+async def test_grpc_is_served_by_all_at_one_port(upstream: Upstream, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = by_workers(upstream, server={"grpc_port": port, "workers": 2})
+    with RunningServer(tmp_path, config) as server:
+        assert port_of(server) == port
+        counts: dict[int, float] = {}
+        for _ in range(60):
+            # A channel of its own, and not one that gRPC keeps for all channels to one target.
+            async with Caller(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as caller:
+                assert (await caller.ask(model="chat")).body
+            counts = metric(server, "mcp_requests_total")
+            if len(counts) == 2:
+                break
+        assert len(counts) == 2
+
+
+def test_frames_are_served_and_nothing_is_promised_to_be_kept(upstream: Upstream, tmp_path: Path) -> None:
+    hello = write_hello(Hello(versions=["1.0"], codecs=["json"], auth=Credentials(key=KEY)))
+    with RunningServer(tmp_path, by_workers(upstream, 2)) as server:
+        port = int(server.url.rpartition(":")[2])
+        for _ in range(8):
+            with socket.create_connection(("127.0.0.1", port), timeout=END_S) as client:
+                client.sendall(PREFACE + encode_frame(HELLO, 0, hello))
+                with client.makefile("rb") as told:
+                    length, opcode, *_ = HEADER.unpack(told.read(HEADER_BYTES))
+                    assert opcode == WELCOME
+                    assert json.loads(told.read(length))["resume"] == ""
 
 
 def test_a_unix_socket_is_served_by_workers_too(upstream: Upstream, tmp_path: Path) -> None:

@@ -83,6 +83,12 @@ def open_data(server: ServerSettings, inherited: Sequence[socket.socket], count:
         sockets = _inherit(inherited, count) if inherited else _open(server, count)
     except OSError as error:
         raise port_error(error, server.host, server.port, "port") from error
+    if server.grpc_port and not inherited:
+        try:
+            _free_addresses(server.host, server.grpc_port)
+        except OSError as error:
+            message = f"server.grpc_port: {server.host}:{server.grpc_port} cannot be had: {error.strerror}"
+            raise ServerError("internal_error", message) from error
     if server.unix is not None and not any(_is_at(sock, server.unix) for sock in sockets.shared):
         try:
             sockets.shared.append(_bound_unix(server.unix))
@@ -106,13 +112,24 @@ def open_admin(server: ServerSettings, inherited: Sequence[socket.socket]) -> li
 
 
 def _open(server: ServerSettings, count: int) -> DataSockets:
-    addresses: list[Address] = []
-    for family, (host, port) in _resolved(server.host, server.port):
-        # Without SO_REUSEPORT: two servers that were given one port must not share it by mistake.
-        with _made(family, socket.SO_REUSEADDR) as probe:
-            probe.bind((host, port))
-            addresses.append((family, (host, int(probe.getsockname()[1]))))
+    addresses = _free_addresses(server.host, server.port)
     return DataSockets([[_bound(address) for address in addresses] for _ in range(count)], [], addresses)
+
+
+def _free_addresses(host: str, port: int) -> list[Address]:
+    """Every address of a host, with the port that the system has chosen where it was asked to.
+
+    Bound without SO_REUSEPORT: two servers that were given one port must not share it by mistake.
+
+    Raises:
+        OSError: one cannot be had.
+    """
+    addresses: list[Address] = []
+    for family, place in _resolved(host, port):
+        with _made(family, socket.SO_REUSEADDR) as probe:
+            probe.bind(place)
+            addresses.append((family, (place[0], int(probe.getsockname()[1]))))
+    return addresses
 
 
 def _inherit(inherited: Sequence[socket.socket], count: int) -> DataSockets:
