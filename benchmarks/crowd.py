@@ -1,8 +1,8 @@
 """Many connections to a server, held by one small process: raw sockets and epoll, told what to do on standard input.
 
-`python -m benchmarks.crowd ADDRESS --count 12500 --first 1 --kind framed`: connects, says what it saw as JSON, waits for
-a line `ping SECONDS PER_SECOND`, pings connections that are chosen at random, says what it saw, and waits for its input
-to end. A server's own pings are answered meanwhile, as any client must.
+`python -m benchmarks.crowd ADDRESS --count 12500 --first 1 --kind framed`: connects, says what it saw as JSON, waits
+for a line `ping SECONDS PER_SECOND`, pings connections that are chosen at random, says what it saw, and waits for its
+input to end. A server's own pings are answered meanwhile, as any client must.
 """
 
 from __future__ import annotations

@@ -22,21 +22,16 @@ def connections_section(result: dict[str, Any]) -> str:
         "",
         f"{settings['connections']:,} connections to one server of {settings['workers']} workers, held by"
         f" {settings['clients']} client processes on the same machine, idle but for the server's own pings; then"
-        f" {settings['rate']:g} pings a second (over HTTP: requests for `/healthz`) for {settings['seconds']:g} s, each on a"
-        f" connection chosen at random, {when} UTC{commit}, load average of the machine then {load:.1f}. Memory is the sum"
-        " of the proportional sets (PSS) of the supervisor and all workers; the kernel's is told apart, for both ends."
+        f" {settings['rate']:g} pings a second (over HTTP: requests for `/healthz`) for {settings['seconds']:g} s, each on"
+        f" a connection chosen at random, {when} UTC{commit}, load average of the machine then {load:.1f}. Memory is the"
+        " sum of the proportional sets (PSS) of the supervisor and all workers; the kernel's is told apart, for both ends."
         " CPU is that of all server processes, in shares of one core. `python -m benchmarks.connections` measures again"
         " (five minutes).",
         "",
         "| | memory | before | per connection | kernel per connection | p50 | p99 | longest | lost, closed | CPU |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {_KINDS[run['kind']]} | {run['pss_after'] / 1e6:.0f} MB | {run['pss_before'] / 1e6:.0f} MB"
-        f" | {run['bytes_per_connection']:,.0f} B | {run['kernel_bytes_per_connection']:,.0f} B | {run['p50_ms']:.1f} ms"
-        f" | {run['p99_ms']:.1f} ms | {run['max_ms']:.1f} ms | {run['lost']}, {run['closed']} | {run['cpu_share']:.2f} |"
-        for run in result["runs"]
-    ]
+    lines += [_row(run) for run in result["runs"]]
     lines += ["", "| goal | limit | measured | met |", "|---|---|---|---|"]
     scale = settings["connections"] / 100_000
     for run in result["runs"]:
@@ -50,6 +45,20 @@ def connections_section(result: dict[str, Any]) -> str:
             _goal(f"{name}: our own goal per idle connection", "≤ 1.5 KB", f"{own:,.0f} B", own <= _OWN_BYTES_MAX),
         ]
     return "\n".join(lines)
+
+
+def _row(run: dict[str, Any]) -> str:
+    cells = [
+        _KINDS[run["kind"]],
+        f"{run['pss_after'] / 1e6:.0f} MB",
+        f"{run['pss_before'] / 1e6:.0f} MB",
+        f"{run['bytes_per_connection']:,.0f} B",
+        f"{run['kernel_bytes_per_connection']:,.0f} B",
+        *(f"{run[name]:.1f} ms" for name in ("p50_ms", "p99_ms", "max_ms")),
+        f"{run['lost']}, {run['closed']}",
+        f"{run['cpu_share']:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _goal(name: str, limit: str, measured: str, met: bool) -> str:
