@@ -46,8 +46,8 @@ def write_page(result: dict[str, Any], page: Path) -> None:
 def _causes(causes: dict[str, Any]) -> list[tuple[str, str]]:
     """What the time between two passes went to, with a swap between them and without: p50 and p99."""
     names = {
-        "wall": "between two passes",
-        "computing": "of it the engine computed",
+        "wall": "between two computations, the telling of tokens included",
+        "computing": "of it the engine worked",
         "no_core": "was ready and had no core",
         "collecting": "waited for Python's collector",
         "waiting": "waited for a lock",

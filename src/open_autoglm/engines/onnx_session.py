@@ -70,6 +70,7 @@ def _nameless_file(data: bytes) -> Iterator[str | bytes]:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
+        del view, data  # the caller lets go too, so the model is not held twice while the library reads it
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
