@@ -23,7 +23,7 @@ from open_autoglm.backends.node_tensors import TensorView, open_in_tensors
 from open_autoglm.dialects.canonical import InferRequest
 from open_autoglm.dialects.openai import OpenAIDialect
 from open_autoglm.dialects.support import unsupported
-from open_autoglm.errors import AutoGLMError, RequestError
+from open_autoglm.errors import CODES, AutoGLMError, RequestError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.protocol.codecs import CODECS
 from open_autoglm.protocol.handshake import VERSIONS, Hello
@@ -41,6 +41,7 @@ _LINKS: Final = 2
 _CODEC: Final = "msgpack"
 """For requests that did not come in frames."""
 _LOOK_S: Final = 0.02
+_UNKNOWN_KEY: Final = 401
 _ours = OpenAIDialect()
 
 
@@ -62,6 +63,7 @@ class NodeBackend:
         tls_name: as above; clients that ask the node themselves are told.
         desk: for tickets; None where none can be written.
         on_load: takes the payload of each LOAD that the node sends.
+        on_open: told when a link has opened and there was none.
         on_lost: told when a link that was open takes nothing new any more, unless it was closed here.
     """
 
@@ -98,6 +100,7 @@ class NodeBackend:
         self._failure = ""
         self._closed = False
         self.on_load: Callable[[bytes], None] = _nothing
+        self.on_open: Callable[[], None] = _nobody
         self.on_lost: Callable[[], None] = _nobody
 
     def session(self, codec: str) -> FramedSession | None:
@@ -118,11 +121,11 @@ class NodeBackend:
         assert target is not None
         view = call.view
         if isinstance(view, TensorView):
-            open_in_tensors(self.session, attempt, call, view, target.upstream_model or call.model)
+            open_in_tensors(self, attempt, call, view, target.upstream_model or call.model)
             return
         session = self.session(_CODEC)
         if session is None:
-            call.exchange.failed(attempt, "connect", "no link to the node is open", clock.monotonic())
+            call.exchange.failed(attempt, *self.absence(), clock.monotonic())
             return
         try:
             payload = _request(call.face.infer(call.body, call.view), target.upstream_model or call.model, call)
@@ -144,6 +147,28 @@ class NodeBackend:
     def connections(self) -> int:
         """See `Backend`."""
         return sum(link.connections for links in self._links.values() for link in links)
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether a link is open, whatever the codec."""
+        return any(self._open.values())
+
+    def absence(self) -> tuple[str, str]:
+        """Why no link is open: the outcome of a request that needs one, and the reason in words."""
+        for links in self._links.values():
+            for link in links:
+                code, message = link.failure
+                if code and CODES[code].http_status == _UNKNOWN_KEY:
+                    return "misconfigured", f"the node does not accept our key: {message:.200}"
+                if code:
+                    return "connect", f"no link to the node is open: {message:.200}"
+        return "connect", "no link to the node is open"
+
+    def give_up(self, silent_s: float) -> None:
+        """The node is dead, as others say: lose the links on which nothing came for so long, and what waits there."""
+        for links in self._links.values():
+            for link in links:
+                link.give_up(silent_s, "the node is dead, as the cluster says")
 
     async def reachable(self, timeout_s: float) -> bool:
         """See `Backend`: a link is open, so its heartbeat is answered, or can be opened in time."""
@@ -204,8 +229,11 @@ class NodeBackend:
         self._open = {
             codec: [link.session for link in links if link.session is not None] for codec, links in self._links.items()
         }
-        if sum(map(len, self._open.values())) < before and not self._closed:
+        after = sum(map(len, self._open.values()))
+        if after < before and not self._closed:
             self.on_lost()
+        elif after and not before:
+            self.on_open()
 
     def _tell(self, failure: str) -> None:
         """Say in the log why no link can be opened, once for each reason, and that one is open again."""
@@ -265,4 +293,4 @@ def _nothing(payload: bytes) -> None:
 
 
 def _nobody() -> None:
-    """Nobody wants to know that a link is gone."""
+    """Nobody wants to know that a link has come or gone."""

@@ -63,7 +63,7 @@ async def command(backend: NodeBackend, fields: dict[str, Any], timeout_s: float
     answer = CommandAnswer()
     stream = 0 if session is None else session.connection.open(NODE_COMMAND, CODECS[_CODEC].encode(fields))
     if session is None or not stream:
-        raise UpstreamError("upstream_error", "no link to the node is open")
+        raise UpstreamError("upstream_error", backend.absence()[1])
     session.handlers[stream] = answer
     try:
         async with asyncio.timeout(timeout_s):

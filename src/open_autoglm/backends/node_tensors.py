@@ -7,8 +7,7 @@ Invariant: what is kept is accounted for in a `TensorRoom` until `Parcel.release
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall, unsent
@@ -158,21 +157,29 @@ class TensorView(RequestView):
         return self.once
 
 
-def open_in_tensors(
-    session_of: Callable[[str], FramedSession | None], attempt: Attempt, call: ModelCall, view: TensorView, model: str
-) -> None:
+class TensorLinks(Protocol):
+    """The links of a node; see `NodeBackend`."""
+
+    def session(self, codec: str) -> FramedSession | None:
+        """An open link whose bodies are in a codec; None while there is none."""
+
+    def absence(self) -> tuple[str, str]:
+        """Why there is none: the outcome of a request that needs one, and the reason in words."""
+
+
+def open_in_tensors(links: TensorLinks, attempt: Attempt, call: ModelCall, view: TensorView, model: str) -> None:
     """Send a request with its tensors; see `NodeBackend.open`.
 
     Args:
-        session_of: an open link by the codec of its bodies.
+        links: of the node.
         attempt, call, view: see `NodeBackend.open`.
         model: as the node calls it.
     """
     exchange, parcel = call.exchange, view.parcel
     assert parcel is not None
-    session = session_of(view.codec) or session_of(_CODEC)
+    session = links.session(view.codec) or links.session(_CODEC)
     if session is None:
-        exchange.failed(attempt, "connect", "no link to the node is open", clock.monotonic())
+        exchange.failed(attempt, *links.absence(), clock.monotonic())
         return
     answer = TensorsOfNode(attempt, call, view, parcel, CODECS[session.codec])
     remaining_ms = max(1, int((call.deadline_s - attempt.started_s) * 1000))

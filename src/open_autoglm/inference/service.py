@@ -23,6 +23,7 @@ from open_autoglm.inference.request_body import BodyReader
 from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.inference.tensor_answers import TensorAnswer, TensorDesk
 from open_autoglm.inference.ticket_desk import NODE_BYTES, REPORT_S, TicketDesk
+from open_autoglm.inference.turned_away import TurnedAway
 from open_autoglm.protocol import opcodes
 from open_autoglm.protocol.connection import Connection
 from open_autoglm.protocol.errors import ProtocolError
@@ -77,6 +78,7 @@ class NodeService:
         outbox: where engines with a thread leave their events.
         tickets: of clients that ask here themselves; None where no key seals any.
         updates: takes UPDATE frames; None where nothing is updated.
+        turned_away: how often the log is told of peers that show a wrong key.
         load: payload of the newest LOAD, which each new connection gets.
     """
 
@@ -105,6 +107,7 @@ class NodeService:
         self._reading = 0
         self._settings = settings or ConnectionSettings()
         self._lines: set[NodeLine] = set()
+        self.turned_away = TurnedAway()
         for served in models.values():
             served.engine.flush = self.outbox.flush
 
@@ -250,7 +253,9 @@ class NodeLine:
             self._turn_away(RequestError("invalid_signature", "the proof is not that of the key that HELLO names"))
 
     def _turn_away(self, error: AutoGLMError) -> None:
-        _log.warning("a peer at %s was turned away: %s", self._address, error.message)
+        line = self.service.turned_away.line(self._address, error.message, clock.monotonic())
+        if line:
+            _log.warning("%s", line)
         self.connection.refuse(error)
 
     def _let_in(self) -> None:

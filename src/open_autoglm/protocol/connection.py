@@ -104,6 +104,11 @@ class Connection:
         """How many streams are open."""
         return len(self._streams)
 
+    @property
+    def heard_s(self) -> float:
+        """When the peer's last bytes came, monotonic seconds; when this was made, before the first."""
+        return self._heard_s
+
     # What the shell calls.
 
     def receive(self, data: bytes, now_s: float) -> None:

@@ -115,7 +115,13 @@ SCHEMAS: dict[str, Schema] = {
     "Diff": {"type": "object"},
     "Model": _object(
         {"name": _TEXT, "endpoint": _TEXT, "state": _TEXT},
-        {"dialect": {"type": ["string", "null"]}, "breaker": _TEXT, "in_flight": _WHOLE, "strategy": _TEXT},
+        {
+            "dialect": {"type": ["string", "null"]},
+            "breaker": _TEXT,
+            "in_flight": _WHOLE,
+            "strategy": _TEXT,
+            "reason": {**_TEXT, "description": "Why no link to a node is open."},
+        },
     ),
     "Models": _object({"models": _list("Model")}),
     "NodeModel": _object({"name": _TEXT, "version": _TEXT}),

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote, urlsplit
 
 from msgspec import structs as struct_of
@@ -230,6 +231,8 @@ class Assembly:
             pace=pace,
             extra=backend,
         )
+        if isinstance(backend, NodeBackend):
+            backend.on_open = partial(_welcome, endpoint)
         return Part(endpoint, backend, breaker, pace, Throttle(config.throttling))
 
     def _node_backend(self, entry: ModelEntry) -> NodeBackend:
@@ -399,6 +402,12 @@ def _shown(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     host = _bracketed(parts.hostname or "")
     return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _welcome(endpoint: Endpoint) -> None:
+    """A node that could not be had has let us in: what spoke against it before does so no more."""
+    endpoint.misconfigure(0.0)
+    endpoint.throttle(0.0)
 
 
 def _files(entry: ModelEntry) -> TlsClientFiles:

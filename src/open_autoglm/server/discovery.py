@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
+from weakref import WeakSet
 
 from msgspec import structs as struct_of
 
@@ -30,6 +31,7 @@ from open_autoglm.errors import RequestError
 from open_autoglm.membership.errors import GossipError
 from open_autoglm.membership.load import LoadReport, read_load
 from open_autoglm.membership.member import STATES, Member, Record, join_address, split_address
+from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.server.assembly import Part
 from open_autoglm.server.fact_figures import FACT_FIGURES, FactFigure
 from open_autoglm.server.node_notes import is_drained, note_of, set_drained, set_note
@@ -40,6 +42,8 @@ _log = logging.getLogger(__name__)
 _SETTLE_S: Final = 0.02
 _OPENING_S: Final = 0.1
 """A connection to a new node is open by then, usually."""
+_SILENT_INTERVALS: Final = 2
+"""A dead node's connection that has brought something within so many heartbeats is not that of a dead process."""
 _EVERY_NETWORK: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 _KEY_STRATEGIES: Final = ("ip_hash", "consistent_hash")
 """If weights followed the load, keys would move from node to node with it."""
@@ -85,6 +89,10 @@ class Discovery:
         self._timer: asyncio.TimerHandle | None = None
         self._served: list[_Offer] = []
         self._keeps_keys = False
+        self._endpoints: dict[str, list[Endpoint]] = {}  # of nodes, by URL
+        self._groups: dict[str, list[Endpoint]] = {}  # all, by model
+        self._backends: dict[str, WeakSet[NodeBackend]] = {}  # by URL, those included that only finish what they have
+        self._by_url: dict[str, list[Member]] | None = None  # nodes; None after a change
 
     # Life.
 
@@ -100,6 +108,7 @@ class Discovery:
         self.member = await ClusterMember.start(self._settings, role="server", replaces=replaces)
         self.member.facts.on_change.append(self._on_fact)
         self._settled()
+        self.weigh()
         self.member.on_change.append(self._on_change)
         self.member.on_load.append(self._on_load)
         self.member.watch_load(self._own_load)
@@ -141,12 +150,19 @@ class Discovery:
 
     def weigh(self) -> None:
         """Set the weights of nodes' endpoints, and listen to their connections; after each new assembly."""
+        self._endpoints, self._groups = {}, {}
         for part in self._parts():
-            if isinstance(part.backend, NodeBackend):
-                part.backend.on_load = partial(self.hear_load, part.endpoint.url)
-                part.backend.on_lost = partial(self.doubt, part.endpoint.url)
+            endpoint, backend = part.endpoint, part.backend
+            self._groups.setdefault(endpoint.model, []).append(endpoint)
+            if isinstance(backend, NodeBackend):
+                self._endpoints.setdefault(endpoint.url, []).append(endpoint)
+                self._backends.setdefault(endpoint.url, WeakSet()).add(backend)
+                backend.on_load = partial(self.hear_load, endpoint.url)
+                backend.on_lost = partial(self.doubt, endpoint.url)
+        self._backends = {url: backends for url, backends in self._backends.items() if backends}
+        fastest_s: dict[str, float] = {}
         for member in self._nodes():
-            self._weigh(member)
+            self._weigh(member, fastest_s)
 
     def hear_load(self, url: str, payload: bytes) -> None:
         """Take a load report in that came on a connection to `mcp://HOST:PORT`."""
@@ -155,15 +171,23 @@ class Discovery:
         except GossipError as error:
             _log.warning("the node at %s: %s", url, error)
             return
-        for member in self._nodes():
-            if member.present and self._url(member.record) == url and self.member is not None:
+        for member in self._at(url):
+            if self.member is not None:
                 self.member.hear_load(member.id, load)
 
     def doubt(self, url: str) -> None:
         """Have the node at `mcp://HOST:PORT` asked for a sign of life: a connection to it was lost."""
-        for member in self._nodes():
-            if member.present and self._url(member.record) == url and self.member is not None:
+        for member in self._at(url):
+            if self.member is not None:
                 self.member.doubt(member.id)
+
+    def _at(self, url: str) -> list[Member]:
+        """The nodes that are there at `mcp://HOST:PORT`: one, unless another has just come in the place of one."""
+        if self._by_url is None:
+            self._by_url = {}
+            for member in self._nodes():
+                self._by_url.setdefault(self._url(member.record), []).append(member)
+        return [member for member in self._by_url.get(url, ()) if member.present]
 
     def _url(self, record: Record) -> str:
         return f"{'mcp' if self._settings.tls is None else 'mcps'}://{record.address}"
@@ -212,9 +236,23 @@ class Discovery:
     def _on_change(self, member: Member) -> None:
         if member.record.role != "node":
             return
+        self._by_url = None
+        if member.state == "dead":
+            self._bury(member)
         self._weigh(member)
         if self._timer is None and self._offered() != self._served:
             self._timer = self._loop.call_later(_SETTLE_S, self._settled)
+
+    def _bury(self, member: Member) -> None:
+        """A node is dead: what waits for its word has waited long enough, though its connections are open still.
+
+        One that speaks on them all the same is only cut off from the members' datagrams, and may end what it has.
+        """
+        url = self._url(member.record)
+        is_known = self.member is not None and member.id in self.member.members
+        if is_known and not self._at(url):
+            for backend in list(self._backends.get(url, ())):
+                backend.give_up(_SILENT_INTERVALS * self._settings.interval_s)
 
     def _on_fact(self, key: str) -> None:
         if self._timer is None and self._offered() != self._served:
@@ -255,18 +293,23 @@ class Discovery:
         if member.record.role == "node":
             self._weigh(member)
 
-    def _weigh(self, member: Member) -> None:
+    def _weigh(self, member: Member, fastest_s: dict[str, float] | None = None) -> None:
+        """Set the weights of a node's endpoints.
+
+        Args:
+            member: the node.
+            fastest_s: of each model, as far as it was looked for; more is added.
+        """
         if not member.present:
             return  # another one may have come to its address
-        url, load = self._url(member.record), member.load
-        everyone = [part.endpoint for part in self._parts()]
-        for endpoint in everyone:
-            if endpoint.url != url:
-                continue
-            known = [each.latency_s for each in everyone if each.model == endpoint.model and each.latency_s > 0.0]
-            fastest_s = min(known, default=0.0)
-            suspect = member.state == "suspect"
-            seen = (None, 0.0, 0.0) if self._keeps_keys else (load, endpoint.latency_s, fastest_s)
+        known = {} if fastest_s is None else fastest_s
+        load, suspect = member.load, member.state == "suspect"
+        for endpoint in self._endpoints.get(self._url(member.record), ()):
+            model = endpoint.model
+            if model not in known:
+                latencies = (each.latency_s for each in self._groups[model])
+                known[model] = min((latency_s for latency_s in latencies if latency_s > 0.0), default=0.0)
+            seen = (None, 0.0, 0.0) if self._keeps_keys else (load, endpoint.latency_s, known[model])
             endpoint.weight = placement_weight(*seen, suspect=suspect)
             if load is not None:
                 endpoint.reported_load = float(max(load.running + load.queue - endpoint.in_flight, 0))

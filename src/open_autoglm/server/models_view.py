@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from open_autoglm import clock
+from open_autoglm.backends.node import NodeBackend
 
 if TYPE_CHECKING:
     from open_autoglm.server.server import Server
@@ -18,11 +19,15 @@ def models_view(server: Server) -> list[dict[str, object]]:
     for part in server.assembly.parts.values():
         endpoint = part.endpoint
         state = part.breaker.state
-        if endpoint.misconfigured_until_s > now_s:
+        reason = ""
+        if isinstance(part.backend, NodeBackend) and not part.backend.is_linked:
+            outcome, reason = part.backend.absence()
+            shown = "misconfigured" if outcome == "misconfigured" else "unreachable"
+        elif endpoint.misconfigured_until_s > now_s:
             shown = "misconfigured"
         elif endpoint.throttled_until_s > now_s:
             shown = "throttled"
-        elif state == "closed" and endpoint in server.health.unreachable:
+        elif state == "closed" and endpoint in server.health.unreachable and part.backend.dialect_name != "mcp":
             shown = "unreachable"
         elif endpoint.ejected_until_s > now_s:
             shown = "ejected"
@@ -35,6 +40,7 @@ def models_view(server: Server) -> list[dict[str, object]]:
                 "endpoint": endpoint.name,
                 "upstream_model": endpoint.upstream_model,
                 "state": shown,
+                "reason": reason,
                 "breaker": state,
                 "in_flight": endpoint.in_flight,
                 "limit": endpoint.limit if part.pace is not None else None,

@@ -145,6 +145,16 @@ class FramedLink:
         for session in list(self._sessions):
             session.end()
 
+    def give_up(self, silent_s: float, message: str) -> None:
+        """Lose every connection on which nothing came for so long, with what runs there: the peer is said to be gone.
+
+        A new one is tried as after any loss.
+        """
+        now_s = clock.monotonic()
+        for session in list(self._sessions):
+            if now_s - session.connection.heard_s >= silent_s:
+                session.lose(now_s, message)
+
     async def _run(self) -> None:
         backoff_s = _BACKOFF_FIRST_S
         while not self._closed:

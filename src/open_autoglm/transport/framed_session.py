@@ -141,6 +141,11 @@ class FramedSession:
         if self.handlers.pop(stream, None) is not None:
             self.connection.cancel(stream)
 
+    def lose(self, now_s: float, message: str) -> None:
+        """The peer is known to be gone, though the transport does not know it yet: all that runs is lost, and why."""
+        self.connection.lose(now_s, message)
+        self.shell.abort()
+
     def leave(self) -> None:
         """Close as soon as nothing runs any more."""
         if not self.handlers:
