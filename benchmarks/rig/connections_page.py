@@ -22,11 +22,11 @@ def connections_section(result: dict[str, Any]) -> str:
         "",
         f"{settings['connections']:,} connections to one server of {settings['workers']} workers, held by"
         f" {settings['clients']} client processes on the same machine, idle but for the server's own pings; then"
-        f" {settings['rate']:g} pings a second (over HTTP: requests for `/healthz`) for {settings['seconds']:g} s, each on"
-        f" a connection chosen at random, {when} UTC{commit}, load average of the machine then {load:.1f}. Memory is the"
-        " sum of the proportional sets (PSS) of the supervisor and all workers; the kernel's is told apart, for both ends."
-        " CPU is that of all server processes, in shares of one core. `python -m benchmarks.connections` measures again"
-        " (five minutes).",
+        f" {settings['rate']:g} pings a second (over HTTP: requests for `/healthz`) for {settings['seconds']:g} s, each"
+        f" on a connection chosen at random, {when} UTC{commit}, load average of the machine then {load:.1f}."
+        " Memory is the sum of the proportional sets (PSS) of the supervisor and all workers; the kernel's is told"
+        " apart, for both ends. CPU is that of all server processes, in shares of one core."
+        " `python -m benchmarks.connections` measures again (five minutes).",
         "",
         "| | memory | before | per connection | kernel per connection | p50 | p99 | longest | lost, closed | CPU |",
         "|---|---|---|---|---|---|---|---|---|---|",

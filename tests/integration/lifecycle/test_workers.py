@@ -227,6 +227,17 @@ class TestConfiguration:
             assert server.admin_post("/admin/v1/config/rollback").json()["revision"] == 3
             wait_until(lambda: set(metric(server, "mcp_config_revision").values()) == {3.0}, "all go back", END_S)
 
+    def test_a_reload_that_meets_the_end_of_the_leader_is_not_lost(self, upstream: Upstream, tmp_path: Path) -> None:
+        config = by_workers(upstream)
+        with RunningServer(tmp_path, config) as server:
+            victim = rows(server)[0]["pid"]
+            os.kill(victim, signal.SIGSTOP)  # so that it cannot have read the file
+            server.replace_file(server.encoded({**config, "models": []}))
+            server.process.send_signal(signal.SIGHUP)
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: replaced(server, victim), "another leads", END_S)
+            wait_until(lambda: {row["revision"] for row in rows(server)} == {2}, "all have it", END_S)
+
     def test_what_the_admin_api_changes_is_changed_in_all(self, upstream: Upstream, tmp_path: Path) -> None:
         config = by_workers(upstream)
         with RunningServer(tmp_path, config) as server:

@@ -39,7 +39,7 @@ class Questions:
     def __init__(self, send: Callable[[Ask], None], index: int) -> None:
         self.index = index
         self._send = send
-        self._number = 0
+        self._number = os.getpid() << 32  # answers to the leader before us are none to us
         self._open: dict[int, tuple[asyncio.Future[None], dict[int, Any]]] = {}
         self._counts: dict[int, int] = {}
 

@@ -130,6 +130,7 @@ class Supervisor:
         self._woken = asyncio.Event()
         self._replacing: asyncio.Task[int] | None = None
         self._told_to_leave = False
+        self._reloading = False
         self._code = 0
         self._ends_s = 0.0
 
@@ -186,6 +187,7 @@ class Supervisor:
         """Have the log opened anew, and the configuration read again."""
         configure(self._loaded.config.logging)
         if not self._leaving:
+            self._reloading = True
             self._notifier.reloading("reading the configuration")
         self._tell(Reload("SIGHUP"))
 
@@ -295,7 +297,10 @@ class Supervisor:
             case Ready(started):
                 worker.started, worker.was_ready = started, True
                 self._look_at_start()
+                if self._reloading and not worker.index and worker.channel is not None:
+                    worker.channel.send(Reload("SIGHUP"))  # the leader before it has ended with that in its hands
             case Reloaded():
+                self._reloading = False
                 if not self._leaving:
                     self._notifier.ready(self._status())
             case Applied(loaded, by):
