@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -80,6 +81,33 @@ def read_address(text: str) -> Address:
         raise _wrong("…", "it needs a host, and no user: the key is given apart")
     web_path = (parts.path.rstrip("/") or WEB_PATH) if parts.scheme in _WEB else ""
     return Address(host, PORT if port is None else port, parts.scheme in _TLS, web_path=web_path)
+
+
+def detours(address: Address, named: Sequence[str]) -> list[tuple[str, int]]:
+    """Which of the addresses that a server has named may be gone to instead: those that are spoken to as it is.
+
+    TLS stays TLS, by the same rules of trust. Without TLS, who asks a server of this machine goes to no other machine.
+
+    Args:
+        address: of the server; nobody goes elsewhere from a Unix socket or a WebSocket.
+        named: `host:port` each; what is none is left out.
+
+    Returns:
+        Hosts and ports, none of them twice, nor the server's own.
+    """
+    if address.unix_path is not None or address.web_path:
+        return []
+    found: dict[tuple[str, int], None] = {}
+    for text in named:
+        written = f"{'mcps' if address.tls else 'mcp'}://{text}"
+        try:
+            other = read_address(written)
+        except RequestError:
+            continue
+        if str(other) == written.lower() and (other.private or not address.private):
+            found[other.host, other.port] = None
+    found.pop((address.host, address.port), None)
+    return list(found)
 
 
 def _wrong(text: str, why: str) -> RequestError:

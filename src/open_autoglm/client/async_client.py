@@ -230,6 +230,7 @@ class AsyncClient:
             connect_timeout_s=timeout_s,
             tls=self._tls,
             key=self._signer,
+            follow=True,
         )
         self._pool = Pool(self._address, self._codec, links, waiting_max=self._waiting_max, connect_timeout_s=timeout_s)
         if self._is_direct:

@@ -18,10 +18,11 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol, cast
 
 from open_autoglm import clock
-from open_autoglm.client.address import Address
+from open_autoglm.client.address import Address, detours
 from open_autoglm.client.answer import AnswerReader
 from open_autoglm.client.failures import late, refused
 from open_autoglm.errors import AutoGLMError, ServerError
@@ -280,6 +281,7 @@ def open_links(
     tls: ssl.SSLContext | None,
     tls_name: str = "",
     key: SigningKey | None = None,
+    follow: bool = False,
 ) -> list[FramedLink]:
     """Links for a pool, not started. Called within a running loop.
 
@@ -291,6 +293,7 @@ def open_links(
         tls: context where the address asks for TLS; the system's authorities when None.
         tls_name: that the certificate must have; empty for the host of the address.
         key: to sign handshakes with, in place of what `hello` says of who we are.
+        follow: go where a server that drains says, if that is as safe; see `client.address.detours`.
     """
     loop = asyncio.get_running_loop()
     flusher = Flusher(loop)
@@ -317,6 +320,7 @@ def open_links(
             unix_path=address.unix_path,
             settings=ConnectionSettings(window_bytes=hello.window),
             within=within,
+            detours=partial(detours, address) if follow else None,
         )
         for _ in range(count)
     ]

@@ -37,6 +37,7 @@ from open_autoglm.server.fact_figures import FACT_FIGURES, FactFigure
 from open_autoglm.server.node_notes import is_drained, note_of, set_drained, set_note
 from open_autoglm.server.placement import placement_weight
 from open_autoglm.telemetry.metrics import Answer, Gauge
+from open_autoglm.transport.framed_session import ALTERNATIVES_MAX
 
 _log = logging.getLogger(__name__)
 _SETTLE_S: Final = 0.02
@@ -352,6 +353,12 @@ class Discovery:
         return sorted(
             (self._url(m.record), version) for m in takes for name, version in m.record.models if name == model
         )
+
+    def other_servers(self) -> list[str]:
+        """Addresses of other servers that take requests, the first few by name."""
+        members = self.member.members.values() if self.member is not None else ()
+        takes = (m.record for m in members if m.present and m.record.role == "server" and not m.record.draining)
+        return [each.address for each in sorted(takes, key=lambda record: record.id) if each.address][:ALTERNATIVES_MAX]
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each member, this one first."""

@@ -37,7 +37,7 @@ async def run_drain(server: Server, drain: Drain) -> None:
     """
     _tell(server, drain.phase)
     server.data.ask_to_close()
-    server.framed_data.drain(drain.grace_ms(clock.monotonic()))
+    server.framed_data.drain(drain.grace_ms(clock.monotonic()), _alternatives(server, drain))
     if drain.replaced:  # a client that gRPC sends away comes again, to the new process
         server.grpc.leave(drain.grace_ms(clock.monotonic()) / 1000)
     while drain.due_s is not None:
@@ -64,6 +64,11 @@ def left(server: Server) -> InFlight:
     grpc_unary, grpc_streams = server.grpc.running()
     streams += grpc_streams + sum(count for _, count in framed)
     return InFlight(unary + grpc_unary, streams, server.data.connections)
+
+
+def _alternatives(server: Server, drain: Drain) -> list[str]:
+    """Where clients may go: to the cluster's other servers, unless another process takes this one's place."""
+    return server.discovery.other_servers() if server.discovery is not None and not drain.replaced else []
 
 
 def call_of(connection: HttpConnection) -> Call | None:

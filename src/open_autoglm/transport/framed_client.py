@@ -7,6 +7,9 @@
 | open | the connection is lost, or the peer drains | down |
 | closed | – | for ever |
 
+A peer that drains may name others. Each of them is tried once, and then the link's own place again, so that a link is
+away from there for one session at most unless that one's peer names others too.
+
 Invariant: at most one session is `session`; one that takes nothing new lives on until its last answer. Backoff grows
 with full jitter, so that many links do not come back together.
 """
@@ -17,7 +20,7 @@ import asyncio
 import random
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from open_autoglm import clock
@@ -33,6 +36,9 @@ _BACKOFF_MAX_S: Final = 5.0
 _PATROL_S: Final = 1.0
 _WRITE_TIMEOUT_S: Final = 30.0
 _CERTIFICATE_HINT: Final = " in the handshake; where it asks for certificates, it has got none of ours that it takes"
+
+Detours = Callable[[Sequence[str]], list[tuple[str, int]]]
+"""Reads addresses that a peer has named; returns hosts and ports of those that may be gone to."""
 
 
 class FramedLink:
@@ -50,6 +56,8 @@ class FramedLink:
         key: to sign handshakes with, in place of what `hello` says of who we are.
         settings: our own limits.
         within: puts a protocol around the shell, as WebSocket's; None for frames on the transport itself.
+        detours: hosts and ports of those addresses, of which a peer that drains has named, that may be gone to; None
+            goes to no other place.
 
     Attributes:
         session: the open connection; None while there is none.
@@ -62,11 +70,13 @@ class FramedLink:
     __slots__ = (
         "_closed",
         "_connect_timeout_s",
+        "_detours",
         "_flusher",
         "_hello",
         "_key",
         "_loop",
         "_lost",
+        "_others",
         "_place",
         "_rng",
         "_sessions",
@@ -99,6 +109,7 @@ class FramedLink:
         unix_path: str | None = None,
         settings: ConnectionSettings | None = None,
         within: Callable[[asyncio.Protocol], asyncio.Protocol] | None = None,
+        detours: Detours | None = None,
     ) -> None:
         self._hello = hello
         self._place = (host, port)
@@ -112,6 +123,8 @@ class FramedLink:
         self._key = key
         self._settings = settings or ConnectionSettings()
         self._within = within
+        self._detours = detours
+        self._others: list[tuple[str, int]] = []
         self._sessions: set[FramedSession] = set()
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -169,6 +182,7 @@ class FramedLink:
         began_s = clock.monotonic()
         welcomed: asyncio.Future[bool] = self._loop.create_future()
         key = self._key
+        detour = self._others.pop() if self._others else None
         session = FramedSession(
             self._hello if key is None else signed(self._hello, key.id, secrets.token_hex(NONCE_BYTES)),
             self._flusher,
@@ -181,7 +195,7 @@ class FramedLink:
         )
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await self._open(session)
+                await self._open(session, detour or self._place)
                 let_in = await welcomed
         except (OSError, ValueError) as error:  # TimeoutError is an OSError; a bad name is a ValueError
             session.shell.abort()
@@ -189,6 +203,9 @@ class FramedLink:
         except asyncio.CancelledError:
             session.shell.abort()
             raise
+        if detour is not None and (not let_in or session.connection.finished):
+            # Who turns us away there has not been asked for by anybody: nothing follows for our own place.
+            return self._failed("no_healthy_endpoint", f"{detour[0]}:{detour[1]}: {session.ending[1]}")
         if not let_in or session.connection.finished:
             code, message = session.ending
             # A listener that does not like our certificate hangs up when TLS is there for us already, and says nothing.
@@ -209,7 +226,7 @@ class FramedLink:
         self.on_change(self)
         return False
 
-    async def _open(self, session: FramedSession) -> None:
+    async def _open(self, session: FramedSession, place: tuple[str, int]) -> None:
         def factory() -> asyncio.Protocol:
             shell = cast(asyncio.Protocol, session.shell)
             return shell if self._within is None else self._within(shell)
@@ -219,7 +236,7 @@ class FramedLink:
         else:
             await self._loop.create_connection(
                 factory,
-                *self._place,
+                *place,
                 ssl=self._tls,
                 server_hostname=self._tls_name,
                 ssl_shutdown_timeout=SHUTDOWN_S if self._tls is not None else None,
@@ -230,6 +247,9 @@ class FramedLink:
 
     def _over(self, session: FramedSession) -> None:
         """A session takes nothing new."""
+        if session.alternatives and self._detours is not None:
+            self._others = self._detours(session.alternatives)
+            self._rng.shuffle(self._others)  # those that leave together do not arrive together
         if self.session is session:
             self.session = None
             self._lost.set()

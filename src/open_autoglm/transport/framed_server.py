@@ -7,7 +7,7 @@ open connection is in the rounds of the patrol, which looks at its timers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from open_autoglm import clock
@@ -52,10 +52,10 @@ class ServedShell(FramedShell):
         self._server.http.vacate(self.client)
         super().connection_lost(exc)
 
-    def drain(self, grace_ms: int, now_s: float) -> None:
-        """Tell the client to send nothing new here; what runs has so long."""
+    def drain(self, grace_ms: int, alternatives: Sequence[str], now_s: float) -> None:
+        """Tell the client to send nothing new here, and where to send it; what runs has so long."""
         if isinstance(self.connection, ServerConnection):
-            self.connection.drain(grace_ms, (), now_s)
+            self.connection.drain(grace_ms, alternatives, now_s)
 
     def close_drained(self) -> None:
         """Close, if the client was told so and nothing is to be waited for."""
@@ -138,11 +138,11 @@ class FramedServer:
         """Forget a connection."""
         self._rounds.leave(shell)
 
-    def drain(self, grace_ms: int) -> None:
-        """Tell every client to send nothing new here; what runs has so long."""
+    def drain(self, grace_ms: int, alternatives: Sequence[str] = ()) -> None:
+        """Tell every client to send nothing new here, and where to send it; what runs has so long."""
         now_s = clock.monotonic()
         for shell in self.shells:
-            shell.drain(grace_ms, now_s)
+            shell.drain(grace_ms, alternatives, now_s)
 
     def close_drained(self) -> None:
         """Close the connections that were told so and have nothing to wait for."""

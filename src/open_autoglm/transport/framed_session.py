@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from open_autoglm.protocol.client_connection import ClientConnection
 from open_autoglm.protocol.errors import ProtocolError
@@ -21,6 +21,8 @@ from open_autoglm.transport.framed_shell import Flusher, FramedShell
 from open_autoglm.transport.tensor_handler import TensorHandler
 
 _log = logging.getLogger(__name__)
+ALTERNATIVES_MAX: Final = 8
+"""Addresses of one DRAIN that are looked at."""
 
 OtherFrame = Callable[[int, int, int, int, int, bytes], None]
 """Takes opcode, flags, aux, stream, arg and payload of a message that has no callback of its own."""
@@ -60,9 +62,10 @@ class FramedSession:
         codec: of bodies; empty until the peer's WELCOME.
         welcomed: done with whether the peer has let us in.
         ending: code and message that the connection has ended with; empty before.
+        alternatives: addresses that the peer named when it began to drain, as it wrote them.
     """
 
-    __slots__ = ("_other", "_over", "codec", "connection", "ending", "handlers", "shell", "welcomed")
+    __slots__ = ("_other", "_over", "alternatives", "codec", "connection", "ending", "handlers", "shell", "welcomed")
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class FramedSession:
         self.handlers: dict[int, StreamHandler] = {}
         self.codec = ""
         self.ending = ("", "")
+        self.alternatives: list[str] = []
         self.shell = FramedShell(flusher, reads_while_paused=True)
         self.connection = ClientConnection(hello, self, self.shell.wake, settings, now_s, key)
         self.shell.connection, self.shell.owner = self.connection, self
@@ -191,6 +195,12 @@ class FramedSession:
         """Nobody asks in JSON over such a connection."""
 
     def on_drain(self, grace_ms: int, payload: bytes) -> None:
+        try:
+            named = self.connection.codec.decode(payload).get("alternatives")
+        except ProtocolError:
+            named = None
+        if isinstance(named, list):
+            self.alternatives = [each for each in named[:ALTERNATIVES_MAX] if isinstance(each, str)]
         self.end()
 
     def on_credit(self, stream: int, released: int) -> None:

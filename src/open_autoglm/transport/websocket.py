@@ -15,7 +15,7 @@ Invariant: no message of a client is kept that is longer than the limits of this
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from websockets.datastructures import Headers
@@ -151,9 +151,9 @@ class WebSocketShell(ServedShell):
             self._socket.send_ping(b"")
             self._pass_on()
 
-    def drain(self, grace_ms: int, now_s: float) -> None:
+    def drain(self, grace_ms: int, alternatives: Sequence[str], now_s: float) -> None:
         if self._kind == "binary":
-            super().drain(grace_ms, now_s)
+            super().drain(grace_ms, alternatives, now_s)
         self._draining = True
 
     def close_drained(self) -> None:

@@ -57,7 +57,7 @@ class NodePeer:
             self._let_in(hello.auth.key == KEY)
 
     def _let_in(self, known: bool) -> None:
-        if not known:
+        if not known or self._node.refuses:
             self.connection.refuse(RequestError("invalid_api_key", "this API key is not known here"))
             return
         self._node.peers.add(self)
@@ -140,7 +140,7 @@ class TalkingNode:
         requests: bodies that came, with `session`, `flags` and `remaining_ms`.
         hellos, cancelled, chunks: how often.
         peers: open connections.
-        draining: whether who comes is let in and sent away.
+        draining: whether who comes is let in and sent away; `refuses` whether nobody is let in.
         port: where it listens.
     """
 
@@ -157,7 +157,7 @@ class TalkingNode:
         self.requests: list[dict[str, Any]] = []
         self.hellos = self.cancelled = self.chunks = 0
         self.peers: set[NodePeer] = set()
-        self.draining = False
+        self.draining = self.refuses = False
         self.port = 0
         self._all: list[NodePeer] = []
 
@@ -180,6 +180,11 @@ class TalkingNode:
     def address(self) -> str:
         """As clients write it."""
         return f"{'mcp' if self._tls is None else 'mcps'}://127.0.0.1:{self.port}"
+
+    def drain(self, *alternatives: str) -> None:
+        """Send everybody away, to these addresses."""
+        for peer in list(self.peers):
+            peer.connection.drain(1000, alternatives, clock.monotonic())
 
     def cut(self) -> None:
         """Break every connection."""

@@ -135,14 +135,17 @@ async def test_another_endpoint_answers_when_one_does_not_unless_the_client_forb
 
 
 async def test_a_deadline_and_a_cancel_reach_the_node(server: RunningServer, node: ScriptedNode) -> None:
-    node.does = ["hang", "hang"]
+    node.does = ["hang"] * 10
     async with AsyncClient(address(server), KEY) as client:
-        assert await code_of(client.infer_tensors("m", ONE, timeout_s=0.6)) == "deadline_exceeded"
+        late = asyncio.create_task(client.infer_tensors("m", ONE, timeout_s=5))
+        await until(lambda: len(node.asked) == 1)
+        assert await code_of(late) == "deadline_exceeded"
         await until(lambda: len(node.cancelled) == 1)
         task = asyncio.create_task(client.infer_tensors("m", ONE))
         await until(lambda: len(node.asked) == 2)
         task.cancel()
         await until(lambda: len(node.cancelled) == 2)
+        node.does.clear()
         assert (await client.infer_tensors("m", ONE)).model_version == "v7"
 
 
