@@ -138,7 +138,7 @@ class FramedShell:
         if out:
             self._write(transport, out)
         if connection.finished:
-            transport.close()
+            self.close()
 
     def patrol(self, now_s: float, write_timeout_s: float) -> None:
         """Do what is due; close a peer that has taken nothing for too long."""
@@ -184,7 +184,8 @@ class FramedShell:
 
     def close(self) -> None:
         """Close behind what is written."""
-        if self._transport is not None:
+        # asyncio's transports with TLS fall apart when they are closed twice.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:

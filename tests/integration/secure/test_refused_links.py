@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.integration.client.talking_node import KEY, TalkingNode
@@ -11,6 +13,10 @@ from tests.integration.secure.authority import Authority, Files
 
 from open_autoglm.client import AsyncClient
 from open_autoglm.errors import AutoGLMError, ConfigError
+from open_autoglm.inference.update_sender import FramedLine, framed_line
+from open_autoglm.protocol.handshake import Hello
+from open_autoglm.security.signature import SigningKey
+from open_autoglm.transport.framed_shell import Flusher
 from open_autoglm.transport.settings import TlsClientFiles, TlsFiles
 from open_autoglm.transport.tls import listener_context, upstream_context
 
@@ -72,6 +78,21 @@ async def test_a_listener_that_asks_for_certificates_takes_no_other(authority: A
         other.load_cert_chain(files.cert, files.key)
         assert "asks for certificates" in await refusal(node, other)
         assert await ask(node, authority.context(authority.issue("e"))) == "hello"
+
+
+async def test_a_line_for_versions_of_models_is_signed_and_within_tls(authority: Authority) -> None:
+    flusher = Flusher(asyncio.get_running_loop())
+    hello = Hello(versions=["1.0"], codecs=["json"])
+    async with TalkingNode(tls=listener(authority.issue("127.0.0.1"))) as node:
+        async with framed_line(
+            hello, "127.0.0.1", node.port, flusher, key=SigningKey(KEY), tls=authority.context()
+        ) as line:
+            assert cast(FramedLine, line).connection.opened
+        with pytest.raises(ConnectionRefusedError):
+            async with framed_line(
+                hello, "127.0.0.1", node.port, flusher, key=SigningKey("another"), tls=authority.context()
+            ):
+                pass
 
 
 def test_old_versions_of_tls_are_not_spoken(authority: Authority) -> None:
