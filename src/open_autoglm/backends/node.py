@@ -104,11 +104,17 @@ class NodeBackend:
         self.on_lost: Callable[[], None] = _nobody
 
     def session(self, codec: str) -> FramedSession | None:
-        """An open link whose bodies are in a codec; None while there is none."""
+        """An open link whose bodies are in a codec; None while there is none.
+
+        What is asked before the loop turns goes out on one link: a write costs more than all else of a request.
+        """
         sessions = self._open.get(codec)
         if sessions:
-            self._turn += 1
-            return sessions[self._turn % len(sessions)]
+            session = sessions[self._turn % len(sessions)]
+            if not session.connection.out:
+                self._turn += 1
+                session = sessions[self._turn % len(sessions)]
+            return session
         if codec not in self._links and not self._closed:
             self._connect(codec)
         return None

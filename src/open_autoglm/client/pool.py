@@ -35,6 +35,8 @@ from open_autoglm.transport.framed_session import FramedSession, StreamHandler
 from open_autoglm.transport.framed_shell import Flusher
 
 _SWEEP_S: Final = 0.05
+_TOGETHER: Final = 16
+"""Requests that go out in one write, before the next connection gets some: behind it may be another process."""
 _FOR_GOOD: Final = frozenset(
     ("invalid_request", "invalid_api_key", "invalid_signature", "forbidden", "token_expired", "not_implemented")
 )
@@ -138,14 +140,21 @@ class Pool:
         self._wake_all()
 
     def session(self) -> FramedSession | None:
-        """The next connection in turn; None while none is open, or others wait for room."""
+        """The next connection in turn; None while none is open, or others wait for room.
+
+        What is asked before the loop turns goes out together: a write costs more than all that is done for a request.
+        """
         sessions = self._open
         if not sessions or self.waiting:
             return None
         if self._sweep_handle is None:
             self._sweep_handle = self._loop.call_later(_SWEEP_S, self._sweep)
-        self._turn = turn = self._turn + 1
-        return sessions[turn % len(sessions)]
+        turn = self._turn
+        session = sessions[turn % len(sessions)]
+        if not 0 < len(session.connection.out) < _TOGETHER:
+            self._turn = turn = turn + 1
+            session = sessions[turn % len(sessions)]
+        return session
 
     async def place(self, send: Send, until_s: float) -> tuple[FramedSession, int]:
         """Send a request as soon as there is room; returns where it is.

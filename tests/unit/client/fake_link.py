@@ -19,6 +19,7 @@ class FakeConnection:
         self._session = session
         self.welcome = Welcome(version="1.0", codec="msgpack", resume=token)
         self.finished = False
+        self.out: list[bytes] = []
         self.goodbyes: list[str] = []
         self.resumed: list[tuple[str, int, int]] = []
 

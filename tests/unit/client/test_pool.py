@@ -58,6 +58,23 @@ async def test_connections_are_used_in_turn() -> None:
     pool.close(ServerError("client_closed", "closed"))
 
 
+async def test_requests_of_one_turn_share_a_connection_a_few_at_a_time() -> None:
+    pool, links = make(2)
+    sessions = [link.open(FakeSession()) for link in links]
+    first = pool.session()
+    assert isinstance(first, FakeSession)
+    for _ in range(15):
+        first.connection.out.append(b"frame")
+        assert pool.session() is first
+    first.connection.out.append(b"frame")
+    second = pool.session()
+    assert second in sessions
+    assert second is not first
+    first.connection.out.clear()
+    assert pool.session() is first
+    pool.close(ServerError("client_closed", "closed"))
+
+
 async def test_a_request_waits_for_the_first_connection() -> None:
     pool, (link,) = make()
     task = place(pool)
