@@ -19,8 +19,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-import msgspec
-
 from open_autoglm import clock
 from open_autoglm.admission.classes import NAMES
 from open_autoglm.backends.node_answer import NodeAnswer
@@ -30,7 +28,7 @@ from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.call import Call
 from open_autoglm.gateway.framed_relay import Lane, RelayedRequest
-from open_autoglm.gateway.framed_reply import FrameReply, Reply, TextReply
+from open_autoglm.gateway.framed_reply import FrameReply, Reply, TextReply, asks_for_stream
 from open_autoglm.gateway.framed_tally import ROUTE
 from open_autoglm.gateway.framed_tensors import TensorDesk, TensorFace, TensorReply
 from open_autoglm.gateway.snapshot import Route
@@ -52,8 +50,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PRIORITY_AT: Final = 2
 _SIMPLE: Final = STREAM | RESUMABLE
-_NOT_YET: Final = cast(Lane, object())
-"""In place of a lane that nobody has asked for."""
 _EVENT_STREAM: Final = b"text/event-stream"
 
 
@@ -80,15 +76,6 @@ class _Running(Protocol):
         """The server stops and cannot wait any longer."""
 
 
-class _Asks(msgspec.Struct):
-    stream: bool = False
-
-
-class _Message(msgspec.Struct):
-    payload: _Asks = msgspec.field(default_factory=_Asks)
-
-
-_messages = msgspec.json.Decoder(_Message)
 _face = McpFace()
 _NOTHING: Final = Credentials()
 
@@ -191,8 +178,8 @@ class FramedPeer:
         if len(payload) > REQUEST_BYTES and not flags & ~_SIMPLE and payload[_PRIORITY_AT] == PRIORITY_OF_KEY:
             name = payload[REQUEST_BYTES : REQUEST_BYTES + payload[0]]
             lanes = self._lanes
-            lane = lanes.get(name, _NOT_YET)
-            if lane is _NOT_YET:
+            lane = lanes.get(name)
+            if lane is None and name not in lanes:
                 lane = hub.lane(self._principal, name)
             principal = self._principal
             if (
@@ -352,11 +339,7 @@ class FramedPeer:
         """Serve a message in JSON."""
         hub = self.hub
         snapshot = self._snapshot
-        try:
-            streamed = _messages.decode(body).payload.stream
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            streamed = False
-        headers = {"accept": _EVENT_STREAM} if streamed else {}
+        headers = {"accept": _EVENT_STREAM} if asks_for_stream(body) else {}
         route = snapshot.routes[hub.messages_target(snapshot)]
         self._serve(self._made(reply, route, headers, body, clock.monotonic()), admitted=False)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from open_autoglm import clock
 from open_autoglm.errors import AutoGLMError
 from open_autoglm.gateway.call import Call
@@ -23,6 +25,25 @@ if TYPE_CHECKING:
 _ATTEMPTS_AT: Final = 9
 """Where a response's preamble counts the endpoints that were asked."""
 _EVENT: Final = b"data: "
+
+
+class _Asks(msgspec.Struct):
+    stream: bool = False
+
+
+class _Message(msgspec.Struct):
+    payload: _Asks = msgspec.field(default_factory=_Asks)
+
+
+_messages: Final = msgspec.json.Decoder(_Message)
+
+
+def asks_for_stream(body: bytes) -> bool:
+    """Whether a message in JSON asks for an answer in pieces; one that cannot be read asks for nothing."""
+    try:
+        return _messages.decode(body).payload.stream
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 class Reply:
