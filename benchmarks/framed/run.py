@@ -1,7 +1,8 @@
 """The framed path beside REST in front of gRPC, on the same engine: `python -m benchmarks.framed.run [--quick]`.
 
 All processes run for the whole time, each side is asked in turn, round after round: gateways on core 0, nodes and
-load on core 1. The result goes to `benchmarks/results/framed.json`, and from there to docs/benchmarks.md by
+load on core 1. Ours runs in both forms, client, server and nodes alike; `benchmarks/setup.sh native` makes the compiled
+one. The result goes to `benchmarks/results/framed.json`, and from there to docs/benchmarks.md by
 `python benchmarks/report.py`.
 """
 
@@ -18,7 +19,7 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -30,7 +31,33 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "framed.json"
 START_S = 30.0
 GATEWAY_CORE, LOAD_CORE = 0, 1
-_ENVIRONMENT = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+SOURCES: Final = {"plain": ROOT / "src", "compiled": ROOT / ".venvs" / "native" / "src"}
+"""Where our package is in each form."""
+
+
+def environment(form: str) -> dict[str, str]:
+    """Of a process that is to find our package in one form."""
+    return {"PYTHONPATH": f"{SOURCES[form]}:{ROOT}"}
+
+
+def check_forms() -> None:
+    """See that what is called compiled is, and that both forms are made of the same sources.
+
+    Raises:
+        RuntimeError: they are not.
+    """
+    asked = "from open_autoglm.native import current_form; form = current_form(); print(form.problem or form.name)"
+    for form, folder in SOURCES.items():
+        said = subprocess.run(
+            [sys.executable, "-c", asked], env={**os.environ, **environment(form)}, capture_output=True, text=True
+        ).stdout.strip()
+        if said != form:
+            raise RuntimeError(f"{folder} holds nothing {form} ({said or 'no package'}): benchmarks/setup.sh native")
+    plain, compiled = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.py")} for folder in SOURCES.values()
+    )
+    if plain != compiled:
+        raise RuntimeError("the compiled form is of other sources: benchmarks/setup.sh native")
 
 
 class Side(NamedTuple):
@@ -41,12 +68,14 @@ class Side(NamedTuple):
         address: of its front.
         gateway: its process; empty where the client talks to a node.
         nodes: the processes behind it.
+        form: of the client, where that is ours.
     """
 
     kind: str
     address: str
     gateway: str
     nodes: tuple[str, ...]
+    form: str = "plain"
 
 
 class Stage:
@@ -66,26 +95,25 @@ class Stage:
         self.sides: dict[str, Side] = {}
 
     def __enter__(self) -> Stage:
-        ports = free_ports(12)
-        frame_ports, grpc_ports = ports[:2], ports[2:4]
-        server, admin, grpc_port, rest = ports[4:8]
-        for place, (port, admin_port) in enumerate(zip(frame_ports, ports[8:10], strict=True)):
-            words = ["node", "--model", f"{MODEL}=echo:", "--port", str(port), "--admin-port", str(admin_port)]
-            self._start(f"frames{place}", ["-m", "mcp_server", *words], LOAD_CORE, port)
+        grpc_ports = free_ports(2)
         for place, port in enumerate(grpc_ports):
             self._start(f"grpc{place}", ["-m", "benchmarks.framed.grpc_node", str(port)], LOAD_CORE, port)
-        self._start("server", ["-m", "mcp_server", "--config", self._configure(server, admin, frame_ports)], 0, server)
-        for name, port in (("grpc_gateway", grpc_port), ("rest_gateway", rest)):
+        ours = {form: self._start_ours(form) for form in SOURCES}
+        gateways = dict(zip(("grpc_gateway", "rest_gateway"), free_ports(2), strict=True))
+        for name, port in gateways.items():
             words = ["-m", f"benchmarks.framed.{name}", str(port), KEY, *map(str, grpc_ports)]
             self._start(name, words, GATEWAY_CORE, port)
-        frames, grpcs = ("frames0", "frames1"), ("grpc0", "grpc1")
+        grpcs, rest = ("grpc0", "grpc1"), f"127.0.0.1:{gateways['rest_gateway']}/infer"
         self.sides = {
-            "framed": Side("frames", f"127.0.0.1:{server}", "server", frames),
-            "rest_grpc": Side("http", f"127.0.0.1:{rest}/infer", "rest_gateway", grpcs),
-            "aiohttp_grpc": Side("aiohttp", f"127.0.0.1:{rest}/infer", "rest_gateway", grpcs),
-            "http": Side("http", f"127.0.0.1:{server}/v1/chat/completions", "server", frames),
-            "grpc": Side("grpc", f"127.0.0.1:{grpc_port}", "grpc_gateway", grpcs),
-            "direct": Side("frames", f"127.0.0.1:{frame_ports[0]}", "", ("frames0",)),
+            "framed": ours["plain"]["framed"],
+            "framed_compiled": ours["compiled"]["framed"],
+            "rest_grpc": Side("http", rest, "rest_gateway", grpcs),
+            "aiohttp_grpc": Side("aiohttp", rest, "rest_gateway", grpcs),
+            "http": ours["plain"]["http"],
+            "http_compiled": ours["compiled"]["http"],
+            "grpc": Side("grpc", f"127.0.0.1:{gateways['grpc_gateway']}", "grpc_gateway", grpcs),
+            "direct": ours["plain"]["direct"],
+            "direct_compiled": ours["compiled"]["direct"],
         }
         return self
 
@@ -105,7 +133,7 @@ class Stage:
         words += ["--windows", str(windows), "--pids", ",".join(f"{name}={pid}" for name, pid in pids.items())]
         done = subprocess.run(
             ["taskset", "-c", str(LOAD_CORE), sys.executable, "-m", "benchmarks.framed.asking", *words],
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **environment(side.form)},
             capture_output=True,
             text=True,
             timeout=windows + 60,
@@ -115,21 +143,38 @@ class Stage:
         figures: list[dict[str, Any]] = json.loads(done.stdout)
         return figures
 
-    def _configure(self, port: int, admin_port: int, node_ports: list[int]) -> str:
-        path = self._folder / "server.json"
+    def _start_ours(self, form: str) -> dict[str, Side]:
+        """Two nodes and a server in one form; the ways to them."""
+        server, admin, *ports = free_ports(6)
+        nodes = tuple(f"{form}_node{place}" for place in range(2))
+        for name, port, admin_port in zip(nodes, ports[:2], ports[2:], strict=True):
+            words = ["node", "--model", f"{MODEL}=echo:", "--port", str(port), "--admin-port", str(admin_port)]
+            self._start(name, ["-m", "mcp_server", *words], LOAD_CORE, port, form)
+        name = f"{form}_server"
+        words = ["-m", "mcp_server", "--config", self._configure(name, server, admin, ports[:2])]
+        self._start(name, words, GATEWAY_CORE, server, form)
+        return {
+            "framed": Side("frames", f"127.0.0.1:{server}", name, nodes, form),
+            "http": Side("http", f"127.0.0.1:{server}/v1/chat/completions", name, nodes, form),
+            "direct": Side("frames", f"127.0.0.1:{ports[0]}", "", nodes[:1], form),
+        }
+
+    def _configure(self, name: str, port: int, admin_port: int, node_ports: list[int]) -> str:
+        path = self._folder / f"{name}.json"
         config = {
-            "server": {"port": port, "admin_port": admin_port, "data_dir": str(self._folder / "data")},
+            "server": {"port": port, "admin_port": admin_port, "data_dir": str(self._folder / name)},
             "auth": {"api_key": KEY},
             "limits": {"requests_per_second": 0},
-            "logging": {"file": str(self._folder / "server.log")},
+            "logging": {"file": str(self._folder / f"{name}.log")},
             "models": [{"name": MODEL, "endpoint": f"mcp://127.0.0.1:{node}"} for node in node_ports],
         }
         path.touch(0o600)
         path.write_text(json.dumps(config))
         return str(path)
 
-    def _start(self, name: str, words: list[str], core: int, port: int) -> None:
-        child = Child([sys.executable, *words], core, self._folder / f"{name}.out", env=_ENVIRONMENT, folder=ROOT)
+    def _start(self, name: str, words: list[str], core: int, port: int, form: str = "plain") -> None:
+        environ = environment(form)
+        child = Child([sys.executable, *words], core, self._folder / f"{name}.out", env=environ, folder=ROOT)
         self._children[name] = self._exits.enter_context(child)
         until_s = time.monotonic() + START_S
         while True:
@@ -153,6 +198,7 @@ def main() -> int:
     given = words.parse_args()
     rounds, windows = (1, 4) if given.quick else (given.rounds, given.windows)
     began_s = time.monotonic()
+    check_forms()
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, Stage(Path(folder)) as stage:
         sides = {name: side for name, side in stage.sides.items() if not given.only or name in given.only.split(",")}
@@ -162,7 +208,7 @@ def main() -> int:
                     figures = stage.measure(side, connections, in_flight, windows)
                     runs += [{"round": number, "load": load, "side": name, **window} for window in figures]
                     best = max(figures, key=lambda window: window["requests_per_s"])
-                    print(number, f"{load:4} {name:10}", json.dumps(best), flush=True)
+                    print(number, f"{load:4} {name:15}", json.dumps(best), flush=True)
     if given.quick or given.only:
         return 0
     result = {

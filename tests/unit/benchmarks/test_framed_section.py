@@ -28,15 +28,21 @@ def test_goals_are_judged_by_medians() -> None:
         run("framed", "one", 500, 0.2, 20.0),
         run("rest_grpc", "one", 400, 2.0, 300.0),
         run("direct", "many", 200_000, 0.1, 5.0),
+        run("framed_compiled", "many", 90_000, 0.5, 6.5),
+        run("framed_compiled", "one", 2_000, 0.2, 20.0),
     ]
     text = framed_section({**ABOUT, "settings": {"rounds": 3, "windows": 1}, "runs": runs})
     assert "2026-01-31 10:20 UTC, commit `abc123`, load average of the machine then 0.2" in text
     assert "| 60,000 (50,000–100,000) |" in text
-    assert "64 in flight | ≥ 20 x | 15.0 x | 25.0 x | in the best windows only |" in text
-    assert "64 in flight | ≥ 10 x | 8.5 x | 8.0 x | **no** |" in text
-    assert "one in flight | ≥ 3 x | 1.2 x | 1.2 x | **no** |" in text
-    assert "CPU of our server per request | ≤ 10 µs | 9.0 µs | 6.0 µs | yes |" in text
-    assert "CPU of our client per request | ≤ 7 µs | 9.0 µs | 6.0 µs | in the best windows only |" in text
+    assert "64 in flight | plain | ≥ 20 x | 15.0 x | 25.0 x | in the best windows only |" in text
+    assert "64 in flight | plain | ≥ 10 x | 8.5 x | 8.0 x | **no** |" in text
+    assert "one in flight | plain | ≥ 3 x | 1.2 x | 1.2 x | **no** |" in text
+    assert "CPU of our server per request | plain | ≤ 10 µs | 9.0 µs | 6.0 µs | yes |" in text
+    assert "CPU of our client per request | plain | ≤ 7 µs | 9.0 µs | 6.0 µs | in the best windows only |" in text
+    assert "64 in flight | compiled | ≥ 20 x | 22.5 x | 22.5 x | yes |" in text
+    assert "one in flight | compiled | ≥ 3 x | 5.0 x | 5.0 x | yes |" in text
+    assert "CPU of our client per request | compiled | ≤ 7 µs | 6.5 µs | 6.5 µs | yes |" in text
+    assert "| **the same, compiled** | 90,000 | 0.50 |" in text
     direct = next(line for line in text.splitlines() if "no server" in line)
     assert direct.endswith("| 200,000 | 0.10 | 0.1 | – | 5.0 | 5.0 |")
 
