@@ -32,7 +32,7 @@ _ADMIN_KEY: Final = "admin-key-of-the-crowd"
 _FEW: Final = 200
 """Connections that stand before the first look at the memory, so that what is made once is not counted as theirs."""
 _REST_S: Final = 3.0
-_CLIENT_S: Final = 400.0
+_NOT_PINGED: Final = dict.fromkeys(("p50_ms", "p99_ms", "max_ms", "lost", "closed", "cpu_share"))
 
 
 class Served:
@@ -180,18 +180,14 @@ def measure(kind: str, given: argparse.Namespace) -> dict[str, Any]:
         clients = [
             stack.enter_context(Client(server.address, kind, count, 1 + at * 8)) for at, count in enumerate(counts)
         ]
-        told = [client.hear() for client in clients]
+        for client in clients:
+            client.hear()
         opened_s = time.monotonic() - opened_s
         time.sleep(_REST_S)
         held = server.memory()
         status = server.status()
-        cpu_s = server.cpu_s()
-        for client in clients:
-            client.tell(f"ping {given.seconds} {given.rate / given.clients}")
-        told = [client.hear() for client in clients]
-        cpu_s = server.cpu_s() - cpu_s
+        pings = pinged(server, clients, given) if given.seconds else _NOT_PINGED
         after, kernel_after = server.memory(), kernel_bytes()
-        seconds = sorted(second for each in told for second in each["seconds"])
         added = given.connections - _FEW
         return {
             "kind": kind,
@@ -204,16 +200,29 @@ def measure(kind: str, given: argparse.Namespace) -> dict[str, Any]:
             "pss_after": after["pss"],
             "bytes_per_connection": (held["pss"] - before["pss"]) / added,
             "kernel_bytes_per_connection": (kernel_after - kernel_before) / added,
-            "pings": len(seconds),
-            "p50_ms": quantile(seconds, 0.5) * 1000,
-            "p99_ms": quantile(seconds, 0.99) * 1000,
-            "max_ms": seconds[-1] * 1000 if seconds else 0.0,
-            "lost": sum(each["lost"] for each in told),
-            "closed": sum(each["closed"] + each["refused"] for each in told),
-            "server_pings": sum(each["server_pings"] for each in told),
-            "cpu_share": cpu_s / given.seconds,
+            **pings,
             "log_lines": len(server.log().splitlines()),
         }
+
+
+def pinged(server: Served, clients: list[Client], given: argparse.Namespace) -> dict[str, Any]:
+    """Ping connections at random for a while; how soon they were answered, and what it took."""
+    cpu_s = server.cpu_s()
+    for client in clients:
+        client.tell(f"ping {given.seconds} {given.rate / given.clients}")
+    told = [client.hear() for client in clients]
+    cpu_s = server.cpu_s() - cpu_s
+    seconds = sorted(second for each in told for second in each["seconds"])
+    return {
+        "pings": len(seconds),
+        "p50_ms": quantile(seconds, 0.5) * 1000,
+        "p99_ms": quantile(seconds, 0.99) * 1000,
+        "max_ms": seconds[-1] * 1000 if seconds else 0.0,
+        "lost": sum(each["lost"] for each in told),
+        "closed": sum(each["closed"] + each["refused"] for each in told),
+        "server_pings": sum(each["server_pings"] for each in told),
+        "cpu_share": cpu_s / given.seconds,
+    }
 
 
 def kernel_bytes() -> int:
@@ -239,7 +248,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of pings")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of pings; 0 looks at the memory only")
     parser.add_argument("--rate", type=float, default=500.0, help="pings per second, over all connections")
     parser.add_argument("--kind", choices=("framed", "http"), action="append", help="framed and http when left out")
     parser.add_argument("--out", type=Path, default=RESULT)

@@ -40,3 +40,19 @@ def test_goals_are_judged_for_each_kind() -> None:
     assert "| HTTP: p99 | ≤ 20 ms | 21.0 ms | **no** |" in text
     assert "| HTTP: pings lost, connections closed | 0 | 1 | **no** |" in text
     assert "| HTTP: our own goal per idle connection | ≤ 1.5 KB | 1,400 B | yes |" in text
+
+
+def test_what_was_not_pinged_has_no_times() -> None:
+    one = run("framed", 350_000_000, 0.0, 0, 2300.0)
+    one |= dict.fromkeys(("p50_ms", "p99_ms", "max_ms", "lost", "closed", "cpu_share"))
+    result = {
+        "measured_at": "2026-01-31T10:20:30+00:00",
+        "commit": "",
+        "machine": {"load_averages": [0.25, 0, 0]},
+        "settings": {"connections": 100_000, "workers": 8, "clients": 8, "seconds": 0.0, "rate": 500.0},
+        "runs": [one],
+    }
+    text = connections_section(result)
+    assert "| 6,000 B | – | – | – | – | – |" in text
+    assert "p99 |" not in text.partition("| goal |")[2]
+    assert "not pinged here; 2026-01-31 10:20 UTC, load average" in text
