@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -271,10 +272,26 @@ class ModelStore:
     def discard_staged(self, name: str, but: str = "") -> None:
         """Delete what was arriving of a model."""
         check_name(name)
-        with contextlib.suppress(FileNotFoundError):
-            for path in (self.folder / name).iterdir():
-                if path.name.startswith(_STAGING) and path.name != f"{_STAGING}{but}":
+        for path in self._staged(name):
+            if path.name != f"{_STAGING}{but}":
+                shutil.rmtree(path, ignore_errors=True)
+
+    def expire_staged(self, before_s: float, but: Collection[str] = ()) -> None:
+        """Delete what was arriving and has got nothing since then, but of models that are named.
+
+        Args:
+            before_s: seconds of the wall clock.
+            but: names of models.
+        """
+        for name in self.names():
+            for path in self._staged(name) if name not in but else ():
+                if _written_s(path) < before_s:
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _staged(self, name: str) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            return [path for path in (self.folder / name).iterdir() if path.name.startswith(_STAGING)]
+        return []
 
     def add(
         self,
@@ -288,6 +305,8 @@ class ModelStore:
     ) -> Manifest:
         """Put a version into the store from the bytes of a safetensors file; return its manifest, signed.
 
+        Nothing is written when it is there, whole and signed; what is there otherwise is replaced.
+
         Raises:
             UpdateRefused: the file is none, or the disk is full.
         """
@@ -295,15 +314,28 @@ class ModelStore:
         manifest = manifests.build(name, places, body, config, parent=parent, properties=properties, golden=golden)
         if self.key is not None:
             manifest = manifests.sign(manifest, self.key)
+        there = self._whole(name, manifest.version)
+        if there is not None:
+            return there
         staging = self.stage(manifest, config)
         try:
             staging.write(0, body)
+            shutil.rmtree(self.folder / name / manifest.version, ignore_errors=True)
             staging.publish()
         except BaseException:
             staging.discard()
             raise
         self.prune(name)
         return manifest
+
+    def _whole(self, name: str, version: str) -> Manifest | None:
+        """The manifest of a version that is there, undamaged; None where it is not."""
+        try:
+            with self.open(name, version) as stored:
+                stored.verify()
+                return stored.manifest
+        except UpdateRefused:
+            return None
 
     def current(self, name: str) -> Current | None:
         """Which version served last; None when none was ever published here."""
@@ -352,6 +384,14 @@ def _folders(path: Path) -> Iterator[Path]:
         for entry in os.scandir(path):
             if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                 yield Path(entry.path)
+
+
+def _written_s(staged: Path) -> float:
+    """When something was last written of what arrives, wall clock; what goes meanwhile is new."""
+    try:
+        return max(path.lstat().st_mtime for path in (staged, *staged.iterdir()))
+    except OSError:
+        return math.inf
 
 
 def _open_folder(path: Path) -> int:

@@ -7,6 +7,7 @@
 | a folder without a manifest | nothing: it is still being written |
 | one with a manifest | it is copied into the store, verified, validated, staged, and published if so wished |
 | one that was refused | nothing more, until its manifest is written again |
+| anything but a folder | nothing; it is said once in the log |
 
 Invariant: a manifest is looked at once for each time that it was written. What is taken was copied first and checked
 afterwards, so that nobody can change it in between. `scan` blocks, and belongs to one thread.
@@ -53,12 +54,15 @@ class ModelWatch:
         self._wish = wish
         self._policy = policy
         self._seen: dict[Path, tuple[int, int]] = {}
+        self._loose: set[str] = set()
 
     def scan(self) -> list[str]:
         """Look once; return the versions that were taken."""
         taken, there = [], set()
         for name, publisher in self._publishers.items():
-            for path in _folders(self._folder / name):
+            folders, loose = _entries(self._folder / name)
+            self._tell_loose(name, loose)
+            for path in folders:
                 there.add(path)
                 written = _written(path / MANIFEST)
                 if written is None or self._seen.get(path) == written:
@@ -72,6 +76,17 @@ class ModelWatch:
                 self._seen[path] = written
         self._seen = {path: written for path, written in self._seen.items() if path in there}
         return taken
+
+    def _tell_loose(self, name: str, loose: list[str]) -> None:
+        """Say once that files lie where folders should, until they are gone."""
+        if loose and name not in self._loose:
+            _log.warning(
+                "%s: %s and %d more lie there and are passed over; give each version a folder of its own",
+                self._folder / name,
+                loose[0],
+                len(loose) - 1,
+            )
+        (self._loose.add if loose else self._loose.discard)(name)
 
     def _take(self, publisher: Publisher, path: Path) -> str:
         store, name = publisher.store, publisher.name
@@ -99,15 +114,21 @@ class ModelWatch:
         return manifest.version
 
 
-def _folders(path: Path) -> list[Path]:
+def _entries(path: Path) -> tuple[list[Path], list[str]]:
+    """Folders in a folder, and names of what else is there and not hidden; links are not followed."""
+    found, loose = [], []
     try:
         with os.scandir(path) as entries:
-            found = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(Path(entry.path))
+                elif not entry.name.startswith("."):
+                    loose.append(entry.name)
     except OSError:
-        return []
+        return [], []
     if len(found) > ENTRIES_MAX:
         _log.warning("%s has %d folders; the first %d are looked at", path, len(found), ENTRIES_MAX)
-    return sorted(found)[:ENTRIES_MAX]
+    return sorted(found)[:ENTRIES_MAX], sorted(loose)
 
 
 def _written(path: Path) -> tuple[int, int] | None:

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from open_autoglm import clock
 from open_autoglm.engines.embedded.model import GlmModel
 from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.model_engine import Policy
@@ -31,6 +32,7 @@ from open_autoglm.engines.past_model import PastModel
 from open_autoglm.engines.step_model import StepModel
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.inference import embedded_versions, folder_versions
+from open_autoglm.inference.data_lock import DataLock
 from open_autoglm.inference.model_store import ModelStore, StoredVersion
 from open_autoglm.inference.model_watch import SCAN_S, ModelWatch, Wish
 from open_autoglm.inference.publisher import Publisher, UpdateEvent, log_event
@@ -46,6 +48,8 @@ from open_autoglm.rollout.refusal import UpdateRefused
 _log = logging.getLogger(__name__)
 MODELS: Final = "models"
 INCOMING: Final = "incoming"
+STAGED_KEPT_S: Final = 24 * 3600.0
+"""How long what has arrived of a version waits for the rest."""
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Fields = TypeVar("_Fields", bound=msgspec.Struct)
@@ -91,7 +95,7 @@ class NodeUpdates:
         counts: how many versions went through which step, by model, step and reason of a refusal.
 
     Raises:
-        AutoGLMError: the store cannot be used.
+        AutoGLMError: the store cannot be used, or another node uses it.
         OSError: the folder cannot be made.
     """
 
@@ -108,13 +112,15 @@ class NodeUpdates:
     ) -> None:
         self.counts: dict[tuple[str, str, str], int] = {}
         self._on_event = on_event
+        self._lock = DataLock(data_dir)
         self.store = ModelStore(data_dir / MODELS, key=key)
         self.publishers: dict[str, Publisher] = {}
         for name, engine in engines.items():
             kind = _kind(name, engine, self.store, (sources or {}).get(name, ""), settings or EngineSettings())
             if kind is not None and isinstance(engine, Engine):
                 self.publishers[name] = _publisher(name, engine, self.store, kind, self._count)
-        self.desk = UpdateDesk(UpdateReceiver(self.publishers, key))
+        self._receiver = UpdateReceiver(self.publishers, key)
+        self.desk = UpdateDesk(self._receiver)
         self._watch = ModelWatch(data_dir / INCOMING, self.publishers, wish)
         self._watching: asyncio.Task[None] | None = None
         self.commands: dict[str, Callable[[dict[str, Any], Reply], None]] = {
@@ -136,19 +142,25 @@ class NodeUpdates:
         self._watching = asyncio.get_running_loop().create_task(self._look())
 
     async def close(self) -> None:
-        """End the watch and the thread, after what is being done."""
+        """End the watch and the thread, after what is being done, and give the folder back."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         await asyncio.to_thread(self.desk.close)
+        self._lock.close()
 
     async def _look(self) -> None:
         while True:
             try:
                 await self.desk.run(self._watch.scan)
+                await self.desk.run(self._expire)
             except Exception:  # the outermost loop of the watch: one folder must not end it
                 _log.exception("the folder of incoming versions could not be looked through")
             await asyncio.sleep(SCAN_S)
+
+    def _expire(self) -> None:
+        """Delete what began to arrive and was given up."""
+        self.store.expire_staged(clock.wall() - STAGED_KEPT_S, but=self._receiver.arriving)
 
     def _command(self, work: Callable[[dict[str, Any]], dict[str, Any]], fields: dict[str, Any], reply: Reply) -> None:
         def done(future: asyncio.Future[dict[str, Any]]) -> None:
@@ -248,7 +260,9 @@ def _publisher(
                 stored.verify()
                 model = kind.load(stored)
         except (AutoGLMError, ValueError, KeyError, TypeError) as error:
-            _log.warning("version %s of %r cannot be used any more, the shipped one serves: %s", current, name, error)
+            _log.warning(
+                "version %s of %r cannot be used any more, the shipped one serves: %s", current.version, name, error
+            )
     if model is None:
         manifest = kind.adopt()
         if kind.reloads:

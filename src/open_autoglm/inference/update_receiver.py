@@ -201,8 +201,16 @@ class UpdateReceiver:
         publisher.drop()
 
     def cut(self, name: str) -> None:
-        """The line went away: keep on disk what has arrived of a model, for the next offer."""
+        """The line went away: keep on disk what has arrived of a model, if anything, for the next offer."""
+        arriving = self._arriving.get(name)
         self._forget(name)
+        if arriving is not None and not arriving.reception.received:
+            arriving.staging.discard()
+
+    @property
+    def arriving(self) -> frozenset[str]:
+        """Names of the models of which a version arrives."""
+        return frozenset(self._arriving)
 
     def _publisher(self, name: str) -> Publisher:
         publisher = self._publishers.get(name)

@@ -40,6 +40,11 @@ class PieceJoiner:
         self._data = bytearray()
         self._codec = 0
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept of a chunk that is not whole yet."""
+        return len(self._data)
+
     def push(self, piece: bytes, codec: int, *, more: bool) -> tuple[int, int, bytes] | None:
         """Take a frame; returns number, codec and payload of a chunk that is whole.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import shutil
 import sys
@@ -175,6 +176,7 @@ def test_g4_going_back_needs_no_loading_and_a_restart_serves_the_last(world: Wor
     assert world.publisher.rollback() == world.first
     assert world.ask().usage.version == world.first
     assert world.publisher.rollback() == version
+    asyncio.run(world.updates.close())
     again = World(packed, world.data)
     assert again.engine.version == version
     again.engine.close()

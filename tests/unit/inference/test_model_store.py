@@ -193,3 +193,48 @@ def test_the_note_of_what_serves(store: ModelStore) -> None:
 def test_too_few_kept_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kept_max"):
         ModelStore(tmp_path, kept_max=1)
+
+
+def test_what_is_there_needs_no_room_to_be_added_again(store: ModelStore) -> None:
+    manifest = add(store)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        assert add(store) == manifest
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_is_there_and_damaged_is_replaced(store: ModelStore) -> None:
+    version = add(store).version
+    path = store.folder / "m" / version / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert add(store).version == version
+    with store.open("m", version) as stored:
+        stored.verify()
+
+
+def test_what_was_signed_by_another_key_is_signed_anew(store: ModelStore) -> None:
+    version = add(store).version
+    other = ModelStore(store.folder, key=b"another")
+    assert add(other).version == version
+    with other.open("m", version) as stored:
+        stored.verify()
+
+
+def test_what_arrived_and_was_given_up_goes_after_a_while(store: ModelStore) -> None:
+    staging = store.stage(manifests.build("m", PLACES, bytes(262_144), CONFIG_BYTES), CONFIG_BYTES)
+    staging.close()
+    for path in (staging.path, *staging.path.iterdir()):
+        os.utime(path, (1000.0, 1000.0))
+    store.expire_staged(1001.0, but={"m"})
+    store.expire_staged(1000.0)
+    assert staging.path.exists()
+    with staging.path.joinpath(WEIGHTS).open("r+b") as file:
+        file.write(b"more")  # something came
+    store.expire_staged(1001.0)
+    assert staging.path.exists()
+    os.utime(staging.path / WEIGHTS, (1000.0, 1000.0))
+    store.expire_staged(1001.0)
+    assert not staging.path.exists()

@@ -85,3 +85,21 @@ def test_links_and_other_models_are_left_alone(node: Node, dropped: Path, tmp_pa
     assert node.events == []
     shutil.move(other, tmp_path / "in" / NAME / "x")
     assert ModelWatch(tmp_path / "in", {NAME: node.publisher}).scan() == [dropped.name]
+
+
+def test_files_without_a_folder_of_their_own_are_told_once(
+    node: Node, dropped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loose = tmp_path / "in" / NAME
+    shutil.copytree(dropped, loose)
+    (loose / ".hidden").touch()
+    watch = ModelWatch(tmp_path / "in", {NAME: node.publisher})
+    assert watch.scan() == watch.scan() == []
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert str(loose) in said
+    assert "config.json and 2 more" in said
+    shutil.rmtree(loose)
+    assert watch.scan() == []
+    shutil.copytree(dropped, loose)
+    assert watch.scan() == []
+    assert len(caplog.records) == 2

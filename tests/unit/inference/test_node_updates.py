@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ async def test_versions_are_staged_published_and_taken_back_and_a_restart_serves
     assert (await command(updates, "publish", model="sums", version=older))["version"] == older
     assert (await command(updates, "rollback", model="sums"))["version"] == first
     assert (await command(updates, "publish", model="sums", version=older, policy="follow"))["version"] == older
+    await updates.close()
     again = NodeUpdates(engines(), tmp_path, KEY)
     assert again.publishers["sums"].engine.version == older
     await again.close()
@@ -78,16 +80,39 @@ async def test_steps_and_refusals_are_counted(updates: NodeUpdates) -> None:
 
 
 async def test_a_version_that_was_damaged_on_disk_gives_way_to_the_shipped_one(
-    updates: NodeUpdates, tmp_path: Path
+    updates: NodeUpdates, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = updates.publishers["sums"].engine.version
     older = embedded_versions.adopt(updates.store, "sums", "1", shipped_name="glm-calc-s").version
     await command(updates, "publish", model="sums", version=older)
     path = tmp_path / "models" / "sums" / older / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-2] + b"xx")
+    await updates.close()
     again = NodeUpdates(engines(), tmp_path, KEY)
     assert again.publishers["sums"].engine.version == first
+    assert caplog.records[-1].getMessage().startswith(f"version {older} of 'sums' cannot be used any more")
     await again.close()
+
+
+async def test_a_folder_belongs_to_one_node_at_a_time(updates: NodeUpdates, tmp_path: Path) -> None:
+    with pytest.raises(AutoGLMError, match="another node uses this folder"):
+        NodeUpdates(engines(), tmp_path, KEY)
+    await updates.close()
+    again = NodeUpdates(engines(), tmp_path, KEY)
+    await again.close()
+
+
+async def test_what_was_given_up_for_a_day_is_deleted(updates: NodeUpdates, tmp_path: Path) -> None:
+    left = tmp_path / "models" / "sums" / f".staging-{'0' * 64}"
+    left.mkdir()
+    kept = left.with_name(f".staging-{'1' * 64}")
+    kept.mkdir()
+    os.utime(left, (1.0, 1.0))
+    updates.start()
+    async with asyncio.timeout(20):
+        while left.exists():
+            await updates.desk.run(lambda: None)
+    assert kept.exists()
 
 
 @pytest.mark.parametrize(
