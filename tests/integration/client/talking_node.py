@@ -76,7 +76,7 @@ class NodePeer:
             self._talks[stream] = asyncio.get_running_loop().create_task(self._talk(stream, word, rest))
         elif word == "error":
             connection.fail(stream, ServerError(rest, "as you like", retry_after_s=1.5), {"request_id": "req-1"})
-        elif word != "hang":
+        elif word != "hang" or not node.hangs:
             connection.respond(stream, self._end({"text": prompt}, preamble.model))
 
     async def _talk(self, stream: int, word: str, rest: str) -> None:
@@ -141,6 +141,7 @@ class TalkingNode:
         hellos, cancelled, chunks: how often.
         peers: open connections.
         draining: whether who comes is let in and sent away; `refuses` whether nobody is let in.
+        hangs: whether `hang` says nothing; else it is a text like any other.
         port: where it listens.
     """
 
@@ -158,6 +159,7 @@ class TalkingNode:
         self.hellos = self.cancelled = self.chunks = 0
         self.peers: set[NodePeer] = set()
         self.draining = self.refuses = False
+        self.hangs = True
         self.port = 0
         self._all: list[NodePeer] = []
 

@@ -120,14 +120,54 @@ async def test_a_server_that_comes_back_is_waited_for() -> None:
         assert (await client.infer("m", "two")).text == "two"
 
 
-async def test_an_answer_whose_connection_is_lost_is_an_error() -> None:
-    async with TalkingNode() as node, AsyncClient(node.address, KEY) as client:
+@pytest.mark.parametrize("resumable", [False, True])
+async def test_an_answer_whose_connection_is_lost_is_asked_for_again_a_few_times(resumable: bool) -> None:
+    async with TalkingNode(keeps=False) as node, AsyncClient(node.address, KEY) as client, asyncio.timeout(PATIENCE_S):
+        asking = asyncio.create_task(client.infer("m", "hang", timeout_s=PATIENCE_S, resumable=resumable))
+        for times in range(1, 4):
+            await until(lambda times=times: len(node.requests) == times)
+            node.cut()
+        with pytest.raises(UpstreamError) as caught:
+            await asking
+        assert (caught.value.code, caught.value.retryable) == ("stream_interrupted", True)
+        left = [request["remaining_ms"] for request in node.requests]
+        assert left == sorted(left, reverse=True)
+        assert left[0] <= PATIENCE_S * 1000
+        assert (await client.infer("m", "hello")).text == "hello"
+
+
+async def test_the_next_connection_s_answer_is_as_good() -> None:
+    async with TalkingNode() as node, AsyncClient(node.address, KEY) as client, asyncio.timeout(PATIENCE_S):
         asking = asyncio.create_task(client.infer("m", "hang"))
+        await until(lambda: node.requests)
+        node.hangs = False
+        node.cut()
+        assert (await asking).text == "hang"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_may_be_sent_once_is_lost_with_its_connection(streamed: bool) -> None:
+    async with TalkingNode(keeps=False) as node, AsyncClient(node.address, KEY) as client, asyncio.timeout(PATIENCE_S):
+        stream = client.stream("m", "hang", retry=False)
+        asking = asyncio.create_task(stream.whole() if streamed else client.infer("m", "hang", retry=False))
         await until(lambda: node.requests)
         node.cut()
         with pytest.raises(UpstreamError) as caught:
             await asking
-        assert (caught.value.code, caught.value.retryable) == ("stream_interrupted", True)
+        assert caught.value.code == "stream_interrupted"
+        await client.infer("m", "hello")
+        assert len(node.requests) == 2
+
+
+async def test_the_deadline_holds_while_nobody_is_there_to_ask_again() -> None:
+    async with TalkingNode() as node:
+        client = AsyncClient(node.address, KEY, connect_timeout_s=PATIENCE_S)
+        asking = asyncio.create_task(client.infer("m", "hang", timeout_s=3.0))
+        await until(lambda: node.requests)
+    with pytest.raises(UpstreamError) as caught:
+        await asking
+    assert caught.value.code == "deadline_exceeded"
+    await client.close()
 
 
 @pytest.mark.parametrize("streamed", [False, True])
