@@ -176,11 +176,13 @@ class EmbeddedAnswer:
             self._note_usage()
             call.exchange.ended(attempt, payload + relay.finish(), now_s)
         else:
+            if not attempt.first_s:  # the head goes out now, and says it
+                relay.version = call.record.version = self._backend.engine.version
             call.exchange.content(attempt, payload, relay.stage, now_s)
 
     def _note_usage(self) -> None:
         relay, record = self._relay, self._call.record
-        record.finish_reason = relay.finish_reason
+        record.finish_reason, record.version = relay.finish_reason, relay.version
         record.prompt_tokens = relay.prompt_tokens
         record.completion_tokens = relay.completion_tokens
         record.delivered_chars = relay.delivered_chars
@@ -202,7 +204,7 @@ class EmbeddedAnswer:
                 self._calls += 1
                 return canonical.ToolCallDelta(self._calls - 1, call_id, name, arguments)
             case Finish(reason):
-                return canonical.Finish(reason)
+                return canonical.Finish(reason, version=self._backend.engine.version)
             case Usage(prompt_tokens, completion_tokens):
                 return canonical.Usage(prompt_tokens, completion_tokens)
             case _:

@@ -182,7 +182,7 @@ class NodeAnswer:
 
     def _note_usage(self) -> None:
         relay, record = self._relay, self._call.record
-        record.finish_reason = relay.finish_reason
+        record.finish_reason, record.version = relay.finish_reason, relay.version
         record.prompt_tokens = relay.prompt_tokens
         record.completion_tokens = relay.completion_tokens
         record.delivered_chars = relay.delivered_chars

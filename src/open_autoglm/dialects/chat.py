@@ -105,17 +105,19 @@ class ChatEncoder:
     def whole(self, events: Sequence[Event]) -> bytes:
         """See `AnswerEncoder.whole`."""
         self._tally.add(events)
-        choices = sorted(Gathering(events).choices.items()) or [(0, Choice())]
-        return _encode(
-            {
-                "id": self._id,
-                "object": "chat.completion",
-                "created": self._created_s,
-                "model": self._model,
-                "choices": [_choice(index, choice) for index, choice in choices],
-                "usage": usage_fields(self._tally.usage_or_estimate(self._view.prompt_bytes)),
-            }
-        )
+        gathering = Gathering(events)
+        choices = sorted(gathering.choices.items()) or [(0, Choice())]
+        body = {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": self._created_s,
+            "model": self._model,
+            "choices": [_choice(index, choice) for index, choice in choices],
+            "usage": usage_fields(self._tally.usage_or_estimate(self._view.prompt_bytes)),
+        }
+        if gathering.version:
+            body["system_fingerprint"] = gathering.version
+        return _encode(body)
 
     def _event(self, event: Event) -> bytes:
         match event:
@@ -134,7 +136,7 @@ class ChatEncoder:
             delta = {"role": "assistant", "content": None, **delta}
         reason, tail = None, self._tail
         if isinstance(event, Finish):
-            reason, tail = event.reason, b"]" + self._failover + tail[1:]
+            reason, tail = event.reason, b"]" + self._failover + fingerprint_field(event.version) + tail[1:]
         return self._head + _encode({"index": index, "delta": delta, "finish_reason": reason}) + tail
 
 
@@ -169,6 +171,11 @@ def resumed_head(event: bytes) -> bytes:
 def failover_field(failover: Failover) -> bytes:
     """The field `x_mcp_failover`, with a comma before it."""
     return b',"x_mcp_failover":' + _encode(failover)
+
+
+def fingerprint_field(version: str) -> bytes:
+    """The field `system_fingerprint` with a model's version, with a comma before it; empty for no version."""
+    return b',"system_fingerprint":' + _encode(version) if version else b""
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from open_autoglm.dialects.canonical import Event, Finish, InferRequest, Kind, TextDelta
-from open_autoglm.dialects.chat import DONE, failover_field, resumed_head, usage_fields
+from open_autoglm.dialects.chat import DONE, failover_field, fingerprint_field, resumed_head, usage_fields
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
 from open_autoglm.dialects.openai_reader import OpenAIReader
@@ -70,9 +70,9 @@ class CompletionsEncoder:
             match event:
                 case TextDelta(text, index):
                     choice = _choice_fields(index, text, None)
-                case Finish(reason, index):
+                case Finish(reason, index, version=version):
                     choice = _choice_fields(index, "", reason)
-                    tail = b"]" + self._failover + tail[1:]
+                    tail = b"]" + self._failover + fingerprint_field(version) + tail[1:]
                 case _:
                     continue
             pieces.append(b"data: " + self._head + _encode(choice) + tail)
@@ -91,11 +91,13 @@ class CompletionsEncoder:
     def whole(self, events: Sequence[Event]) -> bytes:
         """See `AnswerEncoder.whole`."""
         self._tally.add(events)
-        choices = sorted(Gathering(events).choices.items()) or [(0, Choice())]
+        gathering = Gathering(events)
+        choices = sorted(gathering.choices.items()) or [(0, Choice())]
         written = [
             _choice_fields(index, "".join(choice.text), choice.finish_reason or "stop") for index, choice in choices
         ]
-        return self._head + _encode(written)[1:-1] + b'],"usage":' + self._usage() + b"}"
+        fingerprint = fingerprint_field(gathering.version)
+        return self._head + _encode(written)[1:-1] + b'],"usage":' + self._usage() + fingerprint + b"}"
 
     def _usage(self) -> bytes:
         return _encode(usage_fields(self._tally.usage_or_estimate(self._view.prompt_bytes)))

@@ -51,13 +51,15 @@ class Gathering:
     Attributes:
         choices: by index.
         vectors: embeddings by index.
+        version: of the model that computed it, empty when nobody said it.
     """
 
-    __slots__ = ("choices", "vectors")
+    __slots__ = ("choices", "vectors", "version")
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.choices: dict[int, Choice] = {}
         self.vectors: dict[int, list[float]] = {}
+        self.version = ""
         for event in events:
             self.add(event)
 
@@ -70,8 +72,9 @@ class Gathering:
                 self._choice(index).reasoning.append(text)
             case ToolCallDelta(call=call, index=index):
                 self._choice(index).calls.setdefault(call, []).append(event)
-            case Finish(reason, index):
+            case Finish(reason, index, version=version):
                 self._choice(index).finish_reason = reason
+                self.version = version or self.version
             case Embedding(vector, index):
                 self.vectors[index] = vector
 

@@ -230,6 +230,8 @@ class McpEncoder:
         calls = choice.tool_calls()
         if calls:
             payload["tool_calls"] = calls
+        if self._gathering.version:
+            payload["model_version"] = self._gathering.version
         if self._failover is not None:
             payload["x_mcp_failover"] = self._failover
         return payload

@@ -73,6 +73,9 @@ class EventRelay:
     Args:
         encoder: writes the answer.
         structured: the answer is JSON, so that its first piece is stage 3.
+
+    Attributes:
+        version: of the model that computed it, empty until somebody says it.
     """
 
     __slots__ = (
@@ -85,6 +88,7 @@ class EventRelay:
         "finish_reason",
         "prompt_tokens",
         "stage",
+        "version",
     )
 
     def __init__(self, encoder: AnswerEncoder, *, structured: bool = False) -> None:
@@ -92,7 +96,7 @@ class EventRelay:
         self._text_stage = 3 if structured else 2
         self.stage = 0
         self.failure: Refusal | None = None
-        self.finish_reason = ""
+        self.finish_reason = self.version = ""
         self.prompt_tokens = -1
         self.completion_tokens = -1
         self.estimated = False
@@ -126,8 +130,9 @@ class EventRelay:
                     self.stage = max(self.stage, 2)
                 case ToolCallDelta():
                     self.stage = max(self.stage, 3)
-                case Finish(reason):
+                case Finish(reason, version=version):
                     self.stage = 4
+                    self.version = version or self.version
                     self.finish_reason = self.finish_reason or reason
                 case Usage(prompt, completion, estimated):
                     self.estimated = estimated

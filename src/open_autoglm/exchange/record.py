@@ -29,6 +29,7 @@ class RequestRecord:
         code: a word of `errors.CODES`, empty for success.
         message: the error's message, empty for success.
         finish_reason, prompt_tokens, completion_tokens: as the upstream said, tokens -1 when it did not.
+        version: of the model's weights, empty when nobody said it.
         usage_estimated: two endpoints gave one answer, so the tokens are put together from what is known of both.
         delivered_chars: characters of text sent to the client.
         bytes_in, bytes_out: of bodies.
@@ -71,6 +72,7 @@ class RequestRecord:
         "stream",
         "trace_id",
         "usage_estimated",
+        "version",
     )
 
     def __init__(
@@ -89,7 +91,7 @@ class RequestRecord:
         self.received_wall_s = received_wall_s
         self.client = client
         self.trace_id = self.model = self.served_by = self.key = self.finish_reason = ""
-        self.code = self.message = self.rejected = ""
+        self.code = self.message = self.rejected = self.version = ""
         self.own_id = self.stream = self.usage_estimated = False
         self.admitted_s = self.read_s = self.first_s = self.ended_s = self.queued_s = 0.0
         self.status = self.delivered_chars = self.bytes_in = self.bytes_out = self.queue_position = 0

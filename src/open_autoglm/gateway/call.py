@@ -250,14 +250,10 @@ class Call(ModelCall):
     # Inside.
 
     def _headers(self, attempt: Attempt) -> str:
-        if self.record.queue_position:
-            return f"x-mcp-queue-position: {self.record.queue_position}\r\n{self._plain_headers(attempt)}"
-        return self._plain_headers(attempt)
-
-    def _plain_headers(self, attempt: Attempt) -> str:
-        group = attempt.group
-        served = self.snapshot.model_headers.get(group) or quote(self.model, safe=NAME_SAFE)
+        served = self.snapshot.model_headers.get(attempt.group) or quote(self.model, safe=NAME_SAFE)
         record = self.record
+        if record.queue_position or record.version:
+            served = f"{served}\r\n{_rare_headers(record)}"
         principal = self.principal
         limit, limiter = principal.limit, principal.limiter
         if limiter is None or not limit:
@@ -281,6 +277,16 @@ class Call(ModelCall):
             f"x-ratelimit-limit-requests: {limit}\r\n"
             f"x-ratelimit-remaining-requests: {min(limit, limiter.remaining(self.record.received_s))}\r\n"
         )
+
+
+def _rare_headers(record: RequestRecord) -> str:
+    """Header lines that most answers do without, the last one without its end."""
+    lines = []
+    if record.queue_position:
+        lines.append(f"x-mcp-queue-position: {record.queue_position}")
+    if record.version:
+        lines.append(f"x-mcp-model-version: {quote(record.version, safe=NAME_SAFE)}")
+    return "\r\n".join(lines)
 
 
 def timeout_s(value: bytes) -> float:

@@ -326,7 +326,7 @@ class FramedGateway:
         record = self._record(call, "ok", now_s)
         record.status = 200
         record.first_s = record.attempts[0].first_s = call.first_s or now_s
-        record.finish_reason = preamble.finish
+        record.finish_reason, record.version = preamble.finish, preamble.version
         record.prompt_tokens, record.completion_tokens = preamble.prompt_tokens, preamble.completion_tokens
         record.bytes_out = len(payload)
         self._accounts.keep(record)

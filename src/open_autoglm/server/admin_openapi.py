@@ -79,6 +79,7 @@ _SUMMARY: dict[str, Schema] = {
     "code": _TEXT,
     "message": _TEXT,
     "finish_reason": _TEXT,
+    "version": {**_TEXT, "description": "Of the model that computed the answer; empty where nobody said it."},
     "revision": _WHOLE,
     "bytes_in": _WHOLE,
     "bytes_out": _WHOLE,

@@ -121,7 +121,7 @@ def summarize(record: RequestRecord) -> JSONObject:
     """Return the head of an explanation: one row of a list of requests.
 
     Fields: `request_id, trace_id, received_at` (ISO 8601, UTC), `route, model, served_by, key, client, stream,
-    status, code, message, finish_reason, revision, bytes_in, bytes_out, delivered_chars, attempt_count, total_ms,
+    status, code, message, finish_reason, version, revision, bytes_in, bytes_out, delivered_chars, attempt_count, total_ms,
     first_byte_ms`
     (null when nothing was sent) and `usage: {prompt_tokens, completion_tokens, estimated}` (tokens null when not told).
     """
@@ -139,6 +139,7 @@ def summarize(record: RequestRecord) -> JSONObject:
         "code": clean(record.code),
         "message": clean(record.message),
         "finish_reason": clean(record.finish_reason),
+        "version": clean(record.version),
         "revision": record.revision,
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,

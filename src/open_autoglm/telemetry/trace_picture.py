@@ -50,6 +50,8 @@ def _head(record_json: Mapping[str, Any]) -> list[str]:
         f"{_text(record_json.get('route'))}  {model or '(no model)'}{arrow}  {outcome}"
         f"  {_number(record_json.get('total_ms')):.1f} ms",
     ]
+    if version := _text(record_json.get("version")):
+        lines.append(f"computed by version {version}")
     if message := _text(record_json.get("message")):
         lines.append(message)
     if rejected := _text(record_json.get("rejected")):

@@ -37,6 +37,7 @@ SUMMARY: JSONObject = {
     "code": "",
     "message": "",
     "finish_reason": "stop",
+    "version": "",
     "revision": 1,
     "bytes_in": 1,
     "bytes_out": 2,
