@@ -15,6 +15,7 @@ from open_autoglm import clock
 from open_autoglm.backends.node_tensors import SERVER_BYTES_MAX, TensorRoom
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.exchange.attempt_record import AttemptRecord
+from open_autoglm.exchange.plan import Plan
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.framed_face import FramedFace
 from open_autoglm.gateway.framed_peer import FramedPeer
@@ -252,26 +253,34 @@ class FramedGateway:
         return self._lanes.setdefault(principal, {})
 
     def lane(self, principal: Principal, name: bytes) -> Lane | None:
-        """Find a lane that was not asked for before."""
+        """Find a lane that was not asked for before; a name that nothing serves is not remembered."""
         lanes = self.lanes_of(principal)
-        if len(lanes) >= _LANES_MAX:
-            lanes.clear()
-        lane = lanes[name] = self._new_lane(principal, name)
-        return lane
-
-    def _new_lane(self, principal: Principal, name: bytes) -> Lane | None:
         snapshot = self.gateway.snapshot
         try:
             model = name.decode() or snapshot.default_model
         except UnicodeDecodeError:
             return None
         plan = snapshot.plan(model, principal) if model else None
-        if plan is None or snapshot.affinity != "none" or plan.stream_failure == "continue" or not name:
+        if plan is None:
             return None
-        if plan.model in snapshot.steered:
+        if len(lanes) >= _LANES_MAX:
+            self._clear(lanes)
+        lane = lanes[name] = self._new_lane(principal, model, plan) if name else None
+        return lane
+
+    def _new_lane(self, principal: Principal, model: str, plan: Plan) -> Lane | None:
+        snapshot = self.gateway.snapshot
+        if snapshot.affinity != "none" or plan.stream_failure == "continue" or plan.model in snapshot.steered:
             return None
         lane = Lane(model, plan, snapshot, principal)
         return lane if lane.nodes else None
+
+    def _clear(self, lanes: dict[bytes, Lane | None]) -> None:
+        """Make room: what was counted is told on, and lanes of running calls are kept aside until these have ended."""
+        self.collect()
+        running = {call.lane for call in self.calls}
+        self._retired += [lane for lane in lanes.values() if lane in running]
+        lanes.clear()
 
     def _follow(self) -> None:
         """Another configuration serves: its lanes are others."""

@@ -121,8 +121,8 @@ def summarize(record: RequestRecord) -> JSONObject:
     """Return the head of an explanation: one row of a list of requests.
 
     Fields: `request_id, trace_id, received_at` (ISO 8601, UTC), `route, model, served_by, key, client, stream,
-    status, code, message, finish_reason, version, revision, bytes_in, bytes_out, delivered_chars, attempt_count, total_ms,
-    first_byte_ms`
+    status, code, message, finish_reason, version, revision, bytes_in, bytes_out, delivered_chars, attempt_count,
+    total_ms, first_byte_ms`
     (null when nothing was sent) and `usage: {prompt_tokens, completion_tokens, estimated}` (tokens null when not told).
     """
     return {
