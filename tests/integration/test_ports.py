@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from open_autoglm.server.ports import holder_of
+from open_autoglm.transport.ports import holder_of
 
 _SCRIPT = """
 import socket

@@ -43,6 +43,7 @@ from open_autoglm.membership.seal import (
 from open_autoglm.membership.settings import SwimSettings
 from open_autoglm.membership.swim import Swim
 from open_autoglm.membership.wire import Entry, read_message, read_state, write_state
+from open_autoglm.transport.ports import port_error
 from open_autoglm.transport.udp import UdpSocket, open_udp
 
 _log = logging.getLogger(__name__)
@@ -74,8 +75,9 @@ class ClusterMember:
         dropped: datagrams that were not authentic, not new or not understood; it only grows.
     """
 
-    def __init__(self, settings: ClusterSettings, secret: bytes) -> None:
+    def __init__(self, settings: ClusterSettings, secret: bytes, port_option: str = "cluster.bind") -> None:
         """Use `start`."""
+        self._port_option = port_option
         self.on_change: list[MemberCallback] = []
         self.on_load: list[MemberCallback] = []
         self.dropped = 0
@@ -108,6 +110,7 @@ class ClusterMember:
         models: Iterable[tuple[str, str]] = (),
         rng: random.Random | None = None,
         replaces: bool = False,
+        port_option: str = "cluster.bind",
     ) -> Self:
         """Open the sockets and begin to join; members come in by and by.
 
@@ -120,6 +123,7 @@ class ClusterMember:
             rng: the only source of chance.
             replaces: another process of this member still has the port, and is about to close: take over what it
                 knows at once, and the port when it is free.
+            port_option: how another port is chosen; see `port_error`.
 
         Raises:
             ServerError: no secret, or the port cannot be had.
@@ -128,11 +132,14 @@ class ClusterMember:
         if settings.secret is None:
             raise ServerError("internal_error", "there is no cluster without a secret; set cluster.secret")
         secret = settings.secret.reveal().encode()
-        member = cls(settings, secret)
+        member = cls(settings, secret, port_option)
         port = split_address(settings.bind)[1]
         known, facts = await _ask_predecessor(settings.bind, secret) if replaces and port else ([], b"")
         if not known:
-            port = await member._open()
+            try:
+                port = await member._open()
+            except OSError as error:
+                raise port_error(error, *split_address(settings.bind), port_option) from error
         record = Record(
             id=settings.name or default_name(port),
             role=role,
@@ -164,9 +171,10 @@ class ClusterMember:
         while True:
             try:
                 await self._open()
-            except ServerError as error:
+            except OSError as error:
                 if clock.monotonic() > until_s:
-                    _log.error("this member cannot be heard: %s", error.message)
+                    told = port_error(error, *split_address(self._settings.bind), self._port_option)
+                    _log.error("this member cannot be heard: %s", told.message)
                     return
                 await asyncio.sleep(self._settings.interval_s / 2)
             else:
@@ -183,10 +191,9 @@ class ClusterMember:
                 except OSError:
                     self._udp.close()
                     raise
-            except OSError as error:
+            except OSError:
                 if port or attempt + 1 == _PORT_TRIES:
-                    message = f"cluster.bind {self._settings.bind} cannot be had: {error.strerror}"
-                    raise ServerError("internal_error", message) from error
+                    raise
             else:
                 break
         assert self._udp is not None, "the last try raises"

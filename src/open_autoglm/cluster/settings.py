@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from open_autoglm.membership.member import split_address
 from open_autoglm.membership.seal import derive_key
 from open_autoglm.quantities import Seconds
 from open_autoglm.secret import Secret
@@ -51,6 +54,23 @@ class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
     interval_s: Interval = field(default=0.25, name="interval")
     forget_s: Seconds = field(default=600.0, name="forget")
     tls: ClusterTls | None = None
+
+
+def of_another_family(host: str, join: Iterable[str]) -> str:
+    """Return the first `HOST:PORT` that an address of this family cannot reach, IPv4 or IPv6; empty for none.
+
+    Names of hosts are left out: what they stand for is found when they are looked up.
+    """
+    own = _family(host)
+    return next((seed for seed in join if own and (_family(split_address(seed)[0]) or own) != own), "")
+
+
+def _family(host: str) -> int:
+    """4 or 6; 0 for a name."""
+    try:
+        return ip_address(host).version
+    except ValueError:
+        return 0
 
 
 def node_key(secret: Secret) -> Secret:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from open_autoglm.cluster.settings import ClusterSettings
+from open_autoglm.cluster.settings import ClusterSettings, of_another_family
 from open_autoglm.config.tree import shorten
 from open_autoglm.membership.member import is_address, is_id, join_address, split_address
 
@@ -22,6 +22,10 @@ def cluster_problems(cluster: ClusterSettings) -> Iterator[tuple[str, str]]:
         yield "cluster.bind", f"{shorten(cluster.bind)} is no IP address of this machine with a port; write IP:PORT"
     elif cluster.advertise is None and cluster.bind.startswith(_EVERY_NETWORK):
         yield "cluster.bind", "others cannot send there; set `cluster.advertise` to an IP address of this machine"
+    elif all(map(is_address, cluster.join)):
+        seed = of_another_family(split_address(cluster.bind)[0], cluster.join)
+        if seed:
+            yield "cluster.join", f"{shorten(seed)} is not of the same family as `cluster.bind`: IPv4 or IPv6 for all"
     if cluster.advertise is not None and not _is_ip(join_address(cluster.advertise, 0)):
         yield "cluster.advertise", f"{shorten(cluster.advertise)} is no IP address"
     if cluster.name is not None and not is_id(cluster.name):

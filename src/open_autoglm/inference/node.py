@@ -201,6 +201,7 @@ class Node:
             node_class=settings.node_class,
             address=join_address(settings.advertise or host, port),
             models=self._told_versions(),
+            port_option="gossip-port",
         )
         self._member.watch_load(self._load.read)
         self._tell_versions()

@@ -8,8 +8,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from open_autoglm.cluster.settings import of_another_family
 from open_autoglm.errors import ServerError
-from open_autoglm.membership.member import ID_BYTES_MAX, is_id
+from open_autoglm.membership.member import ADDRESS_BYTES_MAX, ID_BYTES_MAX, is_address, is_id
 from open_autoglm.secret import Secret
 from open_autoglm.transport.settings import TlsFiles
 
@@ -107,11 +108,25 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
                 "internal_error",
                 f"{self.host} is no address to be reached at; give this machine's by --advertise",
             )
+        self._check_join()
         self._check_tls()
         if self.secret is None and not is_loopback(self.host):
             raise ServerError(
                 "internal_error",
                 f"{self.host} can be reached from other machines; give --secret-file, or listen on 127.0.0.1",
+            )
+
+    def _check_join(self) -> None:
+        for seed in self.join:
+            if not is_address(seed):
+                message = f"--join {seed[:ADDRESS_BYTES_MAX]} is no address of a member; write HOST:PORT"
+                raise ServerError("internal_error", f"{message}, the port being that of its cluster.bind")
+        seed = of_another_family(self.advertise or self.host, self.join)
+        if seed:
+            raise ServerError(
+                "internal_error",
+                f"--join {seed} cannot be reached from {self.advertise or self.host}: members need addresses of one "
+                "family, IPv4 or IPv6; choose others by --host or --advertise",
             )
 
     def _check_tls(self) -> None:

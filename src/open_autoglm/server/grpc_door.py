@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from open_autoglm.config.schema import ServerConfig
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.gateway.gateway import Gateway
+from open_autoglm.transport.ports import port_error
 
 if TYPE_CHECKING:
     from open_autoglm.gateway.grpc_service import GrpcService
@@ -65,10 +66,7 @@ class GrpcDoor:
         try:
             self.port = await self._listener.listen(server.host, server.grpc_port, config.tls, beside=beside)
         except OSError as error:
-            raise ServerError(
-                "internal_error",
-                f"server.grpc_port: {server.host}:{server.grpc_port} cannot be had: {error.strerror}",
-            ) from error
+            raise port_error(error, server.host, server.grpc_port, "server.grpc_port") from error
         _log.info("gRPC listener on %s:%d", server.host, self.port)
 
     def running(self) -> tuple[int, int]:

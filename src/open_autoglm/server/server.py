@@ -42,7 +42,6 @@ from open_autoglm.server.lag_witness import LagWitness
 from open_autoglm.server.models_view import models_view
 from open_autoglm.server.options import Place, ServeOptions, Started
 from open_autoglm.server.overload_watch import OverloadWatch
-from open_autoglm.server.ports import listen_or_tell
 from open_autoglm.server.relayed_accounts import RelayedAccountant
 from open_autoglm.server.rollout_nodes import ServerNodes
 from open_autoglm.server.rollouts import Rollouts
@@ -52,6 +51,7 @@ from open_autoglm.telemetry.metrics import Metrics
 from open_autoglm.telemetry.request_log import RequestLog
 from open_autoglm.transport.framed_server import FramedServer
 from open_autoglm.transport.http_server import HttpServer
+from open_autoglm.transport.ports import listen_or_tell
 from open_autoglm.transport.settings import WireLimits, connection_settings
 from open_autoglm.transport.tls import listener_context
 

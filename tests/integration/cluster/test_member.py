@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -140,8 +141,11 @@ async def test_what_cannot_be_started(start: Start) -> None:
         await ClusterMember.start(ClusterSettings(), role="node")
     taken = await start("s")
     settings = ClusterSettings(secret=Secret(SECRET), bind=taken.me.gossip)
-    with pytest.raises(ServerError, match="cannot be had"):
-        await ClusterMember.start(settings, role="node")
+    told = rf"127\.0\.0\.1:\d+ is taken by .*\(pid {os.getpid()}\); choose another one "
+    with pytest.raises(ServerError, match=told + r"by `cluster\.bind`"):
+        await ClusterMember.start(settings, role="server")
+    with pytest.raises(ServerError, match=told + "with --gossip-port"):
+        await ClusterMember.start(settings, role="node", port_option="gossip-port")
     bind = ClusterSettings(secret=Secret(SECRET), bind="127.0.0.1:0")
     with pytest.raises(ValueError, match="too long"):
         await ClusterMember.start(bind, role="node", models=[("x" * 500, "")])

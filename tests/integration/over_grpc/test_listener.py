@@ -76,7 +76,8 @@ async def test_a_port_that_is_taken_stops_the_start(tmp_path: Path) -> None:
             encoding="utf-8",
         )
     assert told.returncode == 1
-    assert f"server.grpc_port: 127.0.0.1:{port} cannot be had: Address already in use" in told.stderr
+    assert f"127.0.0.1:{port} is taken by " in told.stderr
+    assert f"(pid {os.getpid()}); choose another one by `server.grpc_port`" in told.stderr
 
 
 async def test_connections_beyond_the_limit_are_refused(tmp_path: Path, station: Station) -> None:

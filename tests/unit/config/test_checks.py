@@ -57,6 +57,7 @@ models:
         ("cluster: {bind: '127.0.0.1:70000'}", 4, "cluster.bind", "no IP address of this machine"),
         ("cluster: {bind: '0.0.0.0:1'}", 4, "cluster.bind", "set `cluster.advertise`"),
         ("cluster: {advertise: host}", 4, "cluster.advertise", "is no IP address"),
+        ("cluster: {secret: 0123456789abcdef, join: ['[::1]:1']}", 4, "cluster.join", "not of the same family"),
         ("cluster: {name: 'a b'}", 4, "cluster.name", "is no name"),
         ("sessions: {store: mongodb://u:canary@h}", 4, "sessions.store", "memory, sqlite or redis://HOST:PORT"),
         (

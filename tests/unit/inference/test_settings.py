@@ -26,6 +26,9 @@ ECHO = (("m", "echo:"),)
         ({"models": ECHO, "host": "0.0.0.0", "join": ("a:1",), "secret": Secret("x" * 16)}, "by --advertise"),
         ({"models": ECHO, "name": "a b", "join": ("a:1",), "secret": Secret("x" * 16)}, "the name 'a b' is none"),
         ({"models": ECHO, "name": "n1"}, "give --join as well"),
+        ({"models": ECHO, "join": ("127.0.0.1",), "secret": Secret("x" * 16)}, "--join 127.0.0.1 is no address"),
+        ({"models": ECHO, "host": "::1", "join": ("127.0.0.1:1",), "secret": Secret("x" * 16)}, "of one family"),
+        ({"models": ECHO, "join": ("h:1", "[::1]:1"), "secret": Secret("x" * 16)}, r"--join \[::1\]:1 cannot"),
         ({"models": ECHO, "tls": TlsFiles("c")}, "belong together"),
         ({"models": ECHO, "tls": TlsFiles(client_ca="a")}, "--tls-client-ca to both"),
         (

@@ -81,7 +81,7 @@ def _configuration(loaded: Loaded) -> list[Finding]:
 def check_machine(config: ServerConfig) -> list[Finding]:
     """Check ports, files and limits that a configuration asks for."""
     from open_autoglm.membership.member import split_address
-    from open_autoglm.server.ports import holder_of
+    from open_autoglm.transport.ports import holder_of
 
     server = config.server
     more = []

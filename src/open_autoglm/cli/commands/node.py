@@ -125,11 +125,11 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
 
 def announce(started: StartedNode, terminal: Terminal) -> None:
     """Print where a node listens and what it runs."""
-    host, port = started.address
-    admin_host, admin_port = started.admin_address
+    from open_autoglm.membership.member import join_address
+
     scheme = "mcps" if started.tls else "mcp"
-    terminal.line(f"listening on {terminal.styled(f'{scheme}://{host}:{port}', 'bold')}")
-    terminal.line(f"health and metrics on http://{admin_host}:{admin_port}")
+    terminal.line(f"listening on {terminal.styled(f'{scheme}://{join_address(*started.address)}', 'bold')}")
+    terminal.line(f"health and metrics on http://{join_address(*started.admin_address)}")
     if started.cluster:
         terminal.line(f"member {started.cluster} of the cluster")
     terminal.line()

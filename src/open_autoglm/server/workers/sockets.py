@@ -16,7 +16,7 @@ from typing import Final
 
 from open_autoglm.config.schema import ServerSettings
 from open_autoglm.errors import ServerError
-from open_autoglm.server.ports import port_error
+from open_autoglm.transport.ports import port_error
 from open_autoglm.transport.socket_options import forget_stale
 
 _BACKLOG: Final = 4096

@@ -19,7 +19,7 @@ async def listen_or_tell(open_listener: Callable[[], Awaitable[_T]], host: str, 
     """Open a listener.
 
     Raises:
-        ServerError: the address cannot be had; `option` of the command line chooses another port.
+        ServerError: the address cannot be had; see `port_error`.
     """
     try:
         return await open_listener()
@@ -28,13 +28,20 @@ async def listen_or_tell(open_listener: Callable[[], Awaitable[_T]], host: str, 
 
 
 def port_error(error: OSError, host: str, port: int, option: str) -> ServerError:
-    """Say why an address cannot be had, and by which `option` of the command line another port is chosen."""
+    """Say why an address cannot be had, and where another port is chosen.
+
+    Args:
+        error: of the system.
+        host, port: that were asked for.
+        option: of the command line, without dashes; or a key of the configuration, with a dot.
+    """
     holder = holder_of(port)
     taken = f" by {holder}" if holder else ""
+    how = f"by `{option}`" if "." in option else f"with --{option}"
     reason = (
-        f"is taken{taken}; choose another one with --{option}"
+        f"is taken{taken}; choose another one {how}"
         if error.errno in _TAKEN
-        else f"cannot be had: {error.strerror}"
+        else f"cannot be had ({how.removeprefix('by ').removeprefix('with ')}): {error.strerror or error}"
     )
     return ServerError("internal_error", f"{host}:{port} {reason}")
 
