@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from open_autoglm.resilience.token_bucket import TokenBucket
 from open_autoglm.rollout import manifest as manifests
-from open_autoglm.rollout.chunks import CHUNK_BYTES_MIN, cut
+from open_autoglm.rollout.chunks import (
+    ALIGNMENT_BYTES,
+    CHUNK_BYTES_MAX,
+    CHUNK_BYTES_MIN,
+    CHUNKS_MAX,
+    chunk_bytes_at,
+    cut,
+)
 from open_autoglm.rollout.delta import BodySource
 from open_autoglm.rollout.layout import Place
 from open_autoglm.rollout.reception import Reception
@@ -100,10 +107,10 @@ class Line:
         return SendChunk(effect.index, effect.codec, bytes(damaged))
 
 
-def simulate(line: Line, with_parent: bool = True) -> tuple[Transmission, Receiver, float]:
+def simulate(line: Line, with_parent: bool = True, rate: float = 1e6) -> tuple[Transmission, Receiver, float]:
     """Run sender and receiver until the sender ends or has nothing left to do."""
     source = BodySource(PLAN, TARGET, PARENT if with_parent else None)
-    sender = Transmission(source, TokenBucket(1e6, 2.0 * CHUNK_BYTES_MIN, 0.0))
+    sender = Transmission(source, TokenBucket(rate, 2.0 * CHUNK_BYTES_MIN, 0.0))
     receiver, now_s = Receiver(), 0.0
 
     def send(effects: list[Effect]) -> None:
@@ -194,6 +201,36 @@ def test_after_a_cut_only_what_is_missing_goes_again() -> None:
 def test_the_throttle_holds() -> None:
     sender, _, now_s = simulate(Line(random.Random(1), 0.0, 0.0, 0.0, []), with_parent=False)
     assert sender.bytes_sent <= 2.0 * CHUNK_BYTES_MIN + 1e6 * now_s
+
+
+def test_a_throttle_slower_than_the_silence_loses_nothing() -> None:
+    rate = CHUNK_BYTES_MIN / 60
+    sender, receiver, now_s = simulate(Line(random.Random(1), 0.0, 0.0, 0.0, []), with_parent=False, rate=rate)
+    assert (sender.state, receiver.disk) == ("verifying", TARGET)
+    assert sender.chunks_sent == PLAN.count
+    assert now_s > 60 * (PLAN.count - 3)
+
+
+def test_a_slow_throttle_does_not_hide_that_the_receiver_is_gone() -> None:
+    sender = Transmission(BodySource(PLAN, TARGET), TokenBucket(CHUNK_BYTES_MIN / 60, CHUNK_BYTES_MIN, 0.0))
+    sender.start(0.0)
+    sent = sender.progress(Progress(0, [(0, PLAN.count)], WINDOW), 0.0)
+    assert [type(effect) for effect in sent] == [SendChunk]
+    while sender.state != "ended":
+        due = sender.next_deadline()
+        assert due is not None
+        sender.handle_timeout(due)
+    assert sender.outcome == "lost"
+
+
+@given(rate=st.integers(1, 1 << 40), body=st.integers(1, 1 << 42))
+def test_chunks_are_small_where_the_rate_is(rate: int, body: int) -> None:
+    size = chunk_bytes_at(rate, body)
+    assert CHUNK_BYTES_MIN <= size <= CHUNK_BYTES_MAX
+    assert size % ALIGNMENT_BYTES == 0
+    assert -(-body // size) <= CHUNKS_MAX
+    if body <= CHUNK_BYTES_MIN * CHUNKS_MAX:
+        assert size == CHUNK_BYTES_MIN or size <= rate / 4 + ALIGNMENT_BYTES
 
 
 def test_silence_ends_an_update_as_lost() -> None:

@@ -2,7 +2,8 @@
 
 Its own, because on a shared one every answer would wait behind a chunk. Invariant: a piece goes out only when the one
 before it has gone, so that what waits here is one chunk; the throttle, the receiver's window and the stream's credit
-each hold it up. A connection that is cut is opened again, and the update goes on with what is missing.
+each hold it up. A connection that is cut is opened again, and the update goes on with what is missing; one that could
+not be opened at first, or that is refused, ends the update with the reason.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from open_autoglm import clock
+from open_autoglm.errors import CODES
 from open_autoglm.inference.update_receiver import Abort, Commit, Result
 from open_autoglm.protocol import opcodes
 from open_autoglm.protocol.client_connection import ClientConnection
 from open_autoglm.protocol.handshake import Hello, Welcome, signed
 from open_autoglm.protocol.settings import ConnectionSettings
+from open_autoglm.protocol.wire_error import read_error
 from open_autoglm.rollout.delta import ChunkSource
 from open_autoglm.rollout.pieces import split
 from open_autoglm.rollout.reception import Offer
 from open_autoglm.rollout.transmission import Effect, Progress, SendChunk, SendOffer, Throttle, Transmission
 from open_autoglm.security.signature import NONCE_BYTES, SigningKey
 from open_autoglm.transport.framed_shell import Flusher, FramedShell
+from open_autoglm.transport.tls import tls_reason
 
 CONNECT_S: Final = 10.0
 RESULT_S: Final = 120.0
@@ -43,8 +47,16 @@ Told = Progress | Result | None
 """What a line brings; None when it is cut."""
 
 
+_LATE: Final = ("request_timeout", "client_closed")
+"""Codes of the 400s that another connection need not meet."""
+
+
 class UpdateLost(Exception):
-    """The node was not reached, or went away and stayed away."""
+    """The node was not reached, does not let us in, or went away and stayed away."""
+
+
+class LineRefused(ConnectionRefusedError):
+    """The node does not let us in, and would not at another time."""
 
 
 class Line(Protocol):
@@ -89,20 +101,27 @@ async def send_update(
         reconnect_s: between two of them, seconds.
 
     Raises:
-        UpdateLost: the node was not reached, or stopped answering.
+        UpdateLost: the node was not reached, does not let us in, or stopped answering.
     """
     sender = Transmission(source, throttle)
+    reached, why = False, "no connection"
     for attempt in range(attempts):
         if attempt:
             await asyncio.sleep(reconnect_s)
-        with contextlib.suppress(OSError):
+        try:
             async with connect() as line:
+                reached, why = True, "the connection was lost again and again"
                 result = await _send(line, sender, offer)
                 if result is not None:
                     return result
+        except OSError as error:
+            why = _reason(error)
+            if not reached or isinstance(error, LineRefused):
+                break
         if sender.state == "ended":
+            why = "it has stopped answering"
             break
-    raise UpdateLost(f"the node did not take the version: {sender.outcome or 'no connection'}")
+    raise UpdateLost(f"the node did not take the version: {why}")
 
 
 async def command(connect: Connect, told: Commit | Abort) -> Result:
@@ -112,13 +131,31 @@ async def command(connect: Connect, told: Commit | Abort) -> Result:
         UpdateLost: the node was not reached, or said nothing.
     """
     opcode = opcodes.UPDATE_COMMIT if isinstance(told, Commit) else opcodes.UPDATE_ABORT
-    with contextlib.suppress(OSError):
+    asked, why = False, "the connection was lost"
+    try:
         async with connect() as line:
             line.ask(opcode, msgspec.json.encode(told))
+            asked = True
             answer = await line.told(RESULT_S)
             if isinstance(answer, Result):
                 return answer
-    raise UpdateLost(f"the node did not answer whether it has done it: {told.name!r}")
+    except OSError as error:
+        why = _reason(error)
+    what = "the node did not answer whether it has done it" if asked else "the node could not be asked"
+    raise UpdateLost(f"{what}: {why}")
+
+
+def _reason(error: OSError) -> str:
+    """Why a connection came to nothing, in words."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "it did not answer in time"
+    return tls_reason(error) or error.strerror or str(error) or type(error).__name__
+
+
+def _is_refusal(code: str) -> bool:
+    """Whether what ended a connection would end the next one too."""
+    known = CODES.get(code)
+    return known is not None and known.http_status < 500 and not known.retryable and code not in _LATE
 
 
 async def _send(line: Line, sender: Transmission, offer: Offer) -> Result | None:
@@ -159,6 +196,7 @@ class FramedLine:
         self.connection = ClientConnection(hello, self, self.shell.wake, ConnectionSettings(), clock.monotonic(), key)
         self.shell.connection, self.shell.owner = self.connection, self
         self.welcomed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.closed = ("", "")  # code and message, once it is
         self._told: asyncio.Queue[Told] = asyncio.Queue()
         self._stream = 0
         self._pieces: deque[tuple[bytes, int, int]] = deque()
@@ -235,12 +273,15 @@ class FramedLine:
     def on_error(self, stream: int, status: int, flags: int, retry_after_ms: int, payload: bytes) -> None:
         if stream == self._stream:
             self._stream = 0
-            self._told.put_nowait(Result("", "", "refused", "unknown", f"the node answered {status}"))
+            error = read_error(self.connection.codec, status, flags, retry_after_ms, payload)
+            message = error.message or f"the node answered {status}"
+            self._told.put_nowait(Result("", "", "refused", error.code, message))
 
     def on_closed(self, code: str, message: str) -> None:
+        self.closed = code, message
         if not self.welcomed.done():
             self.welcomed.set_result(False)
-        self._told.put_nowait(None)
+        self._told.put_nowait(Result("", "", "refused", code, message) if _is_refusal(code) else None)
         self.shell.wake()
 
     def on_response(self, stream: int, flags: int, chunks: int, payload: bytes) -> None:
@@ -287,7 +328,8 @@ async def framed_line(
         tls: context where the node speaks TLS.
 
     Raises:
-        OSError: it cannot be reached, or does not let us in.
+        LineRefused: it does not let us in.
+        OSError: it cannot be reached, or has no place for us now.
     """
     line = FramedLine(hello, flusher, key)
     loop = asyncio.get_running_loop()
@@ -295,7 +337,9 @@ async def framed_line(
         async with asyncio.timeout(CONNECT_S):
             await loop.create_connection(lambda: cast(asyncio.Protocol, line.shell), host, port, ssl=tls)
             if not await line.welcomed:
-                raise ConnectionRefusedError(f"{host}:{port} does not let us in")
+                code, message = line.closed
+                kind = LineRefused if _is_refusal(code) else ConnectionAbortedError
+                raise kind(f"it does not let us in ({code}): {message}")
         yield line
     finally:
         line.shell.close()

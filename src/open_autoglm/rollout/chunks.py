@@ -82,6 +82,16 @@ def cut(body: bytes, chunk_bytes: int = CHUNK_BYTES) -> ChunkPlan:
     return plan
 
 
+def chunk_bytes_at(rate: float, body_bytes: int) -> int:
+    """Size of chunks where so many bytes a second may leave, for `cut`.
+
+    A quarter of a second's bytes, within 64 KiB and 1 MiB, so that little leaves at once; larger only where there would
+    be more chunks than a plan may have.
+    """
+    wanted = max(min(int(rate) // 4, CHUNK_BYTES), CHUNK_BYTES_MIN, -(-body_bytes // CHUNKS_MAX))
+    return -(-wanted // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
 def ranges(count: int, present: Collection[int]) -> list[Range]:
     """The first 64 ranges of what is missing out of `count`."""
     found: list[Range] = []

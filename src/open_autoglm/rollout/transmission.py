@@ -9,7 +9,8 @@
 
 Invariant: at most `window` chunks are on their way, and in any time t no more than `burst + rate * t` bytes leave. The
 receiver's word is what counts: a chunk that it calls missing is sent again, one that it has never is. Silence is
-answered by the offer, again and again up to a limit; a receiver that knows the update answers with what it lacks.
+answered by the offer, again and again up to a limit; a receiver that knows the update answers with what it lacks. While
+the throttle alone holds the next chunk up, and none is on its way, there is nothing to be heard and no silence.
 """
 
 from __future__ import annotations
@@ -151,13 +152,15 @@ class Transmission:
         if self.state == "ended":
             return None
         silence_s = self._heard_s + SILENCE_S
-        return min(silence_s, self._ready_s) if self._has_room() else silence_s
+        if not self._has_room():
+            return silence_s
+        return min(silence_s, self._ready_s) if self._on_way else self._ready_s
 
     def handle_timeout(self, now_s: float) -> list[Effect]:
         """Due work: what the throttle held up, or the offer once more."""
         if self.state == "ended":
             return []
-        if now_s >= self._heard_s + SILENCE_S:
+        if now_s >= self._heard_s + SILENCE_S and (self._on_way or not self._has_room()):
             return self._offer(now_s)
         return self._send(now_s)
 
@@ -191,6 +194,8 @@ class Transmission:
                 self._ready_s = now_s + wait_s
                 break
             self._next = None
+            if not self._on_way:
+                self._heard_s = now_s  # from now on an answer is due
             self._on_way[chunk.index] = None
             self.bytes_sent += len(chunk.payload)
             self.chunks_sent += 1

@@ -23,6 +23,7 @@ async def nodes(folder: Path, count: int, *models: str) -> AsyncIterator[list[Pr
     """So many nodes, with a secret."""
     secret = folder / "secret"
     secret.write_text(SECRET)
+    secret.chmod(0o600)
     words = ("--secret-file", str(secret))
     started = [await asyncio.to_thread(Process, *words, models=models or ("echo=echo:",)) for _ in range(count)]
     try:

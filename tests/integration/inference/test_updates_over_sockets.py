@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.integration.inference.update_node import listening, to
+from tests.unit.cli.terminals import piped
 from tests.unit.inference.worlds import NAME, Node, Update, noisy, update
 
+from open_autoglm.cli.main import run
+from open_autoglm.engines.embedded.catalog import MODELS_DIR
+from open_autoglm.errors import RequestError
 from open_autoglm.inference.update_receiver import Abort, Commit, Result
 from open_autoglm.inference.update_sender import UpdateLost, command, send_update
 from open_autoglm.protocol import opcodes
@@ -80,6 +85,40 @@ async def test_a_node_that_is_not_there_is_lost(node: Node) -> None:
         await send_update(to(1), sent.offer, source, TokenBucket(1e9, 1e9, 0.0), attempts=2, reconnect_s=0.01)
     with pytest.raises(UpdateLost):
         await command(to(1), Abort(NAME))
+
+
+async def test_who_is_turned_away_hears_why_and_does_not_ask_again(node: Node) -> None:
+    refusal = RequestError("invalid_api_key", "this is not the cluster's key")
+    async with listening(node.receiver, refusal) as (port, made):
+        with pytest.raises(UpdateLost, match=r"invalid_api_key.*this is not the cluster's key"):
+            await send(update(node), port)
+        assert len(made) == 1
+        with pytest.raises(UpdateLost, match=r"could not be asked.*this is not the cluster's key"):
+            await command(to(port), Commit(NAME, "0" * 64))
+
+
+async def test_what_is_no_node_says_so(node: Node) -> None:
+    async with listening(node.receiver) as (port, made), to(port)() as line:
+        made[0].answers = RequestError("forbidden", "UPDATE_COMMIT is between servers and nodes")
+        line.ask(opcodes.UPDATE_COMMIT, b"{}")
+        told = await line.told(10.0)
+    assert told == Result("", "", "refused", "forbidden", "UPDATE_COMMIT is between servers and nodes")
+
+
+async def test_every_node_is_asked_and_each_refusal_is_told(node: Node, tmp_path: Path) -> None:
+    folder = tmp_path / NAME
+    shutil.copytree(MODELS_DIR / NAME / "versions" / "1", folder)
+    assert run(["rollout", "pack", str(folder), "--tasks", "arithmetic"], piped()) == 0
+    refusal = RequestError("invalid_api_key", "this is not the cluster's key")
+    async with listening(node.receiver, refusal) as (first, made), listening(node.receiver) as (second, _):
+        terminal = piped()
+        words = ["rollout", "push", str(folder), "--node", f"127.0.0.1:{first}", "--node", f"127.0.0.1:{second}"]
+        assert await asyncio.to_thread(run, words, terminal) == 1
+        assert len(made) == 1
+    said = terminal.err.getvalue()  # type: ignore[attr-defined]
+    assert f"127.0.0.1:{first}: " in said
+    assert "this is not the cluster's key" in said
+    assert f"127.0.0.1:{second} refused (signature): " in said
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"\xff" * 40, b'{"manifest":1}'])

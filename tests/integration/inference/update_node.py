@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from open_autoglm import clock
+from open_autoglm.errors import AutoGLMError
 from open_autoglm.inference.update_desk import UpdateDesk
 from open_autoglm.inference.update_receiver import UpdateReceiver
 from open_autoglm.inference.update_sender import Connect, FramedLine, Line, framed_line
@@ -22,17 +23,25 @@ HELLO = Hello(versions=["1.0"], codecs=["json"], agent="update")
 class NodeConnection:
     """One connection, of which only updates are taken: its `ServerSink` and its shell's owner."""
 
-    def __init__(self, desk: UpdateDesk, flusher: Flusher) -> None:
+    def __init__(self, desk: UpdateDesk, flusher: Flusher, refusal: AutoGLMError | None = None) -> None:
         self._desk = desk
+        self._refusal = refusal
+        self.answers: AutoGLMError | None = None  # instead of the desk
         self.shell = FramedShell(flusher)
         self.connection = ServerConnection(self, self.shell.wake, ConnectionSettings(), clock.monotonic())
         self.shell.connection, self.shell.owner = self.connection, self
 
     def on_hello(self, hello: Hello) -> None:
-        self.connection.accept("test")
+        if self._refusal is not None:
+            self.connection.refuse(self._refusal)
+        else:
+            self.connection.accept("test")
 
     def on_other(self, opcode: int, flags: int, aux: int, stream: int, arg: int, payload: bytes) -> None:
-        self._desk.on_message(self.connection, opcode, flags, aux, stream, payload)
+        if self.answers is not None:
+            self.connection.fail(stream, self.answers)
+        else:
+            self._desk.on_message(self.connection, opcode, flags, aux, stream, payload)
 
     def on_cancel(self, stream: int) -> None:
         self._desk.gone(self.connection, stream)
@@ -47,13 +56,15 @@ class NodeConnection:
 
 
 @asynccontextmanager
-async def listening(receiver: UpdateReceiver) -> AsyncIterator[tuple[int, list[NodeConnection]]]:
-    """A node on a free port; gives the port and the connections that were made to it."""
+async def listening(
+    receiver: UpdateReceiver, refusal: AutoGLMError | None = None
+) -> AsyncIterator[tuple[int, list[NodeConnection]]]:
+    """A node on a free port, which may turn everybody away; gives the port and the connections that were made to it."""
     loop, made = asyncio.get_running_loop(), cast(list[NodeConnection], [])
     desk, flusher = UpdateDesk(receiver), Flusher(loop)
 
     def factory() -> asyncio.Protocol:
-        made.append(NodeConnection(desk, flusher))
+        made.append(NodeConnection(desk, flusher, refusal))
         return cast(asyncio.Protocol, made[-1].shell)
 
     server = await loop.create_server(factory, "127.0.0.1", 0)

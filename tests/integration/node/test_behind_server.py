@@ -20,6 +20,7 @@ SUMS = [(a, b) for a in (137, 265, 818) for b in (346, 571)]
 def secret_file(tmp_path: Path) -> Path:
     path = tmp_path / "secret"
     path.write_text(SECRET)
+    path.chmod(0o600)
     return path
 
 

@@ -25,6 +25,7 @@ SECRET = "a secret of the tests"
 def node(tmp_path: Path) -> Iterator[Process]:
     secret = tmp_path / "secret"
     secret.write_text(SECRET + "\n")
+    secret.chmod(0o600)
     running = Process("--secret-file", str(secret), "--class", "edge", "--data-dir", str(tmp_path / "data"))
     yield running
     running.end(signal.SIGKILL)

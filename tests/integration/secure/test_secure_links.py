@@ -40,6 +40,7 @@ async def running(folder: Path, authority: Authority, node_name: str, **sections
     await asyncio.to_thread(server.__enter__)
     files = authority.issue(node_name)
     (folder / "secret").write_text(SECRET)
+    (folder / "secret").chmod(0o600)
     gossip = next(row["gossip"] for row in server.admin_get("/admin/v1/nodes")["nodes"] if row["self"])
     words = ("--name", "node-1", "--secret-file", str(folder / "secret"), "--join", gossip)
     secured = ("--tls-cert", files.cert, "--tls-key", files.key, "--tls-client-ca", authority.ca)

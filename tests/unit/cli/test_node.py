@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from pathlib import Path
 
 import pytest
 from tests.unit.cli.terminals import out, piped
 
 from open_autoglm.cli.commands import node
-from open_autoglm.cli.failure import CommandFailed
 from open_autoglm.inference.node import StartedNode
 
 
@@ -43,20 +41,6 @@ def test_a_share_is_above_nothing_and_at_most_all(text: str) -> None:
 def test_a_size_has_a_unit() -> None:
     with pytest.raises(ArgumentTypeError, match="no size"):
         node.size_bytes("much")
-
-
-def test_a_secret_is_read_without_its_line_end(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("0123456789abcdef\n")
-    secret = node._secret(str(file))
-    assert secret is not None
-    assert secret.reveal() == "0123456789abcdef"
-    file.write_text(" \n")
-    with pytest.raises(CommandFailed, match="is empty"):
-        node._secret(str(file))
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(CommandFailed, match="it is no text"):
-        node._secret(str(file))
 
 
 def test_the_table_says_what_runs_where() -> None:

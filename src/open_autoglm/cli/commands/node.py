@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from open_autoglm.cli.arguments import count, port_number, wait_s
-from open_autoglm.cli.failure import CommandFailed
+from open_autoglm.cli.secret_file import read_secret
 from open_autoglm.cli.table import print_table
 from open_autoglm.cli.terminal import Terminal
 from open_autoglm.quantities import parse_size
-from open_autoglm.secret import Secret
 
 if TYPE_CHECKING:
     from open_autoglm.inference.node import StartedNode
 
 _CLASSES: Final = ("cpu", "gpu", "tpu", "edge")
-_SECRET_BYTES_MAX: Final = 4096
 _VERSION_CHARACTERS: Final = 12
 
 
@@ -105,7 +102,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
         advertise=arguments.advertise,
         gossip_port=arguments.gossip_port,
         node_class=arguments.node_class,
-        secret=_secret(arguments.secret_file),
+        secret=read_secret(arguments.secret_file),
         join=tuple(arguments.join),
         name=arguments.name,
         tls=TlsFiles(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca),
@@ -178,17 +175,3 @@ def share(text: str) -> float:
     if 0.0 < value <= 1.0:
         return value
     raise ArgumentTypeError(f"{text!r} is no share; write a number above 0, at most 1")
-
-
-def _secret(file: str | None) -> Secret | None:
-    if file is None:
-        return None
-    try:
-        with Path(file).open("rb") as opened:
-            text = opened.read(_SECRET_BYTES_MAX).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise CommandFailed(f"--secret-file {file} cannot be read: {reason}") from error
-    if not text:
-        raise CommandFailed(f"--secret-file {file} is empty")
-    return Secret(text, "file")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from open_autoglm.cli.admin import add_admin_options, find_admin, segment
 from open_autoglm.cli.arguments import count, wait_s
-from open_autoglm.cli.failure import DONE, CommandFailed
+from open_autoglm.cli.failure import DONE, FAILED, CommandFailed
+from open_autoglm.cli.secret_file import read_secret
 from open_autoglm.cli.table import print_table
 from open_autoglm.cli.terminal import Terminal
 from open_autoglm.quantities import parse_size
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     import ssl
 
     from open_autoglm.inference.model_store import StoredVersion
+    from open_autoglm.inference.update_receiver import Result
     from open_autoglm.inference.update_sender import Connect
     from open_autoglm.rollout.manifest import GoldenPrompt
 
+PORT_MAX: Final = 65_535
 ACTIONS: Final = ("status", "pack", "push", "commit", "start", "weights", "promote", "rollback")
 SHOWN_CHARACTERS: Final = 12
 BYTES_PER_S: Final = 8 << 20
@@ -167,7 +171,7 @@ def _pack(arguments: Namespace, terminal: Terminal) -> int:
     if len(config) > CONFIG_BYTES_MAX:
         raise CommandFailed(f"{folder / CONFIG} is longer than {CONFIG_BYTES_MAX} bytes")
     places, body = canonical_body((folder / WEIGHTS).read_bytes())
-    tasks = sorted(task for task in arguments.tasks.split(",") if task)
+    tasks = _tasks(arguments.tasks)
     manifest = manifests.build(
         arguments.name or folder.resolve().name,
         places,
@@ -183,6 +187,16 @@ def _pack(arguments: Namespace, terminal: Terminal) -> int:
     (folder / "manifest.json").write_bytes(manifest.encode())  # the last: a folder that is watched is now complete
     terminal.line(manifest.version)
     return DONE
+
+
+def _tasks(text: str) -> list[str]:
+    from open_autoglm.engines.embedded.abilities import TASKS
+
+    tasks = sorted({task for task in text.split(",") if task})
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise CommandFailed(f"--tasks: there is no task {unknown[0]!r}; there are {', '.join(TASKS)}")
+    return tasks
 
 
 def _pack_folder(folder: Path, golden: tuple[GoldenPrompt, ...], arguments: Namespace, terminal: Terminal) -> int:
@@ -215,7 +229,7 @@ def _push(arguments: Namespace, terminal: Terminal) -> int:
     from open_autoglm.inference.model_store import StoredVersion
     from open_autoglm.inference.update_sender import send_update
     from open_autoglm.resilience.token_bucket import TokenBucket
-    from open_autoglm.rollout.chunks import CHUNK_BYTES, cut
+    from open_autoglm.rollout.chunks import chunk_bytes_at, cut
     from open_autoglm.rollout.delta import BodySource
     from open_autoglm.rollout.reception import Offer
 
@@ -223,15 +237,16 @@ def _push(arguments: Namespace, terminal: Terminal) -> int:
     with StoredVersion(Path(_needed(arguments, "model")), key) as stored:
         parent = StoredVersion(Path(arguments.parent), key) if arguments.parent else None
         body = stored.body()
-        plan = cut(body, CHUNK_BYTES)
+        plan = cut(body, chunk_bytes_at(arguments.rate, len(body)))
         source = BodySource(plan, body, parent.body() if parent else None, word_bytes=_word_bytes(stored))
         told = parent.manifest.version if parent else None
         offer = Offer(stored.manifest.encode().decode(), stored.config.decode(), plan, told)
-    for node in _nodes(arguments):
-        throttle = TokenBucket(float(arguments.rate), float(max(arguments.rate, 2 * CHUNK_BYTES)), 0.0)
-        result = asyncio.run(_with(node, arguments, lambda to: send_update(to, offer, source, throttle)))  # noqa: B023
-        _tell(node, result, terminal)
-    return DONE
+
+    def send(connect: Connect) -> Awaitable[Result]:
+        throttle = TokenBucket(float(arguments.rate), max(arguments.rate / 4, float(plan.chunk_bytes)), 0.0)
+        return send_update(connect, offer, source, throttle)
+
+    return _ask_nodes(arguments, terminal, send)
 
 
 def _commit(arguments: Namespace, terminal: Terminal) -> int:
@@ -240,19 +255,34 @@ def _commit(arguments: Namespace, terminal: Terminal) -> int:
 
     share = 1.0 if arguments.percent is None else arguments.percent / 100
     commit = Commit(_needed(arguments, "model"), _needed(arguments, "version"), arguments.policy, share=share)
-    for node in _nodes(arguments):
-        _tell(node, asyncio.run(_with(node, arguments, lambda to: command(to, commit))), terminal)
-    return DONE
+    return _ask_nodes(arguments, terminal, lambda connect: command(connect, commit))
 
 
-async def _with(node: str, arguments: Namespace, work: Any) -> Any:
-    """Do something with a node, over a connection as the cluster's own."""
+def _ask_nodes(arguments: Namespace, terminal: Terminal, ask: Callable[[Connect], Awaitable[Result]]) -> int:
+    """Ask each node in turn, and say what came of it; one that does not do it does not keep the others from it."""
+    connects = {node: _connect(node, arguments) for node in _nodes(arguments)}
+    done = [_ask_node(node, connect, ask, terminal) for node, connect in connects.items()]
+    return DONE if all(done) else FAILED
+
+
+def _ask_node(node: str, connect: Connect, ask: Callable[[Connect], Awaitable[Result]], terminal: Terminal) -> bool:
+    """Ask one node, and return whether it has done it."""
+    from open_autoglm.errors import AutoGLMError
     from open_autoglm.inference.update_sender import UpdateLost
 
+    async def asked() -> Result:
+        return await ask(connect)
+
     try:
-        return await work(_connect(node, arguments))
-    except UpdateLost as error:
-        raise CommandFailed(f"{node}: {error}") from error
+        result = asyncio.run(asked())
+    except (UpdateLost, AutoGLMError) as error:
+        terminal.error(f"{node}: {error}")
+        return False
+    if result.outcome == "refused":
+        terminal.error(f"{node} refused ({result.reason}): {result.message}")
+        return False
+    terminal.line(f"{node}: {result.outcome} {result.version}")
+    return True
 
 
 def _connect(node: str, arguments: Namespace) -> Connect:
@@ -263,12 +293,14 @@ def _connect(node: str, arguments: Namespace) -> Connect:
 
     place, tls = node.removeprefix("mcps://"), None
     host, _, port = place.rpartition(":")
-    if not host or not port.isdigit():
-        raise CommandFailed(f"--node {node!r}: write HOST:PORT, or mcps://HOST:PORT where it speaks TLS")
+    if not host or not (port.isascii() and port.isdigit() and 1 <= int(port) <= PORT_MAX):
+        raise CommandFailed(
+            f"--node {node!r}: write HOST:PORT, or mcps://HOST:PORT where it speaks TLS; ports are 1 to {PORT_MAX}"
+        )
     if place != node:
         tls = _tls(arguments)
-    secret = _secret(arguments)
-    key = None if secret is None else SigningKey(secret.decode())
+    secret = read_secret(arguments.secret_file)
+    key = None if secret is None else SigningKey(secret.reveal())
     hello = Hello(versions=list(VERSIONS), codecs=["json"], agent="autoglm rollout")
     return lambda: framed_line(
         hello, host.strip("[]"), int(port), Flusher(asyncio.get_running_loop()), key=key, tls=tls
@@ -284,12 +316,6 @@ def _tls(arguments: Namespace) -> ssl.SSLContext:
         return upstream_context(TlsClientFiles(arguments.node_ca, arguments.node_cert, arguments.node_key))
     except ConfigError as error:
         raise CommandFailed(error.problems[0].message) from error
-
-
-def _tell(node: str, result: Any, terminal: Terminal) -> None:
-    if result.outcome == "refused":
-        raise CommandFailed(f"{node} refused ({result.reason}): {result.message}")
-    terminal.line(f"{node}: {result.outcome} {result.version}")
 
 
 def _word_bytes(stored: StoredVersion) -> int:
@@ -314,12 +340,8 @@ def _needed(arguments: Namespace, what: str) -> str:
     return str(value)
 
 
-def _secret(arguments: Namespace) -> bytes | None:
-    return Path(arguments.secret_file).read_bytes().strip() if arguments.secret_file else None
-
-
 def _key(arguments: Namespace) -> bytes | None:
     from open_autoglm.membership.seal import derive_key
 
-    secret = _secret(arguments)
-    return None if secret is None else derive_key(secret, "models")
+    secret = read_secret(arguments.secret_file)
+    return None if secret is None else derive_key(secret.reveal().encode(), "models")

@@ -50,6 +50,8 @@ def test_what_is_no_size_is_refused() -> None:
         (["push", "."], "cannot be opened"),
         (["commit", "m", "v"], "--node"),
         (["commit", "m", "v", "--node", "nowhere"], "HOST:PORT"),
+        (["commit", "m", "v", "--node", "127.0.0.1:99999"], "ports are 1 to 65535"),
+        (["commit", "m", "v", "--node", "127.0.0.1:0"], "ports are 1 to 65535"),
         (["pack", "/nowhere"], "No such file"),
     ],
 )
@@ -80,11 +82,22 @@ def test_a_folder_of_onnx_is_packed_into_another_which_can_be_pushed(tmp_path: P
     assert run(words, piped()) != 0, "a folder that is not empty was written to"
 
 
+def test_tasks_that_there_are_not_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "sums"
+    shutil.copytree(MODELS_DIR / "glm-calc-s" / "versions" / "1", folder)
+    before = (folder / "manifest.json").read_bytes()
+    terminal = piped()
+    assert run(["rollout", "pack", str(folder), "--tasks", "arithmetic,foo"], terminal) == 1
+    assert "no task 'foo'; there are arithmetic, chat" in terminal.err.getvalue()  # type: ignore[attr-defined]
+    assert (folder / "manifest.json").read_bytes() == before
+
+
 def test_a_folder_is_packed_and_signed(tmp_path: Path) -> None:
     folder = tmp_path / "sums"
     shutil.copytree(MODELS_DIR / "glm-calc-s" / "versions" / "1", folder)
     secret, golden = tmp_path / "secret", tmp_path / "golden.jsonl"
     secret.write_text("a secret of the tests\n")
+    secret.chmod(0o600)
     golden.write_text('{"prompt": "12 + 30", "answer": "42"}\n')
     terminal = piped()
     words = ["rollout", "pack", str(folder), "--tasks", "arithmetic", "--golden", str(golden)]
