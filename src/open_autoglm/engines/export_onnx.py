@@ -6,11 +6,12 @@ as PyTorch within `TOLERANCE`, for a prompt alone, for prompts of unlike length 
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from open_autoglm.engines.text_side import EMBEDDED, TOKENIZER_FILE, open_text
 from open_autoglm.engines.transformers_model import TorchGraph, load_model
 from open_autoglm.errors import ServerError
 
+LIBRARIES: Final = ("torch", "transformers", "safetensors", "tokenizers", "onnx", "onnxscript", "onnxruntime")
 OPSET: Final = 20
 TOLERANCE: Final = 1e-3
 """Most that logits may differ, of the largest logit that PyTorch gave."""
@@ -56,13 +58,29 @@ class Comparison(msgspec.Struct, frozen=True):
         return self.difference <= TOLERANCE * max(1.0, self.largest)
 
 
-def export_onnx(source: Path, out: Path, *, opset: int = OPSET) -> Comparison:
+def check_libraries(names: Sequence[str] = LIBRARIES) -> None:
+    """Look whether everything is installed that an export takes; nothing is imported.
+
+    Raises:
+        ServerError: `internal_error`, with what is missing and how to install it.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ServerError(
+            "internal_error", f"for the export {', '.join(missing)} must be there; install open-autoglm[export]"
+        )
+
+
+def export_onnx(
+    source: Path, out: Path, *, opset: int = OPSET, on_start: Callable[[], None] | None = None
+) -> Comparison:
     """Export a folder of the Transformers engine.
 
     Args:
         source: the folder, with its manifest.
         out: a folder that does not exist, or is empty.
         opset: of ONNX operators.
+        on_start: called once everything was checked and the model is loaded, before what takes long.
 
     Raises:
         ServerError: `internal_error`, with what is wrong; `out` then has no manifest.
@@ -70,10 +88,13 @@ def export_onnx(source: Path, out: Path, *, opset: int = OPSET) -> Comparison:
     folder = ModelFolder(source)
     if out.exists() and any(out.iterdir()):
         raise ServerError("internal_error", f"{str(out)!r} is not empty; name a new folder")
+    check_libraries()
     module, device = load_model(folder, accelerator=False)
     graph = TorchGraph(module, device)
     context = context_of(folder, folder.read_json(CONFIG))
     original = PastModel("original", "", open_text(folder, "original"), graph, context)
+    if on_start is not None:
+        on_start()
     return keep(folder, original, _graph_bytes(graph, opset), out)
 
 
@@ -112,7 +133,9 @@ def keep(folder: ModelFolder, original: PastModel, data: bytes, out: Path) -> Co
     return result
 
 
-def export_embedded(name: str, out: Path, *, opset: int = OPSET) -> Comparison:
+def export_embedded(
+    name: str, out: Path, *, opset: int = OPSET, on_start: Callable[[], None] | None = None
+) -> Comparison:
     """Export a model that ships; see `export_onnx`.
 
     Raises:
@@ -127,7 +150,7 @@ def export_embedded(name: str, out: Path, *, opset: int = OPSET) -> Comparison:
             shutil.copyfile(catalog.MODELS_DIR / name / file, folder / file)
         properties = {"tasks": sorted(manifest.tasks), "digits_max": manifest.digits_max}
         write_manifest(folder, "transformers", manifest.sha256, text=EMBEDDED, properties=properties)
-        return export_onnx(folder, out, opset=opset)
+        return export_onnx(folder, out, opset=opset, on_start=on_start)
 
 
 def compare(original: PastModel, exported: PastModel) -> Comparison:

@@ -47,13 +47,15 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
 def _onnx(arguments: Namespace, terminal: Terminal) -> int:
     from open_autoglm.engines.export_onnx import TOLERANCE, export_embedded, export_onnx
 
-    terminal.note("exporting; this takes a minute or so …")
+    def started() -> None:
+        terminal.note("exporting; this takes a minute or so …")
+
     kind, _, rest = arguments.source.partition(":")
     if kind == "embedded":
-        result = export_embedded(rest, arguments.out, opset=arguments.opset)
+        result = export_embedded(rest, arguments.out, opset=arguments.opset, on_start=started)
     else:
         source = Path(rest if kind == "transformers" and rest else arguments.source)
-        result = export_onnx(source, arguments.out, opset=arguments.opset)
+        result = export_onnx(source, arguments.out, opset=arguments.opset, on_start=started)
     if arguments.json:
         terminal.json({field: getattr(result, field) for field in result.__struct_fields__})
         return DONE
