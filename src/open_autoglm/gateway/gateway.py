@@ -286,7 +286,7 @@ class Gateway:
     def _unknown_model(self, snapshot: Snapshot, principal: Principal, model: str) -> AutoGLMError:
         names = sorted(listing.name for listing in snapshot.visible(principal))
         if not snapshot.plans:
-            return ServerError("no_healthy_endpoint", "no model is configured; add one under `models:`")
+            return ServerError("no_healthy_endpoint", snapshot.absence)
         known = ", ".join(names[:50]) or "none"
         return RequestError(
             "model_not_found", f"no model {model[:200]!r} here; this key may use: {known}", param="model"

@@ -66,9 +66,11 @@ class Snapshot:
         steered: models of which requests of one session have the same affinity whatever the balancers want, because
             two versions of them serve.
         proxies: whose `x-forwarded-for` is believed.
+        absence: what to say while there is no model at all.
     """
 
     __slots__ = (
+        "absence",
         "affinity",
         "anonymous",
         "context_path",
@@ -108,6 +110,7 @@ class Snapshot:
         self.listings = listings
         self.affinity: Literal["none", "client", "session"] = affinity
         self.steered: frozenset[str] = frozenset()
+        self.absence = "no model is configured; add one under `models:`"
         self.model_headers = model_headers or {}
         self.proxies = Networks(()) if proxies is None else proxies
 

@@ -32,6 +32,8 @@ from open_autoglm.protocol.streams import ABSENT, Stream, pieces_of
 from open_autoglm.protocol.wire_error import MESSAGE_CHARS_MAX, read_error
 
 _pack = HEADER.pack
+_HTTP = b"HTTP/"
+_SPEAKS_HTTP = "the other side answers in HTTP, not in frames: is this the port of a server or node for `mcp://`?"
 
 
 class Connection:
@@ -119,7 +121,10 @@ class Connection:
         try:
             self._reader.feed(data, self)
         except ProtocolError as error:
-            self.goodbye(error.code, error.message)
+            if self.welcome is None and data.startswith(_HTTP):  # read as a length, which says nothing to anybody
+                self.goodbye("invalid_request", _SPEAKS_HTTP)
+            else:
+                self.goodbye(error.code, error.message)
 
     def take(self) -> list[bytes]:
         """What is to be written, in order; it is the caller's from now on."""

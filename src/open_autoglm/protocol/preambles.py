@@ -130,7 +130,7 @@ def read_request(payload: bytes) -> RequestPreamble:
         model = payload[REQUEST_BYTES:session_at].decode()
         session = payload[session_at:body_at].decode() if session_bytes else ""
     except (struct.error, UnicodeDecodeError) as error:
-        raise ProtocolError("invalid_request", f"the request's preamble cannot be read: {error}") from error
+        raise _unreadable("request", error, payload, REQUEST_BYTES) from error
     if body_at > len(payload):
         raise ProtocolError("invalid_request", f"the request's names end at {body_at} of {len(payload)} bytes")
     if priority > PRIORITY_MAX and priority != PRIORITY_OF_KEY:
@@ -178,7 +178,7 @@ def read_response(payload: bytes) -> ResponsePreamble:
         version = payload[RESPONSE_BYTES:model_at].decode()
         model = payload[model_at:body_at].decode()
     except (struct.error, UnicodeDecodeError) as error:
-        raise ProtocolError("invalid_request", f"the response's preamble cannot be read: {error}") from error
+        raise _unreadable("response", error, payload, RESPONSE_BYTES) from error
     if body_at > len(payload):
         raise ProtocolError("invalid_request", f"the response's names end at {body_at} of {len(payload)} bytes")
     word = FINISHES[finish] if finish < len(FINISHES) else ""
@@ -213,7 +213,8 @@ def read_tensor(payload: bytes) -> TensorPreamble:
         body_at = name_at + name_bytes
         name = payload[name_at:body_at].decode()
     except (struct.error, UnicodeDecodeError) as error:
-        raise ProtocolError("invalid_request", f"the tensor's preamble cannot be read: {error}") from error
+        least = _TENSOR.size + (4 * payload[2] if len(payload) >= _TENSOR.size else 0)
+        raise _unreadable("tensor", error, payload, least) from error
     body_bytes = math.prod(shape) * DTYPE_BYTES[number]
     if body_at + body_bytes != len(payload):
         found = max(0, len(payload) - body_at)
@@ -222,6 +223,14 @@ def read_tensor(payload: bytes) -> TensorPreamble:
 
 
 _FINISH_NUMBERS: Final = {word: number for number, word in enumerate(FINISHES)}
+
+
+def _unreadable(what: str, error: Exception, payload: bytes, least: int) -> ProtocolError:
+    """Say in words of ours why a preamble cannot be read."""
+    reason = f"it has {len(payload)} bytes, {least} are the least"
+    if isinstance(error, UnicodeDecodeError):
+        reason = "a name is not UTF-8"
+    return ProtocolError("invalid_request", f"the {what}'s preamble cannot be read: {reason}")
 
 
 def _name(text: str, what: str) -> bytes:

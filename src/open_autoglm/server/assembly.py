@@ -46,6 +46,7 @@ from open_autoglm.transport.http_client import HttpPool
 from open_autoglm.transport.settings import TlsClientFiles
 from open_autoglm.transport.tls import upstream_context
 
+_NONE_YET = "no model yet: no node of the cluster that serves one has been found; try again in a moment"
 _ANONYMOUS = ""
 """Whom requests come from while authentication is off; no key can have this name."""
 _AFFINITIES = {"ip_hash": "client", "consistent_hash": "session"}
@@ -158,6 +159,8 @@ class Assembly:
             affinity=_AFFINITIES.get(config.routing.strategy, "none"),  # type: ignore[arg-type]
             model_headers={name: quote(name, safe=NAME_SAFE) for name in groups if name != WILDCARD},
         )
+        if config.cluster.secret is not None:
+            snapshot.absence = _NONE_YET
         return Built(config, snapshot, parts, limiters, key_lines, lines, budgets, hedges)
 
     def adopt(self, built: Built) -> None:

@@ -70,6 +70,7 @@ class Started:
         tls: whether the data listener speaks TLS.
         context_path: before every route.
         grpc_port: of the gRPC listener; 0 when there is none.
+        clustered: whether models come with nodes that are found.
         form: `compiled` or `plain`, see `native`.
     """
 
@@ -81,4 +82,5 @@ class Started:
     tls: bool
     context_path: str
     grpc_port: int = 0
+    clustered: bool = False
     form: str = "plain"

@@ -160,7 +160,7 @@ class Server:
     def unready_reason(self) -> str:
         """Why requests cannot be served now; empty when they can."""
         if not self.gateway.snapshot.plans:
-            return "no model is configured"
+            return self.gateway.snapshot.absence
         if not any(part.breaker.permits(clock.monotonic()) for part in self.assembly.parts.values()):
             return "no endpoint is healthy"
         return ""
@@ -444,6 +444,7 @@ class Server:
             tls=loaded.config.tls.cert is not None,
             context_path=loaded.config.server.context_path,
             grpc_port=self.grpc.port,
+            clustered=self.discovery is not None,
         )
 
     def _sweep(self) -> None:

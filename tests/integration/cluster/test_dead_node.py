@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -12,6 +13,9 @@ from tests.integration.node.node_process import Process as NodeProcess
 from tests.integration.running import RunningServer
 from tests.integration.upstreams import wait_until
 
+from open_autoglm.cli.doctor.nodes import shake_hands
+from open_autoglm.config import ModelEntry, parse_config
+
 SECRET = "a-secret-of-the-tests"
 PATIENT = {"first_token_hedge": "60s", "first_token": "60s", "total": "180s"}
 """Longer than the client waits: nothing but the node's death sends a request elsewhere."""
@@ -19,6 +23,10 @@ PATIENT = {"first_token_hedge": "60s", "first_token": "60s", "total": "180s"}
 
 def states(server: RunningServer) -> list[str]:
     return [row["state"] for row in server.admin_get("/admin/v1/models")["models"]]
+
+
+def entry(model: dict[str, str]) -> ModelEntry:
+    return parse_config(json.dumps({"models": [model]}), source="a.json", environ={}, trusted=True).config.models[0]
 
 
 def test_what_waits_for_a_hung_node_is_asked_elsewhere_when_it_is_dead(tmp_path: Path) -> None:
@@ -60,10 +68,12 @@ def test_a_node_with_another_key_is_shown_as_misconfigured_and_one_that_is_gone_
             answer = server.chat("echo")
             assert answer.status_code >= 500
             assert "the node does not accept our key" in answer.json()["error"]["message"]
+            assert shake_hands(entry(models[0]), "it", 10.0).state == "fail"
             models[0]["token"] = SECRET
             server.apply(*models)
             wait_until(lambda: states(server) == ["ready"], "the right key")
             assert server.chat("echo").status_code == 200
+            assert shake_hands(entry(models[0]), "it", 10.0).message == "takes our token"
             _, logged = node.end()
             assert logged.count("was turned away") <= 2, "one line for each reason"
             wait_until(lambda: states(server) == ["unreachable"], "its end")

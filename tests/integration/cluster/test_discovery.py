@@ -22,6 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("cluster")
     cluster = {"secret": SECRET, "bind": "127.0.0.1:0", "name": "front"}
     with RunningServer(folder, {"cluster": cluster}) as server:
+        assert "no model yet" in server.chat("echo").json()["error"]["message"], "none was found, none is missing"
         yield server
         assert "Traceback" not in server.log()
 

@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from tests.unit.protocol.pair import Pair, frames, names, opened_client, opened_server
+from tests.unit.protocol.pair import Pair, Recording, frames, names, opened_client, opened_server
 
 from open_autoglm.errors import ServerError
-from open_autoglm.protocol import Hello, encode_frame, opcodes
+from open_autoglm.protocol import ClientConnection, ConnectionSettings, Hello, encode_frame, opcodes
 from open_autoglm.protocol.errors import ProtocolError
 from open_autoglm.protocol.opcodes import (
     CANCEL,
@@ -593,3 +593,13 @@ def test_only_the_newest_of_those_streams_are_remembered() -> None:
         assert not pair.server.finished
     pair.server.receive(encode_frame(opcodes.INFER_REQUEST, 11, b"too late"), 100.0)
     assert pair.server.finished
+
+
+def test_a_client_says_that_the_other_side_speaks_http() -> None:
+    heard = Recording()
+    client = ClientConnection(hello(WINDOW_LEAST), heard, lambda: None, ConnectionSettings(), 0.0)
+    client.receive(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", 0.1)
+    assert client.finished
+    [(name, code, message)] = heard.take()
+    assert (name, code) == ("closed", "invalid_request")
+    assert "answers in HTTP" in message

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from open_autoglm.protocol.errors import ProtocolError
@@ -108,3 +110,12 @@ def test_a_tensor_of_another_size_than_its_shape_says_is_refused(payload: bytes)
 def test_a_tensor_that_cannot_be_said_is_refused(name: str, dtype: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ProtocolError):
         write_tensor(name, dtype, shape)
+
+
+@pytest.mark.parametrize("read", [read_request, read_response, read_tensor])
+@pytest.mark.parametrize("payload", [b"", b"\x01", b"\x01\x00\x05\x00", b"\xff" * 300])
+def test_what_cannot_be_read_is_said_in_words_of_ours(read: Callable[[bytes], object], payload: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        read(payload)
+    assert "unpack" not in caught.value.message
+    assert "codec" not in caught.value.message

@@ -55,6 +55,8 @@ def announce(started: Started, terminal: Terminal) -> None:
     if started.models:
         terminal.line()
         print_models(started, terminal)
+    elif started.clustered:
+        terminal.line("no model yet: those of the cluster's nodes are served as these are found")
     if started.form != "plain":
         terminal.line(f"the request path is {started.form}")
     terminal.out.flush()

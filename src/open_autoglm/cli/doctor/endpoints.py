@@ -1,6 +1,7 @@
 """Can each model's endpoint be reached, and does it take our credential? Nothing is generated, so nothing is paid.
 
-A connection is opened; where the endpoint speaks openai, its list of models is read too. All
+A connection is opened; where the endpoint speaks openai, its list of models is read too, and a node is shaken hands
+with. All
 endpoints are looked at side by side, each for `PROBE_S` at most, on threads that the process does not wait for.
 """
 
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from open_autoglm import clock
 from open_autoglm.cli.doctor.finding import Finding, fail, ok, warn
+from open_autoglm.cli.doctor.nodes import shake_hands
 from open_autoglm.config.schema import ModelEntry
 
 PROBE_S = 2.0
@@ -115,6 +117,8 @@ def _probe(entry: ModelEntry, topic: str, probe_s: float) -> Probe:
     if entry.dialect == "embedded":
         return Probe(_embedded(entry, topic))
     place = _place(entry)
+    if entry.dialect == "mcp":
+        return Probe(shake_hands(entry, topic, probe_s))
     if entry.dialect != "openai":
         _connected(place, entry, probe_s).close()
         return Probe(
