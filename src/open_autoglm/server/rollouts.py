@@ -104,7 +104,7 @@ class Rollouts:
         self._rollouts: dict[str, Rollout] = {}
         self._records: dict[str, RolloutRecord] = {}
         self._left: dict[tuple[str, str], float] = {}
-        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
+        self._seen: dict[str, dict[str, tuple[int, int]]] = {}  # of each model's endpoints, at the last look
         self._versions: dict[str, dict[str, str]] = {}
         nodes.listen(self._hear)
         facts = nodes.facts()
@@ -233,6 +233,8 @@ class Rollouts:
                 if group is not None:
                     group.steer(None)
                 del self._records[model], self._rollouts[model]
+                self._seen.pop(model, None)
+                self._versions.pop(model, None)
         else:
             why = f"{record.why} at {agreed.by}".strip()
             rollout = self._rollouts.get(model)
@@ -344,12 +346,14 @@ class Rollouts:
         versions = self._versions[rollout.model] = {
             node.url: node.version for node in self._nodes.served(rollout.model)
         }
+        seen, now_seen = self._seen.get(rollout.model, {}), dict[str, tuple[int, int]]()
+        self._seen[rollout.model] = now_seen  # what is gone is forgotten
         for endpoint in self._nodes.endpoints(rollout.model):
             counts = self._nodes.counts(endpoint)
             failed = sum(count for outcome, count in counts.items() if outcome in RULES and _fails(outcome))
             whole = counts.get("ok", 0) + failed
-            before = self._seen.get((rollout.model, endpoint.name), (whole, failed))
-            self._seen[rollout.model, endpoint.name] = whole, failed
+            before = seen.get(endpoint.name, (whole, failed))
+            now_seen[endpoint.name] = whole, failed
             version = versions.get(endpoint.url)
             if told and version is not None:
                 rollout.observe(version, max(0, whole - before[0]), max(0, failed - before[1]), now_s)

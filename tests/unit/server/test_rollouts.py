@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -236,6 +237,26 @@ async def test_one_node_serves_both_versions_and_then_one() -> None:
     assert nodes.shares[-1] == 1.0
     await rollouts.rollback("m")
     assert set(nodes.versions.values()) == {"old"}
+
+
+async def test_of_two_that_are_begun_in_one_turn_the_second_is_refused() -> None:
+    nodes, rollouts, _ = made(5)
+    starts = (rollouts.start("m", version, 0.2, RULES) for version in ("new", "newer"))
+    told = await asyncio.gather(*starts, return_exceptions=True)
+    assert [isinstance(each, RequestError) for each in told] == [False, True]
+    assert {version for _, version in nodes.told} == {"new"}
+
+
+async def test_endpoints_that_come_and_go_are_not_remembered() -> None:
+    nodes, rollouts, _ = made(3)
+    await rollouts.start("m", "new", 0.4, RULES)
+    for number in range(50):
+        url = f"mcp://10.0.1.{number}:1"
+        nodes.versions[url] = "old"
+        nodes.made[2:] = [_endpoint(url)]
+        nodes.outcomes[url] = {"ok": 5}
+        rollouts.sweep(clock.monotonic())
+    assert {name for seen in rollouts._seen.values() for name in seen} == {each.name for each in nodes.made}
 
 
 async def test_two_rollouts_of_one_model_do_not_run_at_once() -> None:
