@@ -17,7 +17,7 @@ import logging
 import secrets
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 from open_autoglm import clock
 from open_autoglm.admission.classes import NAMES
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from open_autoglm.gateway.framed import FramedGateway
     from open_autoglm.security.keys import Principal
     from open_autoglm.transport.framed_session import FramedSession, StreamHandler
-    from open_autoglm.transport.http_connection import HttpConnection
 
 _log = logging.getLogger(__name__)
 _PRIORITY_AT: Final = 2
@@ -442,7 +441,7 @@ class FramedPeer:
 
     def _made(self, reply: Reply, route: Route, headers: dict[str, bytes], body: bytes, now_s: float) -> Call:
         hub = self.hub
-        request = ServerRequest(cast("HttpConnection", reply), b"POST", route.pattern.encode(), headers, body)
+        request = ServerRequest(reply, b"POST", route.pattern.encode(), headers, body)
         request.received_s = now_s
         request.begun = request.dispatched = True
         snapshot = self._snapshot

@@ -6,7 +6,7 @@ A request is in `answers` from its message to its last word.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final
 
 from open_autoglm import clock
 from open_autoglm.admission.classes import NAMES
@@ -24,9 +24,6 @@ from open_autoglm.protocol.opcodes import STREAM
 from open_autoglm.protocol.preambles import NO_TRACE, PRIORITY_MAX, REQUEST_BYTES, TRACE_AT
 from open_autoglm.transport.grpc_listener import Metadata, Terms
 from open_autoglm.transport.http_request import ServerRequest
-
-if TYPE_CHECKING:
-    from open_autoglm.transport.http_connection import HttpConnection
 
 ROUTE: Final = f"/{SERVICE}"
 """Of requests over gRPC, as in metrics and logs."""
@@ -57,7 +54,7 @@ class GrpcService:
         gateway = self._gateway
         snapshot, now_s = gateway.snapshot, clock.monotonic()
         answer = GrpcAnswer(terms.address, in_parts=terms.streamed)
-        request = ServerRequest(cast("HttpConnection", answer), b"POST", ROUTE.encode(), {}, b"")
+        request = ServerRequest(answer, b"POST", ROUTE.encode(), {}, b"")
         request.received_s = now_s
         request.begun = request.dispatched = True
         request_id, wall_s = self._ids.request_id(), clock.wall()

@@ -11,7 +11,7 @@ an idle connection does not pay for a parser.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 
@@ -119,7 +119,7 @@ class ServerRequest:
     """One request of a client, and the way to answer it.
 
     Attributes:
-        connection: where it came from.
+        connection: where it came from: an `HttpConnection`, or what stands in its place for frames and gRPC.
         method, target: as sent, `b"POST"`, `b"/v1/models?x=1"`.
         headers: kept and some other headers by lower-case name, values as sent; not to be changed, and without the
             length where it was read by a `KnownHead`.
@@ -157,7 +157,7 @@ class ServerRequest:
 
     def __init__(
         self,
-        connection: HttpConnection,
+        connection: Any,
         method: bytes = b"",
         target: bytes = b"",
         headers: dict[str, bytes] = _NO_HEADERS,
