@@ -91,6 +91,7 @@ async def test_the_end_of_an_old_line_does_not_end_the_update_on_the_new_one(nod
     desk, old, new, sent = UpdateDesk(node.receiver), Line(), Line(), update(node)
     begin(desk, old, 1, sent)
     begin(desk, new, 1, sent)
+    await settled(desk)
     desk.gone(old)
     chunk(desk, new, 1, sent, 0)
     await settled(desk)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from open_autoglm.inference.model_store import StoredVersion
     from open_autoglm.inference.update_receiver import Result
     from open_autoglm.inference.update_sender import Connect
+    from open_autoglm.resilience.token_bucket import TokenBucket
     from open_autoglm.rollout.manifest import GoldenPrompt
 
 PORT_MAX: Final = 65_535
@@ -228,7 +229,6 @@ def _golden(file: str) -> tuple[GoldenPrompt, ...]:
 def _push(arguments: Namespace, terminal: Terminal) -> int:
     from open_autoglm.inference.model_store import StoredVersion
     from open_autoglm.inference.update_sender import send_update
-    from open_autoglm.resilience.token_bucket import TokenBucket
     from open_autoglm.rollout.chunks import chunk_bytes_at, cut
     from open_autoglm.rollout.delta import BodySource
     from open_autoglm.rollout.reception import Offer
@@ -243,10 +243,16 @@ def _push(arguments: Namespace, terminal: Terminal) -> int:
         offer = Offer(stored.manifest.encode().decode(), stored.config.decode(), plan, told)
 
     def send(connect: Connect) -> Awaitable[Result]:
-        throttle = TokenBucket(float(arguments.rate), max(arguments.rate / 4, float(plan.chunk_bytes)), 0.0)
-        return send_update(connect, offer, source, throttle)
+        return send_update(connect, offer, source, throttle(arguments.rate, plan.chunk_bytes))
 
     return _ask_nodes(arguments, terminal, send)
+
+
+def throttle(rate: int, chunk_bytes: int) -> TokenBucket:
+    """Lets so many bytes a second through, and at once no more than a quarter of a second's, or one chunk."""
+    from open_autoglm.resilience.token_bucket import TokenBucket
+
+    return TokenBucket(float(rate), max(rate / 4, float(chunk_bytes)), 0.0)
 
 
 def _commit(arguments: Namespace, terminal: Terminal) -> int:

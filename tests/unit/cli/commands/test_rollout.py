@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.terminals import piped
 
-from open_autoglm.cli.commands.rollout import percent, rows_of, size
+from open_autoglm.cli.commands.rollout import percent, rows_of, size, throttle
 from open_autoglm.cli.main import run
 from open_autoglm.engines.embedded.catalog import MODELS_DIR
 from open_autoglm.inference.model_store import StoredVersion
 from open_autoglm.membership.seal import derive_key
+from open_autoglm.rollout.chunks import chunk_bytes_at
 from open_autoglm.rollout.manifest import GoldenPrompt, read_manifest
 from open_autoglm.rollout.refusal import UpdateRefused
 
@@ -33,6 +34,13 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
     assert percent("20") == 20
     with pytest.raises(ArgumentTypeError):
         percent(text)
+
+
+@pytest.mark.parametrize(("rate", "at_once"), [(10 << 10, 64 << 10), (64 << 10, 64 << 10), (8 << 20, 2 << 20)])
+def test_a_rate_binds_from_the_first_second_on(rate: int, at_once: int) -> None:
+    held = throttle(rate, chunk_bytes_at(rate, 1 << 20))
+    assert held.take(100.0, at_once) == 0.0
+    assert held.take(100.0, 64 << 10) == pytest.approx((64 << 10) / rate)
 
 
 def test_what_is_no_size_is_refused() -> None:
