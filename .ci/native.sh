@@ -7,10 +7,10 @@ trap 'make native-clean' EXIT
 make native
 .venv/bin/python -c 'import sys; sys.path.insert(0, "src"); from open_autoglm.native import Form, current_form; assert current_form() == Form("compiled"), current_form()'
 
-folders=(backends dialects exchange gateway resilience routing server telemetry transport)
+folders=(backends dialects exchange gateway inference protocol resilience routing server telemetry transport)
 # The file that is left out hands the gateway requests of another class, which only plain Python takes.
 PYTHONPATH=src .venv/bin/python -m pytest -n 2 -m "not servers" "${folders[@]/#/tests/unit/}" tests/unit/test_native.py \
-  tests/integration/gateway tests/integration/transport \
+  tests/property/test_protocol.py tests/integration/gateway tests/integration/transport \
   --ignore tests/unit/gateway/test_gateway.py
 
 # The compiled wheel serves where there is no mypy.

@@ -29,7 +29,8 @@ SHARED: Final = f"{PACKAGE}__mypyc"
 
 MODULES: Final = {
     "": ("ids",),
-    "backends": ("backend", "continuing", "http"),
+    "backends": ("backend", "continuing", "http", "node"),
+    "client": ("pool", "unary"),
     "dialects": (
         "continuing_relay",
         "document",
@@ -43,7 +44,29 @@ MODULES: Final = {
         "sse",
     ),
     "exchange": ("attempt", "attempt_record", "exchange", "line", "plan", "record", "search"),
-    "gateway": ("affinity", "call", "door", "gateway", "snapshot"),
+    "gateway": (
+        "affinity",
+        "call",
+        "door",
+        "framed",
+        "framed_peer",
+        "framed_relay",
+        "framed_tally",
+        "gateway",
+        "snapshot",
+    ),
+    "inference": ("answer", "served_model", "service"),
+    "protocol": (
+        "client_connection",
+        "codecs",
+        "connection",
+        "frames",
+        "resume",
+        "resuming_connection",
+        "server_connection",
+        "sinks",
+        "streams",
+    ),
     "resilience": (
         "backoff",
         "breaker",
@@ -62,12 +85,17 @@ MODULES: Final = {
     "server": ("accounts",),
     "telemetry": ("request_line", "series"),
     "transport": (
+        "framed_client",
+        "framed_server",
+        "framed_session",
+        "framed_shell",
         "http_answer",
         "http_client",
         "http_connection",
         "http_request",
         "known_head",
         "upstream_connection",
+        "websocket",
     ),
 }
 
