@@ -61,7 +61,7 @@ def call_twice(run: Run) -> None:
 
 def retry_often(run: Run) -> None:
     assert run.records is not None
-    run.records += [written(f"other-{n}", outcomes=("failed", "ok")) for n in range(20)]
+    run.records += [written(f"other-{n}", outcomes=("failed", "ok")) for n in range(40)]
 
 
 def ask_late(run: Run) -> None:

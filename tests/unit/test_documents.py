@@ -78,10 +78,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("text", [pytest.param(text, id=place) for place, text in configurations()])
 def test_configurations_are_right(text: str, tmp_path: Path) -> None:
     """Files and variables that a block names are made for it; what it says itself must be right."""
-    paths = {one or other for one, other in re.findall(r"file:([\w./-]+)|: ([\w./-]+\.pem)", text)}
+    paths = {one or other for one, other in re.findall(r"file:([\w./-]+)|: ([\w./-]+\.(?:pem|key))\b", text)}
     for number, path in enumerate(sorted(paths, key=len, reverse=True)):
         made = tmp_path / f"file{number}"
-        made.write_text(f"secret-number-{number}\n", encoding="ascii")
+        made.write_text(f"secret-of-file-number-{number}\n", encoding="ascii")
         made.chmod(0o600)
         text = re.sub(rf"(?<=[: ]){re.escape(path)}(?![\w./-])", str(made), text)
     environ = {name: f"value-of-{name}" for name in re.findall(r"\$\{(\w+)\}", text)}

@@ -107,7 +107,8 @@ class CircuitBreaker:
         if self.healthy:
             return True
         if self.state == "half_open" and now_s >= self._trials_until_s:
-            self._decide_overdue(now_s)
+            # As of when it was due: whoever asks first after a silence must not find a rest that only now begins.
+            self._decide_overdue(self._trials_until_s)
         if self.state == "closed":
             if now_s >= self._warm_s:
                 self.healthy = True
@@ -339,10 +340,10 @@ class CircuitBreaker:
         else:
             self._open(now_s, f"{good} of {ended} trials were good")
 
-    def _decide_overdue(self, now_s: float) -> None:
+    def _decide_overdue(self, at_s: float) -> None:
         # Silence is no evidence: with nothing bad and nothing hanging, the trials go on when there is traffic again.
         if self._trials_bad or self._trials_out or self._trials_good >= self._rules.probes // 2 + 1:
-            self._decide(now_s)
+            self._decide(at_s)
         else:
             self._trials_until_s = inf
 

@@ -55,6 +55,20 @@ def test_more_verdicts_than_trials_do_not_count() -> None:
     assert (seen.state, seen.trials_good, seen.trials_out) == ("half_open", 1, 0)
 
 
+def test_trials_that_nobody_ended_are_decided_as_of_when_they_were_due() -> None:
+    tested = opened()
+    tested.failure(tested.acquire(6.0), 6.0)
+    assert tested.permits(200.0), "the rest after a bad trial began at 36, and was over long ago"
+    permit = tested.acquire(200.0)
+    assert (permit > 0, tested.state) == (True, "half_open")
+    tested = opened()
+    for at_s in (6.0, 30.0):
+        tested.success(tested.acquire(at_s), at_s, 0.1)
+    assert tested.weight(37.0) == 1.0, "two of three were good, but only a call lets time pass"
+    assert tested.permits(200.0)
+    assert (tested.state, tested.weight(200.0)) == ("closed", 1.0)
+
+
 def test_rests_differ_between_breakers_by_a_fifth_at_most() -> None:
     rests = []
     for seed in range(200):

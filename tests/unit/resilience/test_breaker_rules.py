@@ -1,4 +1,4 @@
-"""The numbers of the profiles, as the design gives them."""
+"""The numbers of the profiles, as they are documented."""
 
 from math import inf
 
