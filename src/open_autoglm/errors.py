@@ -75,6 +75,7 @@ CODES: dict[str, ErrorCode] = {
     "server_draining": _unavailable(),
     "no_quorum": _unavailable(),
     "deadline_exceeded": ErrorCode(504, "server_error", "timeout_error", retryable=True),
+    "loop_detected": ErrorCode(508, "server_error", "api_error"),
     "storage_full": ErrorCode(507, "server_error", "api_error", retryable=True),
 }
 

@@ -203,7 +203,7 @@ class NodeBackend:
 
     def _connect(self, codec: str) -> None:
         host, port, unix_path = self._place
-        hello = Hello(versions=list(VERSIONS), codecs=[codec], agent="open-autoglm")
+        hello = Hello(versions=list(VERSIONS), codecs=[codec], agent="open-autoglm", relays=True)
         links = self._links[codec] = [
             FramedLink(
                 hello,
@@ -288,7 +288,8 @@ def _request(request: InferRequest, model: str, call: ModelCall) -> bytes:
     for name in ("stream", "stream_options"):
         fields.pop(name, None)
     try:
-        preamble = write_request(model, call.view.session[:255], trace_id=bytes.fromhex(call.trace_id))
+        view = call.view
+        preamble = write_request(model, view.session[:255], trace_id=bytes.fromhex(call.trace_id), hops=view.hops)
     except AutoGLMError as error:
         raise RequestError("invalid_request", error.message) from error
     return preamble + CODECS[_CODEC].encode(fields)

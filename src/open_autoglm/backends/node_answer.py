@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from open_autoglm.transport.framed_session import FramedSession
 
 
+_LOOP = "loop_detected"
+
+
 class NodeAnswer:
     """See the module.
 
@@ -127,6 +130,10 @@ class NodeAnswer:
         now_s = self._heard(status)
         fields = _fields(self._codec, payload)
         told = {name: fields[name] for name in ("message", "code", "param") if isinstance(fields.get(name), str)}
+        if told.get("code") == _LOOP:
+            # Whoever has it from us asks another endpoint in its turn; this one is left alone for a while.
+            self._fail("misconfigured", "it asks us in its turn", now_s, UpstreamError(_LOOP, told.get("message", "")))
+            return
         refusal = classify(status, msgspec.json.encode({"error": told}))
         retry_after_s = retry_after_ms / 1000 if retry_after_ms else None
         error: AutoGLMError | None = None

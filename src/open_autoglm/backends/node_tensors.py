@@ -145,6 +145,7 @@ class TensorView(RequestView):
     once: bool = False
     body: bytes = b""
     parcel: Parcel | None = None
+    hops: int = 0
 
     @property
     def session(self) -> str:
@@ -184,7 +185,7 @@ def open_in_tensors(links: TensorLinks, attempt: Attempt, call: ModelCall, view:
     answer = TensorsOfNode(attempt, call, view, parcel, CODECS[session.codec])
     remaining_ms = max(1, int((call.deadline_s - attempt.started_s) * 1000))
     try:
-        preamble = write_request(model, view.session, trace_id=bytes.fromhex(call.trace_id))
+        preamble = write_request(model, view.session, trace_id=bytes.fromhex(call.trace_id), hops=view.hops)
         payload = preamble + _in_codec(view.body, view.codec, session.codec)
         stream = session.request_in_tensors(answer, parcel.asked, payload, remaining_ms)
     except AutoGLMError as error:

@@ -62,6 +62,11 @@ class RequestView(Struct, gc=False):
         return None
 
     @property
+    def hops(self) -> int:
+        """How many servers have it from another server, where that is said."""
+        return 0
+
+    @property
     def choices(self) -> int:
         """Answers wanted, at least 1."""
         return 1

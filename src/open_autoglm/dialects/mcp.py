@@ -88,6 +88,7 @@ class McpView(RequestView, gc=False):
     timestamp_s: float | None = None
     max_tokens_asked: int | None = None
     structured: bool = False
+    hops: int = 0
 
     @property
     def session(self) -> str:

@@ -62,7 +62,7 @@ class FramedFace:
             if error.param is not None:
                 error.param = error.param.removeprefix("payload").lstrip(".") or None
             raise
-        view.model = preamble.model
+        view.model, view.hops = preamble.model, preamble.hops
         return view
 
     def infer(self, body: bytes, view: RequestView) -> InferRequest:

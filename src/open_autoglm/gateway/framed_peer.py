@@ -34,7 +34,15 @@ from open_autoglm.gateway.framed_tensors import TensorDesk, TensorFace, TensorRe
 from open_autoglm.gateway.snapshot import Route
 from open_autoglm.protocol.handshake import Credentials, Hello
 from open_autoglm.protocol.opcodes import RESUMABLE, STREAM, TENSOR, TENSORS
-from open_autoglm.protocol.preambles import NO_TRACE, PRIORITY_MAX, PRIORITY_OF_KEY, REQUEST_BYTES, TRACE_AT
+from open_autoglm.protocol.preambles import (
+    HOPS_AT,
+    HOPS_MAX,
+    NO_TRACE,
+    PRIORITY_MAX,
+    PRIORITY_OF_KEY,
+    REQUEST_BYTES,
+    TRACE_AT,
+)
 from open_autoglm.protocol.proof import CHALLENGE_BYTES
 from open_autoglm.protocol.server_connection import ServerConnection
 from open_autoglm.transport.framed_shell import FramedShell
@@ -77,6 +85,7 @@ class _Running(Protocol):
 
 _face = McpFace()
 _NOTHING: Final = Credentials()
+_IN_A_CIRCLE: Final = f"the request has gone through {HOPS_MAX} servers: does an `mcp://` endpoint lead back to one?"
 
 
 class FramedPeer:
@@ -98,6 +107,7 @@ class FramedPeer:
         "_auth",
         "_lanes",
         "_principal",
+        "_relays",
         "_snapshot",
         "_tensors",
         "_texts",
@@ -116,6 +126,7 @@ class FramedPeer:
         self._snapshot = hub.gateway.snapshot
         self._principal = self._snapshot.anonymous
         self._auth = _NOTHING
+        self._relays = False
         self._unknown: AutoGLMError | None = None
         self._texts = 0
         self._tensors: TensorDesk | None = None
@@ -126,7 +137,7 @@ class FramedPeer:
     # The protocol calls these; see `protocol.sinks.ServerSink`.
 
     def on_hello(self, hello: Hello) -> None:
-        auth = hello.auth
+        auth, self._relays = hello.auth, hello.relays
         # Many connections show one key; it is kept once.
         self._auth = Credentials(key=sys.intern(auth.key)) if auth.key is not None else auth
         try:
@@ -164,6 +175,10 @@ class FramedPeer:
         gateway = hub.gateway
         if self._snapshot is not gateway.snapshot and not self._renew():
             return
+        if self._relays:
+            payload = self._one_hop_more(stream, payload)
+            if not payload:
+                return
         if flags & TENSORS or self._tensors is not None:
             parcel = self._desk().take(stream, flags)
             if parcel is not None:
@@ -396,6 +411,18 @@ class FramedPeer:
                 return True
         target.gate.release(permit, now_s)
         return False
+
+    def _one_hop_more(self, stream: int, payload: bytes) -> bytes:
+        """Count that a server sends it on; return nothing when it goes in a circle, which is told."""
+        if len(payload) < REQUEST_BYTES:
+            return payload or b"\0"  # refused as what cannot be read
+        hops = payload[HOPS_AT] + 1
+        if hops <= HOPS_MAX:
+            return payload[:HOPS_AT] + bytes((hops,)) + payload[HOPS_AT + 1 :]
+        if self._tensors is not None:
+            self._tensors.drop(stream)
+        self.connection.fail(stream, ServerError("loop_detected", _IN_A_CIRCLE))
+        return b""
 
     def _desk(self) -> TensorDesk:
         """Where tensors wait for their requests."""

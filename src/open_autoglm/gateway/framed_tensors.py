@@ -109,6 +109,7 @@ class TensorFace:
             once=bool(flags & NO_RETRY),
             body=payload[preamble.body_at :],
             parcel=self._parcel,
+            hops=preamble.hops,
         )
 
     def infer(self, body: bytes, view: RequestView) -> InferRequest:

@@ -84,6 +84,7 @@ class Hello(Struct, frozen=True, omit_defaults=True, kw_only=True):
         auth: who it is.
         window: bytes of chunks that it takes on a stream before it has given more credit.
         agent: name and version of the program, for logs.
+        relays: whether it is a server, which asks what others have asked it.
         resume: the resume token of the connection that this one replaces; None for a first one.
     """
 
@@ -92,6 +93,7 @@ class Hello(Struct, frozen=True, omit_defaults=True, kw_only=True):
     auth: Credentials = Credentials()
     window: _Window = WINDOW_BYTES
     agent: _Text = ""
+    relays: bool = False
     resume: _Text | None = None
 
 

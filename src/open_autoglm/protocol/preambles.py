@@ -1,6 +1,6 @@
 """The fixed beginnings of payloads: what a relay needs without reading the body, which is in the connection's codec.
 
-    request   u8 model bytes, u8 session bytes, u8 priority, u8 zero, 16 bytes trace id, model, session
+    request   u8 model bytes, u8 session bytes, u8 priority, u8 hops, 16 bytes trace id, model, session
     response  u32 prompt tokens, u32 completion tokens, u8 finish, u8 attempts, u8 version bytes, u8 model bytes,
               version, model
     tensor    u8 name bytes, u8 dtype, u8 dimensions, u8 zero, u32 for each dimension, name
@@ -23,6 +23,10 @@ PRIORITY_OF_KEY: Final = 255
 PRIORITY_MAX: Final = 3
 NAME_BYTES_MAX: Final = 255
 TRACE_BYTES: Final = 16
+HOPS_AT: Final = 3
+"""Where a request's payload says how many servers have it from another server."""
+HOPS_MAX: Final = 8
+"""A request that has come so far goes in a circle."""
 TRACE_AT: Final = 4
 """Where the trace id begins in a request's payload."""
 NO_TRACE: Final = bytes(TRACE_BYTES)
@@ -41,6 +45,7 @@ _TENSOR: Final = struct.Struct(">BBBB")
 REQUEST_BYTES: Final = _REQUEST.size
 RESPONSE_BYTES: Final = _RESPONSE.size
 _TOKENS_MAX: Final = 2**32 - 1
+_HOPS_MOST: Final = 255
 
 
 class RequestPreamble(Struct, frozen=True, gc=False):
@@ -52,6 +57,7 @@ class RequestPreamble(Struct, frozen=True, gc=False):
         priority: 0 (given up first) to 3, or 255 for the key's own.
         trace_id: 16 bytes; zeros when the receiver is to make one.
         body_at: where the body begins in the payload.
+        hops: how many servers have it from another server, 0 to 255.
     """
 
     model: str
@@ -59,6 +65,7 @@ class RequestPreamble(Struct, frozen=True, gc=False):
     priority: int
     trace_id: bytes
     body_at: int
+    hops: int = 0
 
 
 class ResponsePreamble(Struct, frozen=True, gc=False):
@@ -98,13 +105,16 @@ class TensorPreamble(Struct, frozen=True, gc=False):
     body_at: int
 
 
-def write_request(model: str, session: str = "", priority: int = PRIORITY_OF_KEY, trace_id: bytes = NO_TRACE) -> bytes:
+def write_request(
+    model: str, session: str = "", priority: int = PRIORITY_OF_KEY, trace_id: bytes = NO_TRACE, hops: int = 0
+) -> bytes:
     """Preamble of a request; the body follows it.
 
     Args:
         model, session: at most 255 bytes of UTF-8 each.
         priority: 0 to 3, or 255.
         trace_id: 16 bytes.
+        hops: as the server got it, 0 to 255; of a client 0.
 
     Raises:
         ProtocolError: `invalid_request`: a name is too long, or a number is none of these.
@@ -114,7 +124,9 @@ def write_request(model: str, session: str = "", priority: int = PRIORITY_OF_KEY
         raise ProtocolError(
             "invalid_request", f"priority {priority}, trace id of {len(trace_id)} bytes: 0-3 or 255, 16"
         )
-    return _REQUEST.pack(len(names[0]), len(names[1]), priority, 0, trace_id) + names[0] + names[1]
+    if not 0 <= hops <= _HOPS_MOST:
+        raise ProtocolError("invalid_request", f"{hops} hops: 0 to {_HOPS_MOST} can be said")
+    return _REQUEST.pack(len(names[0]), len(names[1]), priority, hops, trace_id) + names[0] + names[1]
 
 
 def read_request(payload: bytes) -> RequestPreamble:
@@ -124,7 +136,7 @@ def read_request(payload: bytes) -> RequestPreamble:
         ProtocolError: `invalid_request`: it is too short, not UTF-8, or of no known priority.
     """
     try:
-        model_bytes, session_bytes, priority, _, trace_id = _REQUEST.unpack_from(payload)
+        model_bytes, session_bytes, priority, hops, trace_id = _REQUEST.unpack_from(payload)
         session_at = REQUEST_BYTES + model_bytes
         body_at = session_at + session_bytes
         model = payload[REQUEST_BYTES:session_at].decode()
@@ -135,7 +147,7 @@ def read_request(payload: bytes) -> RequestPreamble:
         raise ProtocolError("invalid_request", f"the request's names end at {body_at} of {len(payload)} bytes")
     if priority > PRIORITY_MAX and priority != PRIORITY_OF_KEY:
         raise ProtocolError("invalid_request", f"priority {priority}: 0 to 3, or 255 for the key's own")
-    return RequestPreamble(model, session, priority, trace_id, body_at)
+    return RequestPreamble(model, session, priority, trace_id, body_at, hops)
 
 
 def write_response(

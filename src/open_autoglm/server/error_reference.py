@@ -43,6 +43,8 @@ MEANINGS: Final[dict[str, str]] = {
     "no_healthy_endpoint": "every endpoint of the model is resting after failures, or no model is configured",
     "server_draining": "the server is stopping",
     "deadline_exceeded": "the request's time ran out",
+    "loop_detected": "servers send the request round in a circle: an `mcp://` endpoint is a server that asks this one, "
+    "or this one itself",
     "storage_full": "a node's disk has no room for a version of a model, or fails",
 }
 """What each code means, for those that something raises."""

@@ -25,6 +25,12 @@ def test_a_request_comes_back_as_it_was() -> None:
     assert payload[TRACE_AT : TRACE_AT + 16] == TRACE
 
 
+def test_a_request_says_through_how_many_servers_it_has_come() -> None:
+    assert [read_request(write_request("m", hops=hops)).hops for hops in (0, 1, 255)] == [0, 1, 255]
+    with pytest.raises(ProtocolError):
+        write_request("m", hops=256)
+
+
 def test_a_request_needs_no_names() -> None:
     read = read_request(write_request(""))
     assert (read.model, read.session, read.priority, read.trace_id, read.body_at) == ("", "", 255, NO_TRACE, 20)
