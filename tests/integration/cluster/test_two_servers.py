@@ -45,6 +45,7 @@ def started(running: ExitStack, folder: Path, name: str, *join: str) -> RunningS
 def secret(tmp_path: Path) -> Path:
     file = tmp_path / "secret"
     file.write_text(SECRET)
+    file.chmod(0o600)
     return file
 
 
