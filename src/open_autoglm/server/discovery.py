@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
-from weakref import WeakSet
 
 from msgspec import structs as struct_of
 
@@ -92,7 +91,7 @@ class Discovery:
         self._keeps_keys = False
         self._endpoints: dict[str, list[Endpoint]] = {}  # of nodes, by URL
         self._groups: dict[str, list[Endpoint]] = {}  # all, by model
-        self._backends: dict[str, WeakSet[NodeBackend]] = {}  # by URL, those included that only finish what they have
+        self._backends: dict[str, list[NodeBackend]] = {}  # by URL, those included that only finish what they have
         self._by_url: dict[str, list[Member]] | None = None  # nodes; None after a change
 
     # Life.
@@ -152,15 +151,20 @@ class Discovery:
     def weigh(self) -> None:
         """Set the weights of nodes' endpoints, and listen to their connections; after each new assembly."""
         self._endpoints, self._groups = {}, {}
+        backends: dict[str, list[NodeBackend]] = {}
         for part in self._parts():
             endpoint, backend = part.endpoint, part.backend
             self._groups.setdefault(endpoint.model, []).append(endpoint)
             if isinstance(backend, NodeBackend):
                 self._endpoints.setdefault(endpoint.url, []).append(endpoint)
-                self._backends.setdefault(endpoint.url, WeakSet()).add(backend)
+                backends.setdefault(endpoint.url, []).append(backend)
                 backend.on_load = partial(self.hear_load, endpoint.url)
                 backend.on_lost = partial(self.doubt, endpoint.url)
-        self._backends = {url: backends for url, backends in self._backends.items() if backends}
+        for url, former in self._backends.items():
+            now = backends.get(url, [])
+            if finishing := [backend for backend in former if backend not in now and backend.connections]:
+                backends[url] = [*now, *finishing]
+        self._backends = backends
         fastest_s: dict[str, float] = {}
         for member in self._nodes():
             self._weigh(member, fastest_s)

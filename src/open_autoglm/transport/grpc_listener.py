@@ -50,6 +50,7 @@ STATUSES: Final = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
     507: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    508: grpc.StatusCode.FAILED_PRECONDITION,
 }
 """What gRPC says for a status of HTTP."""
 _TOO_SLOW: Final = (("mcp-code", "request_timeout"), ("mcp-retryable", "false"))
