@@ -11,6 +11,8 @@ SOURCE = Path(__file__).parents[3] / "src"
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 CALLS = {("torch", "load"), ("torch.jit", "load"), ("torch.package", "PackageImporter"), ("numpy", "load")}
 OPTIONS = {"allow_pickle", "trust_remote_code", "weights_only"}
+BETWEEN_OUR_PROCESSES = SOURCE / "open_autoglm" / "server" / "workers" / "channel.py"
+"""Reads what the same program wrote at the other end of a socket pair that it made before it forked; no file, no stranger."""
 
 
 def dangers(text: str) -> list[str]:
@@ -54,5 +56,6 @@ def test_dangers_are_seen(text: str) -> None:
 
 
 def test_no_module_executes_what_a_file_says() -> None:
-    found = {str(path): each for path in SOURCE.glob("**/*.py") if (each := dangers(path.read_text(encoding="utf-8")))}
+    found = {path: each for path in SOURCE.glob("**/*.py") if (each := dangers(path.read_text(encoding="utf-8")))}
+    assert found.pop(BETWEEN_OUR_PROCESSES) == ["pickle"]
     assert not found
