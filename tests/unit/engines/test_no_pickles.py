@@ -12,7 +12,7 @@ MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "she
 CALLS = {("torch", "load"), ("torch.jit", "load"), ("torch.package", "PackageImporter"), ("numpy", "load")}
 OPTIONS = {"allow_pickle", "trust_remote_code", "weights_only"}
 BETWEEN_OUR_PROCESSES = SOURCE / "open_autoglm" / "server" / "workers" / "channel.py"
-"""Reads what the same program wrote at the other end of a socket pair that it made before it forked; no file, no stranger."""
+"""Reads what the same program wrote at the other end of a socket pair, made before it forked: no file, no stranger."""
 
 
 def dangers(text: str) -> list[str]:
