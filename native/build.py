@@ -54,8 +54,9 @@ MODULES: Final = {
         "framed_tally",
         "gateway",
         "snapshot",
+        "tickets",
     ),
-    "inference": ("answer", "served_model", "service"),
+    "inference": ("answer", "guest", "served_model", "service", "ticket_ledger"),
     "protocol": (
         "client_connection",
         "codecs",

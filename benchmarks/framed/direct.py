@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import uvloop
 
 from benchmarks.framed.asking import KEY, MAX_TOKENS, MODEL, PROMPT
+from benchmarks.framed.run import SOURCES, check_forms, environment
 from benchmarks.rig.machine import commit, describe
 from benchmarks.rig.process import Child, free_ports
 
@@ -37,9 +38,8 @@ SECRET: Final = "a secret of the benchmarks"
 CONNECTIONS, IN_FLIGHT = 8, 64
 WINDOW_S: Final = 1.0
 TICKETS: Final = 10_000
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 64
 _START_S: Final = 30.0
-_ENVIRONMENT = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
 
 
 def cpu_s(pid: int) -> float:
@@ -142,12 +142,13 @@ def micro() -> dict[str, float]:
     return figures
 
 
-def measure(windows: int) -> dict[str, Any]:
-    """Start a node and a server, and ask.
+def measure(windows: int, form: str) -> dict[str, Any]:
+    """Start a node and a server, and ask; client, node and server alike are of `form`, a key of `SOURCES`.
 
     Raises:
         RuntimeError: something did not start, or an answer was wrong.
     """
+    variables = environment(form)
     with tempfile.TemporaryDirectory() as name, ExitStack() as exits:
         folder = Path(name)
         node, node_admin, server, admin = free_ports(4)
@@ -166,13 +167,13 @@ def measure(windows: int) -> dict[str, Any]:
         path.write_text(json.dumps(config))
         words = ["node", "--model", f"{MODEL}=echo:", "--port", str(node), "--admin-port", str(node_admin)]
         pids = {
-            "node": _start(exits, folder, [*words, "--secret-file", str(secret)], 1, node),
-            "server": _start(exits, folder, ["--config", str(path)], 0, server),
+            "node": _start(exits, folder, [*words, "--secret-file", str(secret)], 1, node, variables),
+            "server": _start(exits, folder, ["--config", str(path)], 0, server, variables),
         }
         asking = [sys.executable, "-m", "benchmarks.framed.direct", "--ask", json.dumps([server, node, pids, windows])]
         done = subprocess.run(
             ["taskset", "-c", "1", *asking],
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **variables},
             capture_output=True,
             text=True,
             timeout=windows * 4 + 90,
@@ -183,9 +184,9 @@ def measure(windows: int) -> dict[str, Any]:
         return figures
 
 
-def _start(exits: ExitStack, folder: Path, words: list[str], core: int, port: int) -> int:
+def _start(exits: ExitStack, folder: Path, words: list[str], core: int, port: int, variables: dict[str, str]) -> int:
     command = [sys.executable, "-m", "mcp_server", *words]
-    child = exits.enter_context(Child(command, core, folder / f"{port}.out", env=_ENVIRONMENT, folder=ROOT))
+    child = exits.enter_context(Child(command, core, folder / f"{port}.out", env=variables, folder=ROOT))
     until_s = time.monotonic() + _START_S
     while True:
         try:
@@ -209,10 +210,12 @@ def main() -> int:
         server, node, pids, windows = json.loads(given.ask)
         print(json.dumps(uvloop.run(ask(f"127.0.0.1:{server}", f"127.0.0.1:{node}", pids, windows))))
         return 0
-    figures = measure(3 if given.quick else given.windows)
-    wrong = sum(row["wrong"] for row in figures["windows"])
-    for row in [*figures["windows"], figures["ticket"]]:
-        print(json.dumps(row))
+    check_forms()
+    forms = {form: measure(3 if given.quick else given.windows, form) for form in SOURCES}
+    wrong = sum(row["wrong"] for figures in forms.values() for row in figures["windows"])
+    for form, figures in forms.items():
+        for row in [*figures["windows"], figures["ticket"]]:
+            print(form, json.dumps(row))
     if given.quick or wrong:
         return 1 if wrong else 0
     result = {
@@ -220,7 +223,7 @@ def main() -> int:
         **commit(),
         "machine": describe(),
         "settings": {"windows": given.windows, "seconds": WINDOW_S},
-        **figures,
+        "forms": forms,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(f"wrote {RESULT}; `python benchmarks/report.py` makes the page of it")
