@@ -128,7 +128,7 @@ class World:
         seat = guest._seats.get("echo")
         use = seat.use if seat is not None else None
         try:
-            call = guest.begin(self.served, PRIORITY_OF_KEY)
+            call = guest.begin(self.served, PRIORITY_OF_KEY, self.now_s)
         except AutoGLMError as error:
             self.refusals.add(error.code)
             return

@@ -47,8 +47,13 @@ class Guest:
             seat.replace(use)
         return {"model": model, "requests": use.room - use.begun}
 
-    def begin(self, served: ServedModel, priority: int) -> GuestCall:
+    def begin(self, served: ServedModel, priority: int, now_s: float) -> GuestCall:
         """Begin a request.
+
+        Args:
+            served: the model that is asked.
+            priority: that the request asks for, or `PRIORITY_OF_KEY`.
+            now_s: monotonic seconds.
 
         Raises:
             RequestError: `forbidden`: no ticket here is for it; `token_expired`: the ticket is over or used up;
@@ -60,7 +65,6 @@ class Guest:
         use = seat.use
         if priority != PRIORITY_OF_KEY and priority > use.ticket.priority:
             raise RequestError("forbidden", "the ticket allows no request of this priority")
-        now_s = self._now_s()
         if use.begun >= use.room or now_s >= use.ends_s or use.begun - use.ended >= use.limit:
             raise use.refuse(now_s)
         use.begun += 1

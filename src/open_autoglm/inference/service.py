@@ -280,10 +280,11 @@ class NodeLine:
                 return
             if self._tensors is not None and self._tensors.drop(stream):
                 raise RequestError("invalid_request", "tensors came before the request, which does not say so")
+            now_s = clock.monotonic()
             if self.guest is not None:
-                served = self.guest.begin(found, preamble.priority)
+                served = self.guest.begin(found, preamble.priority, now_s)
             streamed = flags & STREAM
-            deadline_s = clock.monotonic() + remaining_ms / 1000 if remaining_ms else None
+            deadline_s = now_s + remaining_ms / 1000 if remaining_ms else None
             request = self._reader.read(payload[preamble.body_at :], deadline_s, streamed != 0, preamble.session)
             if served is None:
                 served = found
