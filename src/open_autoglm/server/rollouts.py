@@ -316,7 +316,8 @@ class Rollouts:
 
         def told(version: str) -> dict[str, Any]:
             requests, failures = rollout.counts(version, now_s)
-            nodes = [node.url for node in self._nodes.served(model) if node.version == version]
+            # As requests are steered now, which a node's word may be ahead of.
+            nodes = [url for url, served in self._versions.get(model, {}).items() if served == version]
             return {"version": version, "requests": requests, "failures": failures, "nodes": nodes}
 
         return {
