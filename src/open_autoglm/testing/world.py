@@ -368,9 +368,11 @@ def _bounds(loaded: Loaded, scenario: Scenario) -> Bounds:
     config = loaded.config
     legs = 1 + max((len(names) for names in config.routing.fallbacks.values()), default=0)
     lossy = scenario.network.get("loss", 0.0) or any(event.do == "lose" for event in scenario.events)
+    others = (other.get("retries", {}).get("max", 0) for other in scenario.others.values())
     return Bounds(
-        # One more: a pooled connection that turns out to be closed is replaced free of charge.
-        calls_max=legs * (config.retries.max + 1) + 1,
+        # Of all configurations that come to hold. One more: a pooled connection that turns out to be closed is replaced
+        # free of charge.
+        calls_max=legs * (max(config.retries.max, *others, 0) + 1) + 1,
         at_once_max=2 if config.timeouts.first_token_hedge_s < config.timeouts.first_token_s else 1,
         limit_s=config.timeouts.total_s,
         slack_s=3.0 if lossy else 0.06,
