@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 from tests.integration.direct.stage import nodes, until
+from tests.integration.relay import Relay
 from tests.integration.running import KEY, RunningServer, model
 
 from open_autoglm.client import AsyncClient
@@ -19,47 +18,15 @@ from open_autoglm.secret import Secret
 SECRET = "a secret of the tests"
 
 
-class ListeningRelay:
-    """Passes everything on, and keeps what it has seen; use as a context."""
+class ListeningRelay(Relay):
+    """Keeps what it has passed on."""
 
-    def __init__(self, port: int) -> None:
-        self._above = port
-        self.port = 0
+    def __init__(self, above: int) -> None:
+        super().__init__(above)
         self.seen = bytearray()
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._listener.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        above_reader, above = await asyncio.open_connection("127.0.0.1", self._above)
-        try:
-            await asyncio.gather(self._copy(reader, above), self._copy(above_reader, writer))
-        except OSError:
-            pass  # either end has gone: so does the other
-        finally:
-            writer.transport.abort()
-            above.transport.abort()
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            self.seen += data
-            writer.write(data)
-            await writer.drain()
-        writer.transport.abort()
+    def heard(self, data: bytes) -> None:
+        self.seen += data
 
 
 async def test_no_key_goes_over_a_link_that_is_signed(tmp_path: Path) -> None:
