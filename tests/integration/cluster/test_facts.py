@@ -108,7 +108,7 @@ async def test_a_message_of_facts_that_is_none_is_dropped_and_counted(start: Sta
     before = first.dropped  # what came before the sender was known counts as well
     for number, message in enumerate(bad):
         udp.send(seal_datagram(key, 2**40 + number, message), split_address(first.me.gossip))
-    await until(lambda: first.dropped == before + 3, "all dropped")
+    await until(lambda: first.dropped >= before + 3, "all dropped")
     udp.close()
 
 
