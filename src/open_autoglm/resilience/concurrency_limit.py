@@ -8,7 +8,7 @@ second the middle sample of a window decides:
 | steady | more than `tolerance` | shrinks in that proportion, by half at most; a test is begun |
 | steady | less | stays |
 | steady | less than half way from 1 to `tolerance`, half of the limit in use | grows; doubles up to where it was well |
-| steady | the limit in use to the full, and a test is due | is halved: a test |
+| steady | the limit in use to the full, not trimmed, and a test is due | is halved: a test |
 | test | half in flight, and waits much shorter: a queue | goes where the queue is short |
 | test | half in flight, and waits as before: no queue | as before the test; the wait is expected from now on |
 
@@ -211,6 +211,7 @@ class ConcurrencyLimit:
         "_settings",
         "_test_every_s",
         "_test_s",
+        "_tested",
         "_trim",
         "_window_s",
         "due_s",
@@ -235,6 +236,8 @@ class ConcurrencyLimit:
         self._high: _High | None = None
         self._test_s = -inf
         self._test_every_s = _TEST_FIRST_S
+        # The limit at which a test has found no queue.
+        self._tested = 0.0
         self._ratio = 1.0
         self._samples: list[_Sample] = []
         self._load = _Load()
@@ -332,8 +335,20 @@ class ConcurrencyLimit:
                     sample.expected.learn(sample.measured_s)
         if ratio < 1.0 + slack / 2.0 and 2 * self._peak >= self.limit and self._exact <= self._trim.cap:
             self._grow()
-        elif self._peak >= _FULL * self.limit and self.limit >= 2 * settings.min and now_s >= self._test_s:
+        elif self._may_test(now_s):
             self._shrink(now_s, in_flight, _SHRINK_MOST)
+
+    def _may_test(self, now_s: float) -> bool:
+        """Whether it is time to ask what nothing else tells: is the time that is expected a queue's?
+
+        Where the trim has lowered a limit at which a test has found no queue, the answer is taken as given: a test
+        costs those who ask for less than their share half of what can be served.
+        """
+        due = self._peak >= _FULL * self.limit and self.limit >= 2 * self._settings.min and now_s >= self._test_s
+        if due and self._trim.cap < self._tested:
+            self._test_again_in(now_s, self._test_every_s)
+            return False
+        return due
 
     def _grow(self) -> None:
         if self._exact < self._double_to:
@@ -363,6 +378,7 @@ class ConcurrencyLimit:
             self._scale(ratio)
             self._level = max(self._level, in_flight)
             self._set(high.limit)
+            self._tested = self._exact
             self._test_later(now_s)
         else:
             if ratio < 1.0:
@@ -373,6 +389,7 @@ class ConcurrencyLimit:
             queue_left = ratio > 1.0 + slack
             self._set(min(max(aim, in_flight / 2.0 if queue_left else float(in_flight)), high.limit))
             self._level = max(in_flight if ratio <= 1.0 else in_flight // 2, self._settings.min)
+            self._tested = 0.0
             if abs(ratio - 1.0) > _NEWS:
                 self._test_every_s = _TEST_FIRST_S
                 self._test_s = now_s + max(_TEST_AGAIN_S, _TEST_AGAIN_REST * (now_s - self._sent_s))
@@ -381,7 +398,10 @@ class ConcurrencyLimit:
         self._wait(now_s)
 
     def _test_later(self, now_s: float) -> None:
-        self._test_s = now_s + max(self._test_every_s, _TEST_REST * (now_s - self._sent_s))
+        self._test_again_in(now_s, max(self._test_every_s, _TEST_REST * (now_s - self._sent_s)))
+
+    def _test_again_in(self, now_s: float, rest_s: float) -> None:
+        self._test_s = now_s + rest_s
         self._test_every_s = min(2.0 * self._test_every_s, _TEST_LAST_S)
 
     def _scale(self, factor: float) -> None:

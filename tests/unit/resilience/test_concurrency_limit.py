@@ -43,6 +43,13 @@ def test_overload_from_the_first_second_settles_at_the_slots_and_stays(spread: f
     assert served > 0.93 * 32 / mean_s, "and the slots are busy"
 
 
+@pytest.mark.parametrize("seed", [2, 3])
+def test_what_a_test_has_found_and_the_trim_has_lowered_is_not_tested_again(seed: int) -> None:
+    """A quiet time, then for five minutes four times what 16 slots can do: nobody with few requests is held up."""
+    wave = Load(16, lambda now_s: 0.05, lambda now_s: 80 if now_s < 20 else 1280, spread=0.05)
+    assert simulate(fresh(), wave, 320.0, seed).share_of(14, 30, 60.0) == 1.0
+
+
 def test_a_slow_upstream_with_few_slots_is_found_out_too() -> None:
     outcome = simulate(fresh(), load(8, 1.0, 32), 900.0)
     assert outcome.share_of(8, 16, 400.0) > 0.7
