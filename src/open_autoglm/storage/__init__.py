@@ -1,0 +1,1 @@
+"""What has to survive the process: journals on SQLite."""

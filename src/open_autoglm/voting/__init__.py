@@ -1,0 +1,1 @@
+"""Many answers to one question, and one decision: pure machines, one file a strategy."""
