@@ -45,7 +45,7 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
         prompt_tokens, completion_tokens: as billed.
         cost: money, in the currency of the prices.
         version: of the model.
-        flags: why it does not count: `empty`, `truncated`, `refusal`, `too_long`, `invalid`; it is paid for all the same.
+        flags: why it is no vote: `empty`, `truncated`, `refusal`, `too_long`, `invalid`; it is paid for all the same.
         failure: code of the error when there was no answer at all.
     """
 
