@@ -52,19 +52,20 @@ def hour(result: Any) -> str:
 
 def overload(result: Any) -> str:
     """Four times the capacity, and a greedy key."""
-    flood, fair = result["overload"], result["fairness"]
-    alone_ms = " / ".join(f"{window['p99_ms']:g}" for window in fair["alone"])
-    beside_ms = " / ".join(f"{window['p99_ms']:g}" for window in fair["beside_greedy"])
-    answered = min(window["right_percent"] for window in fair["beside_greedy"])
+    flood = result["overload"]
     rows = {
         "right answers, of what the upstream can do": f"{flood['goodput_percent_of_capacity']:g} %",
         "critical requests answered": f"{flood['critical_right_percent']:g} %",
         "refusals told after": f"p50 {flood['refusal_p50_ms']:g} ms, p99 {flood['refusal_p99_ms']:g} ms",
-        "a modest key alone, three times": f"p99 {alone_ms} ms",
-        "beside a key that sends twenty times as much, three times": (
-            f"p99 {beside_ms} ms (the medians: {fair['p99_ratio']:g} times), {answered:g} % answered or more"
-        ),
     }
+    for service, fair in result["fairness"].items():
+        alone_ms = " / ".join(f"{window['p99_ms']:g}" for window in fair["alone"])
+        beside_ms = " / ".join(f"{window['p99_ms']:g}" for window in fair["beside_greedy"])
+        answered = min(window["right_percent"] for window in fair["beside_greedy"])
+        rows[f"a modest key alone, an upstream of {service}; three times"] = f"p99 {alone_ms} ms"
+        rows["beside a key that sends twenty times as much; three times"] = (
+            f"p99 {beside_ms} ms (the medians: {fair['p99_ratio']:g} times), {answered:g} % answered or more"
+        )
     return "\n".join(
         (
             f"An upstream that serves {result['capacity_per_s']:g} requests a second is offered",
