@@ -1,0 +1,45 @@
+"""The strategies by name, each built of members, settings, knowledge and a seed: so a run can be replayed."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from open_autoglm.voting.knowledge import Knowledge, Member
+from open_autoglm.voting.settings import TeamSettings
+from open_autoglm.voting.strategy import Strategy
+
+__all__ = ["STRATEGIES", "Knowledge", "Member", "make_strategy"]
+
+
+class _Maker(Protocol):
+    def __call__(
+        self, members: tuple[Member, ...], settings: TeamSettings, knowledge: Knowledge, seed: int, /
+    ) -> Strategy: ...
+
+
+STRATEGIES: Final[dict[str, _Maker]] = {}
+"""Name in the configuration -> what makes it: a class whose constructor takes members, settings, knowledge, seed."""
+
+
+def make_strategy(
+    name: str, members: tuple[Member, ...], settings: TeamSettings, knowledge: Knowledge, seed: int
+) -> Strategy:
+    """Build a strategy that has not begun.
+
+    Args:
+        name: one of `STRATEGIES`.
+        members: one at least, each with a name of its own.
+        settings: those that the strategy does not need are ignored.
+        knowledge: of the moment; members of which it says nothing have the prior of the settings.
+        seed: of whatever is drawn; the same one gives the same run.
+
+    Raises:
+        ValueError: no such strategy, no members, one twice, or too few for the settings.
+    """
+    if not members:
+        raise ValueError(f"strategy {name!r} has no members")
+    if len({member.name for member in members}) < len(members):
+        raise ValueError(f"strategy {name!r} names a member twice: {[member.name for member in members]}")
+    if (maker := STRATEGIES.get(name)) is None:
+        raise ValueError(f"strategy {name!r} is none of {sorted(STRATEGIES)}")
+    return maker(members, settings, knowledge, seed)

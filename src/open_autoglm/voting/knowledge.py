@@ -1,0 +1,93 @@
+"""What is known of the members at one moment: plain values, written down with a run so that it can be replayed."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Member(Struct, frozen=True, omit_defaults=True):
+    """A model of a team.
+
+    Attributes:
+        name: of the model.
+        domain: what fails or errs as one, such as its provider or base model; its name where that is empty.
+        price: money for a typical answer, to order members by; only comparisons matter.
+    """
+
+    name: str
+    domain: str = ""
+    price: float = 0.0
+
+    @property
+    def failure_domain(self) -> str:
+        return self.domain or self.name
+
+
+class Skill(Struct, frozen=True, omit_defaults=True):
+    """A member's record for one class of tasks: its accuracy is Beta(`right`, `wrong`), the prior within.
+
+    Attributes:
+        task_class: None for all classes together.
+        count, mean, drift, lowest: state of the change detection: labels, their mean, sum of deviations, its extreme.
+    """
+
+    member: str
+    task_class: str | None
+    right: float
+    wrong: float
+    count: float = 0.0
+    mean: float = 0.0
+    drift: float = 0.0
+    lowest: float = 0.0
+
+
+class JointErrors(Struct, frozen=True):
+    """How often two members were wrong, alone and together, of `labels` items that both answered; all discounted."""
+
+    first: str
+    second: str
+    labels: float
+    first_wrong: float
+    second_wrong: float
+    both_wrong: float
+
+
+class Losses(Struct, frozen=True):
+    """Labelled decisions of one class, and how many of them the weights and a plain majority had wrong; discounted."""
+
+    task_class: str
+    labels: float
+    weighted: float
+    majority: float
+
+
+class Curve(Struct, frozen=True):
+    """A member's calibration: said confidence -> chance of being right, straight between the points.
+
+    Attributes:
+        said: 0 to 1, rising.
+        right: 0 to 1, never falling, one for each of `said`.
+    """
+
+    member: str
+    task_class: str
+    said: tuple[float, ...]
+    right: tuple[float, ...]
+
+
+class Knowledge(Struct, frozen=True, omit_defaults=True):
+    """All of it; empty where nothing has been learned yet."""
+
+    skills: tuple[Skill, ...] = ()
+    joint_errors: tuple[JointErrors, ...] = ()
+    losses: tuple[Losses, ...] = ()
+    calibration: tuple[Curve, ...] = ()
+
+    def of(self, task_class: str) -> Knowledge:
+        """Return what matters for one class of tasks: what is written down with a run of it."""
+        return Knowledge(
+            tuple(skill for skill in self.skills if skill.task_class in (None, task_class)),
+            self.joint_errors,
+            tuple(losses for losses in self.losses if losses.task_class == task_class),
+            tuple(curve for curve in self.calibration if curve.task_class == task_class),
+        )
