@@ -17,10 +17,12 @@ class Ask(Struct, frozen=True, omit_defaults=True):
         number: 0, 1, … in the order of asking; unique in a run.
         member: name of the model.
         purpose: see `Purpose`.
-        prompt: the last message of the user, instead of the client's own; empty: the client's request as it is.
+        prompt: the last message of the user, instead of the client's own; empty: the client's request as it is. The
+            client's own comes in the place of the first `prompts.QUESTION` in it, and of no other.
         shown: numbers of the candidates whose texts the prompt shows.
         temperature: instead of the client's own.
         seed: for the sampling, where the model takes one.
+        after_s: seconds to wait before asking; no longer than until nothing else of the run is being asked.
     """
 
     number: int
@@ -30,6 +32,7 @@ class Ask(Struct, frozen=True, omit_defaults=True):
     shown: tuple[int, ...] = ()
     temperature: float | None = None
     seed: int | None = None
+    after_s: float = 0.0
 
 
 class Candidate(Struct, frozen=True, omit_defaults=True):
@@ -38,7 +41,8 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
     Attributes:
         ask: its number.
         member: who was asked.
-        answer: what is compared and counted, see `voting.canonical`; empty for one that does not count.
+        answer: what is compared and counted, see `voting.canonical`; empty for one that does not count. Of a judge the
+            number of its choice, see `prompts.read_choice`.
         text: what the member wrote; strategies never decide by it, they only show it to others.
         confidence: calibrated chance that it is right, 0 to 1; None where nothing is known.
         latency_s: from asking to its end, seconds.
@@ -87,7 +91,8 @@ class Decision(Struct, frozen=True, omit_defaults=True):
         agreement: share of the votes for it, 0 to 1.
         votes: all, in the order of their coming.
         reason: why it stopped: `all_in`, `decided` (nothing outstanding could change it), `confident`, `lead`,
-            `accepted`, `judged`, `combined`, `deadline`, `budget_exhausted`, `no_quorum`, `nobody_left`.
+            `accepted`, `judged`, `combined`, `deadline`, `budget_exhausted`, `no_quorum`, `nobody_left`,
+            `unsure` (a cascade that rather says nothing).
         tie: several had the same score, see the strategy for what decided.
         notes: what else should be known, as `shadow_majority` or `correlated`.
     """

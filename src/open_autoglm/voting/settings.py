@@ -19,6 +19,8 @@ Labels = Literal["given", "pseudo"]
 
 Weighting = Literal["learned", "equal"]
 
+Scorer = Literal["confidence", "judge"]
+
 Chance = Annotated[float, Meta(gt=0, lt=1)]
 """A probability that is neither 0 nor 1."""
 
@@ -69,17 +71,20 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
         lead_weighted: a vote counts by its weight, and the first must be ahead by the odds of `stop_confidence`.
 
         threshold: confidence from which on a cascade takes an answer.
-        thresholds: the same for each member in turn; `threshold` for those that have none.
+        thresholds: the same for each step in turn; `threshold` for those that have none.
+        cascade_steps: members that are asked together, step by step; with several in a step, or with the steps before,
+            they vote. Empty: one member after the other, the cheapest first.
         cascade_samples: answers of each step but the last, whose agreement tells its confidence; 1: none.
         cascade_error_max: share of wrong answers that thresholds are chosen for.
         cascade_error_confidence: certainty that it is kept.
         cascade_abstain: nothing is answered when the last member is not sure either.
 
+        scorer: what best-of-n chooses by: the candidates' confidence, as a verifier gives it, or a judge.
         judge: member that scores, compares or chooses; the first one where it is left out.
-        judge_own: a judge may look at its own answers.
+        judge_own: a judge answers as well, and judges its own answers; else only where it is the only member.
         both_orders: a judge is shown each pair in both orders, for it prefers what stands first.
         frequency_min: share of the answers that an answer must have to be scored.
-        aggregator: member that writes the final answer; the first one where it is left out.
+        aggregator: member that writes the final answer; the one with the best record where it is left out.
         layers: of a mixture; the aggregator comes after them.
         self_mixture: a mixture asks its best member several times instead of all members.
         rounds: of a debate after the first answers.
@@ -132,11 +137,13 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     threshold: Ratio = 0.8
     thresholds: Annotated[list[Ratio], Meta(max_length=64)] = []
+    cascade_steps: Annotated[list[list[str]], Meta(max_length=64)] = []
     cascade_samples: Annotated[int, Meta(ge=1, le=16)] = 3
     cascade_error_max: Chance = 0.05
     cascade_error_confidence: Chance = 0.95
     cascade_abstain: bool = False
 
+    scorer: Scorer = "confidence"
     judge: str = ""
     judge_own: bool = False
     both_orders: bool = True
