@@ -82,8 +82,8 @@ FEATURES = (
     Feature("seed", CHAT, "seed", {"seed": 7}, {"generate": "seed"}),
     Feature("n", CHAT, "n", {"n": 2}, _text_only("n")),
     Feature("n streamed", CHAT, "n", {"n": 2, "stream": True}, _text_only("n")),
-    Feature("logprobs", CHAT, "logprobs", {"logprobs": True}, _text_only("logprobs")),
-    Feature("logprobs streamed", CHAT, "logprobs", {"logprobs": True, "stream": True}, _text_only("logprobs")),
+    Feature("logprobs", CHAT, "logprobs", {"logprobs": True}, {"generate": "logprobs"}),
+    Feature("logprobs streamed", CHAT, "logprobs", {"logprobs": True, "stream": True}, {"generate": "logprobs"}),
     Feature("tools", CHAT, "tools", {"tools": [TOOL]}, {"generate": "tools"}),
     Feature("tools streamed", CHAT, "tools", {"tools": [TOOL], "stream": True}, {"generate": "tools"}),
     Feature(

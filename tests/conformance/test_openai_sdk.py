@@ -96,6 +96,10 @@ def check_chat(answer: ChatCompletion, feature: Feature, dialect: str) -> None:
     if dialect == "embedded":
         assert message.content or message.tool_calls
         assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+        if feature.asked.get("logprobs"):
+            logprobs = answer.choices[0].logprobs
+            assert logprobs is not None
+            assert "".join(entry.token for entry in logprobs.content or []) == message.content
         return
     if "tools" in feature.asked:
         assert answer.choices[0].finish_reason == "tool_calls"
@@ -144,7 +148,7 @@ def check_chat_stream(chunks: list[ChatCompletionChunk], feature: Feature, diale
             assert mine[-1].finish_reason == "stop"
         if feature.asked.get("logprobs"):
             tokens = [p.token for choice in mine if choice.logprobs for p in choice.logprobs.content or []]
-            assert "".join(tokens) == TEXT
+            assert "".join(tokens) == text
 
 
 def check_completion(answer: Completion, feature: Feature, dialect: str) -> None:

@@ -51,6 +51,8 @@ def test_a_field_does_what_the_table_says(
         body["tools"] = SAMPLES["tools"]
     if name == "stream_options":
         body["stream"] = True
+    if name == "top_logprobs" and word == "passed":
+        body["logprobs"] = True
     if name == "logprobs" and route == COMPLETIONS:
         body["logprobs"] = 2
     answer = models.ask(body, route)

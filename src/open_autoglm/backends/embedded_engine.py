@@ -13,7 +13,12 @@ from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall, unsent
 from open_autoglm.dialects import canonical
 from open_autoglm.dialects.canonical import InferRequest
-from open_autoglm.dialects.embedded import embedded_messages, embedded_supports, embedded_tools
+from open_autoglm.dialects.embedded import (
+    embedded_messages,
+    embedded_supports,
+    embedded_tools,
+    embedded_top_logprobs,
+)
 from open_autoglm.dialects.relay import EventRelay
 from open_autoglm.engines.embedded.catalog import open_model
 from open_autoglm.engines.engine import Engine
@@ -24,6 +29,7 @@ from open_autoglm.engines.events import (
     GenerateRequest,
     ReasoningDelta,
     TextDelta,
+    TokenScore,
     ToolCall,
     Usage,
 )
@@ -203,6 +209,8 @@ class EmbeddedAnswer:
             case ToolCall(id=call_id, name=name, arguments=arguments):
                 self._calls += 1
                 return canonical.ToolCallDelta(self._calls - 1, call_id, name, arguments)
+            case TokenScore(spelled, logprob, top):
+                return canonical.TokenScore(spelled, logprob, top)
             case Finish(reason):
                 return canonical.Finish(reason, version=self._backend.engine.version)
             case Usage(prompt_tokens, completion_tokens):
@@ -222,4 +230,5 @@ def _generate_request(request: InferRequest, deadline_s: float) -> GenerateReque
         seed=request.seed,
         stop=request.stop,
         deadline_s=deadline_s,
+        top_logprobs=embedded_top_logprobs(request),
     )

@@ -13,6 +13,7 @@ import msgspec
 from open_autoglm import clock
 from open_autoglm.backends.backend import ModelCall
 from open_autoglm.dialects.canonical import Event, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from open_autoglm.dialects.logprobs import read_scores
 from open_autoglm.dialects.refusal import classify
 from open_autoglm.dialects.relay import EventRelay
 from open_autoglm.errors import AutoGLMError, UpstreamError
@@ -161,7 +162,7 @@ class NodeAnswer:
         if not preamble.finish:
             raise ProtocolError("invalid_request", "the response says no reason to finish")
         body = self._codec.decode(payload[preamble.body_at :])
-        events: list[Event] = []
+        events: list[Event] = [*read_scores(body.get("logprobs"))]
         for name, kind in (("reasoning", ReasoningDelta), ("text", TextDelta)):
             text = body.get(name)
             if isinstance(text, str) and text:

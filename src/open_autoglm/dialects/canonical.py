@@ -2,7 +2,8 @@
 
 Only translation uses it; where client and upstream speak the same dialect, bytes go on as they came.
 Events of an answer, in order: `ReasoningDelta`, `TextDelta` and `ToolCallDelta` as they come, one `Finish` per
-choice, at most one `Usage`. Embeddings are `Embedding` events and a `Usage`.
+choice, at most one `Usage`; a `TokenScore` comes before what its token says. Embeddings are `Embedding` events and a
+`Usage`.
 """
 
 from __future__ import annotations
@@ -144,6 +145,21 @@ class ToolCallDelta(Struct, frozen=True, gc=False):
     index: int = 0
 
 
+class TokenScore(Struct, frozen=True, gc=False):
+    """How likely the model held a token that it wrote, thinking and its marks included.
+
+    Attributes:
+        spelled: bytes of the token.
+        logprob: natural logarithm of its probability, -9999 to 0.
+        top: the likeliest tokens and theirs, the first the likeliest.
+    """
+
+    spelled: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+    index: int = 0
+
+
 class Finish(Struct, frozen=True, gc=False):
     """A choice is complete: `stop`, `length`, `tool_calls`, `content_filter`, or what the upstream wrote.
 
@@ -177,7 +193,7 @@ class Embedding(Struct, frozen=True, gc=False):
     index: int = 0
 
 
-Event = TextDelta | ReasoningDelta | ToolCallDelta | Finish | Usage | Embedding
+Event = TextDelta | ReasoningDelta | ToolCallDelta | TokenScore | Finish | Usage | Embedding
 
 
 def estimate_tokens(size_bytes: int) -> int:

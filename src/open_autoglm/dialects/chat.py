@@ -18,12 +18,14 @@ from open_autoglm.dialects.canonical import (
     Kind,
     ReasoningDelta,
     TextDelta,
+    TokenScore,
     ToolCallDelta,
     Usage,
 )
 from open_autoglm.dialects.document import members
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
+from open_autoglm.dialects.logprobs import logprobs_field
 from open_autoglm.dialects.openai_reader import OpenAIReader
 from open_autoglm.dialects.openai_view import ChatView, OpenAIErrors
 
@@ -59,7 +61,7 @@ class ChatFace(OpenAIErrors):
 class ChatEncoder:
     """Writes one chat answer; see `AnswerEncoder`."""
 
-    __slots__ = ("_created_s", "_failover", "_head", "_id", "_model", "_started", "_tail", "_tally", "_view")
+    __slots__ = ("_created_s", "_failover", "_head", "_id", "_model", "_scores", "_started", "_tail", "_tally", "_view")
 
     def __init__(self, view: RequestView, request_id: str, model: str, created_s: int) -> None:
         self._view = view
@@ -72,6 +74,7 @@ class ChatEncoder:
         self._head = b"data: " + _encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if view.include_usage else b"]}\n\n"
         self._failover = b""
+        self._scores: dict[int, list[TokenScore]] = {}  # of tokens whose text has not gone out
 
     @classmethod
     def resumed(cls, view: RequestView, event: bytes) -> Self:
@@ -129,6 +132,9 @@ class ChatEncoder:
                 delta = {"tool_calls": [_call_delta(event)]}
             case Finish(index=index):
                 delta = {}
+            case TokenScore(index=index):
+                self._scores.setdefault(index, []).append(event)
+                return b""
             case _:
                 return b""
         if index not in self._started:
@@ -137,7 +143,10 @@ class ChatEncoder:
         reason, tail = None, self._tail
         if isinstance(event, Finish):
             reason, tail = event.reason, b"]" + self._failover + fingerprint_field(event.version) + tail[1:]
-        return self._head + _encode({"index": index, "delta": delta, "finish_reason": reason}) + tail
+        choice = {"index": index, "delta": delta, "finish_reason": reason}
+        if self._scores and (scores := self._scores.pop(index, None)):
+            choice["logprobs"] = logprobs_field(scores)
+        return self._head + _encode(choice) + tail
 
 
 def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
@@ -158,7 +167,8 @@ def _choice(index: int, choice: Choice) -> dict[str, Any]:
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in calls
         ]
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason or "stop"}
+    logprobs = logprobs_field(choice.scores)
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason or "stop"}
 
 
 def resumed_head(event: bytes) -> bytes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from open_autoglm.dialects.canonical import InferRequest
+from open_autoglm.dialects.logprobs import top_logprobs
 from open_autoglm.dialects.openai import message_fields
-from open_autoglm.dialects.support import EMBEDDED, refuse_parts, refuse_unsupported, unsupported
+from open_autoglm.dialects.support import EMBEDDED, EMBEDDED_CHAT, refuse_parts, refuse_unsupported, unsupported
 
 _WHO: Final = "an embedded model"
 
@@ -22,7 +23,7 @@ def embedded_supports(request: InferRequest) -> None:
     """
     if request.kind == "embedding":
         raise unsupported(request, "input", _WHO)
-    refuse_unsupported(request, EMBEDDED, _WHO)
+    refuse_unsupported(request, EMBEDDED_CHAT if request.kind == "chat" else EMBEDDED, _WHO)
     if request.kind == "completion":
         _prompt(request)
     refuse_parts(request, _WHO, tools=True)
@@ -40,6 +41,11 @@ def embedded_messages(request: InferRequest) -> list[dict[str, Any]]:
         {name: value for name, value in message_fields(message).items() if name not in message.extra}
         for message in request.messages
     ]
+
+
+def embedded_top_logprobs(request: InferRequest) -> int | None:
+    """How many of the likeliest tokens are told with each; None for no figures. See `logprobs.top_logprobs`."""
+    return top_logprobs(request) if request.kind == "chat" else None
 
 
 def embedded_tools(request: InferRequest) -> list[dict[str, Any]] | None:

@@ -11,6 +11,7 @@ from open_autoglm.dialects.canonical import (
     Finish,
     ReasoningDelta,
     TextDelta,
+    TokenScore,
     ToolCall,
     ToolCallDelta,
     Usage,
@@ -25,12 +26,14 @@ class Choice:
     Attributes:
         text, reasoning: pieces in order.
         calls: tool calls by number.
+        scores: how likely the model held each token, where it was asked for.
         finish_reason: empty until the choice is complete.
     """
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: dict[int, list[ToolCallDelta]] = field(default_factory=dict)
+    scores: list[TokenScore] = field(default_factory=list)
     finish_reason: str = ""
 
     def tool_calls(self) -> list[ToolCall]:
@@ -72,6 +75,8 @@ class Gathering:
                 self._choice(index).reasoning.append(text)
             case ToolCallDelta(call=call, index=index):
                 self._choice(index).calls.setdefault(call, []).append(event)
+            case TokenScore(index=index):
+                self._choice(index).scores.append(event)
             case Finish(reason, index, version=version):
                 self._choice(index).finish_reason = reason
                 self.version = version or self.version

@@ -26,6 +26,7 @@ from open_autoglm.dialects.canonical import (
 from open_autoglm.dialects.document import check, decode
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
+from open_autoglm.dialects.logprobs import logprobs_field
 from open_autoglm.dialects.mcp_message import ENVELOPE_KEYS, Envelope, MessageType, check_request, encode_answer
 from open_autoglm.dialects.openai_view import (
     FORBIDDEN,
@@ -231,6 +232,8 @@ class McpEncoder:
         calls = choice.tool_calls()
         if calls:
             payload["tool_calls"] = calls
+        if choice.scores:
+            payload["logprobs"] = logprobs_field(choice.scores)
         if self._gathering.version:
             payload["model_version"] = self._gathering.version
         if self._failover is not None:

@@ -13,7 +13,7 @@ import msgspec
 
 from open_autoglm.dialects import document, openai_view
 from open_autoglm.dialects.canonical import Kind
-from open_autoglm.dialects.support import EMBEDDED, GENERATE, NEUTRAL, Word
+from open_autoglm.dialects.support import EMBEDDED, EMBEDDED_CHAT, GENERATE, NEUTRAL, Word
 
 CHAT_FIELDS: Final = (
     "model",
@@ -94,6 +94,8 @@ _NOTES: Final[dict[str, str]] = {
     "stream_options": "openai: `include_usage` is always asked for upstream; the client sees usage if it asked",
     "model": "openai: replaced by `upstream_model` where that is configured",
     "input": "what `param` names where an upstream has no embeddings",
+    "logprobs": "embedded: of chat alone, see below",
+    "top_logprobs": "embedded: 0 to 5, with `logprobs: true`",
     "tool_choice": "a forced choice is what cannot be expressed",
 }
 
@@ -154,6 +156,10 @@ _ANSWERS: Final = """## Answers
   In a stream, a text in a list and a text beside `meta_info` is the whole text so far, any other text is the next
   piece. A prompt that is repeated before a text in a list is taken off. The finish reason is the upstream's where it
   is one that clients know, else `stop`.
+- `logprobs.content` of an embedded model has an entry for every token that it wrote: those of its thinking first, with
+  the marks `<think>` and `</think>` as entries of their own. The figures are the model's own, of its whole vocabulary
+  and at temperature 1; what a constraint or the sampling made of them is not in them. An answer that the calculator
+  gave has none (`"logprobs": null`). In a stream they come with the text that they belong to, or the next.
 - A conversation becomes a prompt for `generate` like this: one message of the user alone as it stands; anything else
   as `System: …`, `User: …`, `Assistant: …`, each on a new line, with `Assistant:` at the end unless the last message is
   the assistant's own.
@@ -186,7 +192,8 @@ def _table(fields: tuple[str, ...], kind: Kind, *, same: bool) -> str:
         openai: Word = "passed"
         if name == "model" or (name == "stream_options" and same):
             openai = "translated"
-        words = (openai, _word(GENERATE, name, kind), _word(EMBEDDED, name, kind))
+        embedded = EMBEDDED_CHAT if kind == "chat" else EMBEDDED
+        words = (openai, _word(GENERATE, name, kind), _word(embedded, name, kind))
         cells = " | ".join(f"**{word}**" if word == "400" else word for word in words)
         lines.append(f"| {shown} | {cells} | {_NOTES.get(name, '')} |")
     return "\n".join(lines) + "\n"

@@ -88,6 +88,8 @@ EMBEDDED: Final[dict[str, Word]] = {
     **_STREAMED,
     **_HINTS,
 }
+EMBEDDED_CHAT: Final[dict[str, Word]] = {**EMBEDDED, "logprobs": "passed", "top_logprobs": "passed"}
+"""Of chat completions; those of other kinds have another form."""
 _IGNORED_IN_MESSAGES: Final = frozenset(
     {"name", "refusal", "annotations", "audio", "function_call", "reasoning", "reasoning_content", "cache_control"}
 )
@@ -99,7 +101,7 @@ def refuse_unsupported(request: InferRequest, table: Mapping[str, Word], who: st
 
     Args:
         request: the request.
-        table: `GENERATE` or `EMBEDDED`.
+        table: `GENERATE`, `EMBEDDED` or `EMBEDDED_CHAT`.
         who: the upstream, as a message names it.
 
     Raises:

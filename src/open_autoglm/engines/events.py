@@ -1,7 +1,8 @@
 """What an engine is asked, and what it tells of the answer.
 
 Events of a request, in order: `ReasoningDelta` and `TextDelta` as they come, `ToolCall`s, then `Finish` and `Usage`;
-or, at any point, one `Failed`, after which nothing follows. `Usage` says which version of the model computed which
+or, at any point, one `Failed`, after which nothing follows. Where it is asked for, a `TokenScore` for each token comes
+before what the token says. `Usage` says which version of the model computed which
 token, so that anybody who has those versions can compute the answer again.
 """
 
@@ -28,6 +29,7 @@ class GenerateRequest(Struct, frozen=True):
         deadline_s: monotonic seconds at which the request fails with `deadline_exceeded`.
         stream: whether events are wanted as they come; else they come together, at the end.
         salt: whose request it is; keys and values of a prompt are reused under the same salt only, never under none.
+        top_logprobs: with each token, how likely it was and so many of the likeliest, 0 to 5; None for no such thing.
     """
 
     messages: list[dict[str, Any]]
@@ -40,6 +42,7 @@ class GenerateRequest(Struct, frozen=True):
     deadline_s: float | None = None
     stream: bool = True
     salt: str = ""
+    top_logprobs: int | None = None
 
 
 class ReasoningDelta(Struct, frozen=True, gc=False):
@@ -60,6 +63,20 @@ class ToolCall(Struct, frozen=True, gc=False):
     id: str
     name: str
     arguments: str
+
+
+class TokenScore(Struct, frozen=True, gc=False):
+    """How likely the model held a token that it wrote; the mark that ends an answer is left out.
+
+    Attributes:
+        spelled: bytes of the token, maybe part of a character; marks of thinking as they are written.
+        logprob: natural logarithm of its probability among all tokens, -9999 to 0.
+        top: the likeliest tokens and theirs, the first the likeliest.
+    """
+
+    spelled: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
 
 
 class Finish(Struct, frozen=True, gc=False):
@@ -98,4 +115,4 @@ class Failed(Struct, frozen=True, gc=False):
     message: str
 
 
-GenerateEvent = ReasoningDelta | TextDelta | ToolCall | Finish | Usage | Failed
+GenerateEvent = ReasoningDelta | TextDelta | ToolCall | TokenScore | Finish | Usage | Failed

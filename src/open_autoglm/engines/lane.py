@@ -22,6 +22,8 @@ from open_autoglm.engines import sampling
 from open_autoglm.engines.events import GenerateEvent, GenerateRequest, Span, Usage
 from open_autoglm.engines.model_engine import Deliver, Policy
 from open_autoglm.engines.step_model import Logits, Prompt, StepModel
+from open_autoglm.engines.token_scores import ScoredReader
+from open_autoglm.errors import RequestError
 
 
 class Lane:
@@ -127,6 +129,7 @@ class Job:
         held: events that are kept until the end.
         since: first token of the answer that `lane` computed.
         spans: which other versions computed the tokens before.
+        scored: the prompt's reader, where the request asks how likely each token is.
     """
 
     handle: int
@@ -145,10 +148,21 @@ class Job:
     held: list[GenerateEvent] = field(default_factory=list)
     since: int = 0
     spans: list[Span] = field(default_factory=list)
+    scored: ScoredReader | None = None
 
     def begin(self, model: StepModel, prompt: Prompt) -> None:
-        """Start with a version of the model, from nothing."""
+        """Start with a version of the model, from nothing.
+
+        Raises:
+            RequestError: `unsupported_parameter`, this version cannot say how likely its tokens are.
+        """
         self.model, self.prompt = model, prompt
+        top = self.request.top_logprobs
+        if top is not None:
+            if prompt.spell is None:
+                message = f"{model.name!r} cannot say how likely its tokens are; leave logprobs out"
+                raise RequestError("unsupported_parameter", message, param="logprobs")
+            self.scored = prompt.reader = ScoredReader(prompt.reader, prompt.spell, top)
         room = model.context - len(prompt.tokens)
         wanted = self.request.max_tokens
         self.tokens_max = room if wanted is None else min(wanted, room)
@@ -196,6 +210,8 @@ class Job:
 def chosen_tokens(jobs: list[Job], logits: Logits) -> list[int]:
     """The next token of each request, by its row of the logits, which are overwritten."""
     for job, row in zip(jobs, logits, strict=True):
+        if job.scored is not None:
+            job.scored.look(row)
         allowed = job.prompt.constraint.allowed() if job.prompt.constraint is not None else None
         if allowed is not None:
             sampling.restrict(row, allowed)

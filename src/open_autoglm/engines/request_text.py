@@ -8,6 +8,7 @@ from open_autoglm.engines.events import GenerateRequest
 from open_autoglm.errors import RequestError
 
 STOP_STRINGS_MAX: Final = 16
+TOP_LOGPROBS_MAX: Final = 5
 
 
 def check_numbers(request: GenerateRequest) -> None:
@@ -16,11 +17,13 @@ def check_numbers(request: GenerateRequest) -> None:
     Raises:
         RequestError: `invalid_request`.
     """
+    top = request.top_logprobs
     ranges = (
         ("max_tokens", request.max_tokens is None or request.max_tokens >= 1, "at least 1"),
         ("temperature", 0.0 <= request.temperature <= 2.0, "0 to 2"),
         ("top_p", 0.0 < request.top_p <= 1.0, "above 0, at most 1"),
         ("stop", len(request.stop) <= STOP_STRINGS_MAX and all(request.stop), f"{STOP_STRINGS_MAX} texts at most"),
+        ("top_logprobs", top is None or 0 <= top <= TOP_LOGPROBS_MAX, f"0 to {TOP_LOGPROBS_MAX}"),
     )
     for name, fits, allowed in ranges:
         if not fits:

@@ -12,7 +12,7 @@ weights never change once it was given to an engine. Another version is another 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,6 +58,7 @@ class Prompt(Struct):
         constraint: of the answer, or None.
         answer: the whole reply with its `Finish`, when the model need not be asked; else None.
         answer_tokens: how long that reply is.
+        spell: gives the bytes of a token; None where tokens cannot be told one by one.
     """
 
     tokens: list[int]
@@ -65,6 +66,7 @@ class Prompt(Struct):
     constraint: Constraint | None = None
     answer: list[GenerateEvent] | None = None
     answer_tokens: int = 0
+    spell: Callable[[int], bytes] | None = None
 
 
 class Cache(Protocol):

@@ -115,7 +115,12 @@ class TokenizerText:
                 tokens.append(self._special[part[0]])
         if len(tokens) >= context:
             raise _too_long(context)
-        return Prompt(tokens, TextReader(self._library, self._think, request.stop))
+        return Prompt(tokens, TextReader(self._library, self._think, request.stop), spell=self._spelled)
+
+    def _spelled(self, token: int) -> bytes:
+        if token in self._think:
+            return b"<think>" if token == self._think[0] else b"</think>"
+        return str(self._library.decode([token])).encode()
 
     def _id(self, special: str) -> int:
         found = self._library.token_to_id(special)

@@ -15,6 +15,7 @@ from open_autoglm.engines.events import (
     GenerateEvent,
     ReasoningDelta,
     TextDelta,
+    TokenScore,
     ToolCall,
     Usage,
 )
@@ -89,6 +90,7 @@ class Answer:
         "_finish",
         "_line",
         "_reasoning",
+        "_scores",
         "_served",
         "_stream",
         "_streamed",
@@ -105,6 +107,7 @@ class Answer:
         self._text = ""
         self._reasoning = ""
         self._calls: list[dict[str, Any]] | None = None
+        self._scores: list[TokenScore] = []
         self._finish = ""
         self.handle = 0
         self.over = False
@@ -153,6 +156,8 @@ class Answer:
     def _take_rare(self, event: GenerateEvent) -> None:
         if isinstance(event, Usage):
             self._respond(event)
+        elif isinstance(event, TokenScore):
+            self._scores.append(event)
         elif isinstance(event, ToolCall):
             call = {"id": event.id, "type": "function", "function": {"name": event.name, "arguments": event.arguments}}
             self._calls = [*(self._calls or ()), call]
@@ -173,6 +178,8 @@ class Answer:
                 body["reasoning"] = self._reasoning
         if self._calls is not None:
             body["tool_calls"] = self._calls
+        if self._scores:
+            body["logprobs"] = {"content": [_scored(score) for score in self._scores]}
         if usage.spans:
             body["x_mcp_versions"] = [[span.version, span.start, span.end] for span in usage.spans]
         preamble = write_response(
@@ -189,3 +196,12 @@ class Answer:
         if self._text:
             chunk(self._stream, self._text.encode("utf-8", "replace"))
             self._text = ""
+
+
+def _scored(score: TokenScore) -> dict[str, Any]:
+    """An entry as a chat completion's `logprobs.content` has it."""
+    return {**_entry(score.spelled, score.logprob), "top_logprobs": [_entry(*other) for other in score.top]}
+
+
+def _entry(spelled: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": spelled.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(spelled)}

@@ -20,7 +20,6 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "n": (1,),
     "presence_penalty": (0, 0.0),
     "frequency_penalty": (0, 0.0),
-    "logprobs": (False,),
     "response_format": ({"type": "text"},),
     "tool_choice": ("auto", "none"),
     "parallel_tool_calls": (True, False),
@@ -42,6 +41,8 @@ class _Body(Struct, forbid_unknown_fields=True):
     tools: list[dict[str, Any]] | None = None
     max_completion_tokens: int | None = None
     tool_choice: Literal["auto", "none"] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
 
 _DECODERS: Final[dict[str, msgspec.msgpack.Decoder[_Body] | msgspec.json.Decoder[_Body]]] = {
@@ -103,6 +104,7 @@ class BodyReader:
             deadline_s,
             stream,
             salt,
+            _top_logprobs(body),
         )
 
     def _read_slowly(self, data: bytes) -> _Body:
@@ -121,6 +123,14 @@ class BodyReader:
             return msgspec.convert(kept, _Body)
         except msgspec.ValidationError as error:
             raise RequestError("invalid_request", f"the body cannot be read: {error}") from error
+
+
+def _top_logprobs(body: _Body) -> int | None:
+    if body.logprobs:
+        return body.top_logprobs or 0
+    if body.top_logprobs:
+        raise RequestError("invalid_request", "top_logprobs needs logprobs: true", param="top_logprobs")
+    return None
 
 
 def _one_prompt() -> RequestError:

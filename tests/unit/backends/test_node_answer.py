@@ -97,6 +97,23 @@ def test_a_whole_answer() -> None:
     assert stage.attempt.status == 200
 
 
+def test_how_likely_tokens_were_is_passed_on() -> None:
+    other = {"token": "n", "logprob": -1.5, "bytes": [110]}
+    entries = [{"token": "yes", "logprob": -0.25, "bytes": list(b"yes"), "top_logprobs": [other]}]
+    stage = Stage()
+    stage.answer.on_response(0, 0, response(text="yes", logprobs={"content": entries}))
+    assert stage.exchange.told[0][1]["logprobs"] == {"content": entries, "refusal": None}
+
+
+@pytest.mark.parametrize("told", [[], {"content": 5}, {"content": [{"token": 1}]}, {"content": [3]}])
+def test_figures_that_cannot_be_read_are_left_out(told: Any) -> None:
+    stage = Stage()
+    stage.answer.on_response(0, 0, response(text="yes", logprobs=told))
+    [(kind, payload)] = stage.exchange.told
+    assert kind == "whole"
+    assert "logprobs" not in payload
+
+
 def test_a_stream_gives_credit_back_unless_its_reader_is_slow() -> None:
     stage = Stage(stream=True)
     stage.answer.on_chunk(REASONING, 0, 0, b"hm")

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from open_autoglm.dialects import ChatFace, CompletionsFace, EmbeddingsFace, Face, InferRequest
-from open_autoglm.dialects.embedded import embedded_messages, embedded_supports, embedded_tools
+from open_autoglm.dialects.embedded import (
+    embedded_messages,
+    embedded_supports,
+    embedded_tools,
+    embedded_top_logprobs,
+)
 from open_autoglm.errors import RequestError
 from tests.unit.dialects.wire import body, chat_request
 
@@ -49,6 +54,28 @@ def test_tools_can_be_forbidden() -> None:
     assert embedded_tools(request) is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "top"),
+    [({}, None), ({"logprobs": False}, None), ({"logprobs": True}, 0), ({"logprobs": True, "top_logprobs": 5}, 5),
+     ({"logprobs": None, "top_logprobs": 0}, None)],
+)  # fmt: skip
+def test_log_probabilities(fields: dict[str, Any], top: int | None) -> None:
+    request = infer(ChatFace(), chat_request(**fields))
+    embedded_supports(request)
+    assert embedded_top_logprobs(request) == top
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"logprobs": 3}, "logprobs"), ({"logprobs": True, "top_logprobs": 6}, "top_logprobs"),
+     ({"top_logprobs": 2}, "top_logprobs"), ({"logprobs": True, "top_logprobs": True}, "top_logprobs")],
+)  # fmt: skip
+def test_log_probabilities_that_make_no_sense(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        embedded_top_logprobs(infer(ChatFace(), chat_request(**fields)))
+    assert (caught.value.code, caught.value.param) == ("invalid_request", param)
+
+
 def test_completions_are_one_message() -> None:
     for prompt in ("hi", ["hi"]):
         request = infer(CompletionsFace(), {"model": "m", "prompt": prompt})
@@ -60,7 +87,6 @@ def test_completions_are_one_message() -> None:
     ("fields", "param"),
     [
         ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ({"presence_penalty": 1}, "presence_penalty"),
@@ -84,6 +110,7 @@ def test_what_it_refuses(fields: dict[str, Any], param: str) -> None:
         (CompletionsFace(), {"model": "m", "prompt": ["a", "b"]}, "prompt"),
         (CompletionsFace(), {"model": "m", "prompt": [1]}, "prompt"),
         (CompletionsFace(), {"model": "m", "prompt": "a", "suffix": "b"}, "suffix"),
+        (CompletionsFace(), {"model": "m", "prompt": "a", "logprobs": 1}, "logprobs"),
         (EmbeddingsFace(), {"model": "m", "input": "a"}, "input"),
     ],
 )

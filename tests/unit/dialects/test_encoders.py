@@ -17,8 +17,10 @@ from open_autoglm.dialects import (
     Event,
     Face,
     Finish,
+    McpFace,
     ReasoningDelta,
     TextDelta,
+    TokenScore,
     ToolCallDelta,
     Usage,
 )
@@ -63,6 +65,36 @@ def test_a_whole_chat_answer() -> None:
     assert answer.choices[0].finish_reason == "tool_calls"
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (5, 7, 12)
+
+
+SCORED: list[Event] = [
+    TokenScore(b"<think>", -0.5),
+    TokenScore(b"4", -0.25, ((b"4", -0.25), (b"\xe4", -2.0))),
+    TextDelta("4"),
+    TokenScore(b"2", 0.0),
+    Finish("stop"),
+    Usage(1, 3),
+]
+
+
+def test_log_probabilities_of_a_whole_answer() -> None:
+    answer = ChatCompletion.model_validate_json(encoder(ChatFace()).whole(SCORED), strict=True)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    content = logprobs.content or []
+    assert [(entry.token, entry.logprob) for entry in content] == [("<think>", -0.5), ("4", -0.25), ("2", 0.0)]
+    assert [(top.token, top.bytes) for top in content[1].top_logprobs] == [("4", [52]), ("\ufffd", [0xE4])]
+    whole = McpFace()
+    made = whole.encoder(whole.read(body({"type": "INFER_REQUEST", "payload": {"prompt": "x"}})), "r", "m", 0)
+    told = json.loads(made.whole(SCORED))["payload"]["logprobs"]["content"]
+    assert [entry["logprob"] for entry in told] == [-0.5, -0.25, 0.0]
+
+
+def test_log_probabilities_of_a_stream_come_with_the_text() -> None:
+    *values, _done = streamed(SCORED)
+    chunks = [ChatCompletionChunk.model_validate(value, strict=True).choices[0] for value in values]
+    told = [[entry.token for entry in (chunk.logprobs and chunk.logprobs.content) or []] for chunk in chunks]
+    assert told == [["<think>", "4"], ["2"]]
 
 
 def test_an_empty_chat_answer_is_an_answer() -> None:

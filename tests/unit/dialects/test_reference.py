@@ -11,7 +11,7 @@ from open_autoglm.dialects.canonical import Kind
 from open_autoglm.dialects.embedded import embedded_supports
 from open_autoglm.dialects.parameters import read_request
 from open_autoglm.dialects.reference import FIELDS, render
-from open_autoglm.dialects.support import EMBEDDED, GENERATE, NEUTRAL
+from open_autoglm.dialects.support import EMBEDDED, EMBEDDED_CHAT, GENERATE, NEUTRAL
 from open_autoglm.errors import RequestError
 from tests.unit.dialects.wire import body
 
@@ -72,7 +72,8 @@ def test_the_table_is_true(kind: Kind, name: str) -> None:
     request = request_with(kind, name, ASKING.get(name, "asked"))
     extra_tools = name == "tool_choice"
     assert refused_by_generate(request) is (extra_tools or GENERATE.get(name, "400") == "400")
-    assert refused_by_embedded(request) is (EMBEDDED.get(name, "400") == "400")
+    embedded = EMBEDDED_CHAT if kind == "chat" else EMBEDDED
+    assert refused_by_embedded(request) is (embedded.get(name, "400") == "400")
 
 
 @pytest.mark.parametrize("name", FIELDS["embedding"])

@@ -11,6 +11,7 @@ from tests.unit.engines.counting_model import CountingModel, expected
 from tests.unit.inference.wired import Wired, greeting
 
 from open_autoglm.engines.echo import EchoEngine
+from open_autoglm.engines.embedded import catalog
 from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.events import Usage
 from open_autoglm.errors import ServerError
@@ -44,6 +45,22 @@ async def test_an_answer_in_one_piece(wired: Wired) -> None:
     assert (preamble.prompt_tokens, preamble.completion_tokens, preamble.finish) == (2, 8, "length")
     assert (preamble.version, preamble.model, preamble.attempts) == ("1", "count", 1)
     assert stream not in wired.heard.texts
+
+
+@pytest.mark.parametrize("flags", [0, STREAM])
+async def test_how_likely_the_tokens_were(flags: int) -> None:
+    engine = Engine(catalog.open_model("glm-calc-s"))
+    engine.start()
+    wired = Wired({"sums": engine})
+    stream = wired.ask("sums", {"prompt": "12 + 30", "logprobs": True, "top_logprobs": 1}, flags)
+    await wired.until_ended(stream)
+    await asyncio.to_thread(engine.close)
+    preamble, body = wired.heard.answers[stream]
+    content = body["logprobs"]["content"]
+    assert len(content) == preamble.completion_tokens - 1
+    assert (content[-1]["token"], content[-1]["bytes"]) == ("2", [50])
+    assert content[-1]["top_logprobs"] == [{"token": "2", "logprob": content[-1]["logprob"], "bytes": [50]}]
+    assert content[-1]["logprob"] <= 0.0
 
 
 async def test_an_answer_in_chunks(wired: Wired) -> None:
@@ -88,6 +105,7 @@ async def test_spans_of_versions_are_told(wired: Wired) -> None:
         ({"prompt": 1}, "invalid_request", None),
         ({"prompt": "1", "n": 2}, "unsupported_parameter", "n"),
         ({"prompt": "1", "logprobs": True}, "unsupported_parameter", "logprobs"),
+        ({"prompt": "1", "top_logprobs": 2}, "invalid_request", "top_logprobs"),
         ({"prompt": "1", "tool_choice": "required"}, "unsupported_parameter", "tool_choice"),
         ({"prompt": "1", "strange": 5}, "unsupported_parameter", "strange"),
         ({"prompt": " ".join("1" * 80)}, "context_length_exceeded", None),

@@ -102,7 +102,8 @@ def prepare(request: GenerateRequest, abilities: Abilities, context: int) -> Pre
 def prompt_of(request: GenerateRequest, abilities: Abilities, context: int) -> Prompt:
     """What an engine needs of a request; see `prepare` for what is refused."""
     prepared = prepare(request, abilities, context)
-    prompt = Prompt(prepared.tokens, ReplyReader(prepared, request.stop, _new_call_id), constraint_of(prepared))
+    reader = ReplyReader(prepared, request.stop, _new_call_id)
+    prompt = Prompt(prepared.tokens, reader, constraint_of(prepared), spell=tokenizer.spelled)
     if prepared.guarded is not None:
         prompt.answer = guarded_events(prepared.guarded)
         prompt.answer_tokens = guarded_tokens(prepared.guarded)

@@ -121,6 +121,11 @@ def decode(ids: Iterable[int]) -> str:
     return b"".join(TOKEN_BYTES[token] for token in ids).decode("utf-8", "replace")
 
 
+def spelled(token: int) -> bytes:
+    """Bytes that show a token; a special one, which decoding never shows, by its name."""
+    return TOKEN_BYTES[token] or SPECIALS[token].encode()
+
+
 class StreamDecoder:
     """Turns tokens into text piece by piece and never emits half of a character.
 
