@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from open_autoglm.voting.ahead_by_k import AheadByK
+from open_autoglm.voting.dynamic_voting import DynamicVoting
 from open_autoglm.voting.knowledge import Knowledge, Member
+from open_autoglm.voting.self_consistency import SelfConsistency
 from open_autoglm.voting.settings import TeamSettings
 from open_autoglm.voting.strategy import Strategy
 
@@ -17,7 +20,11 @@ class _Maker(Protocol):
     ) -> Strategy: ...
 
 
-STRATEGIES: Final[dict[str, _Maker]] = {}
+STRATEGIES: Final[dict[str, _Maker]] = {
+    "ahead_by_k": AheadByK,
+    "dynamic_voting": DynamicVoting,
+    "self_consistency": SelfConsistency,
+}
 """Name in the configuration -> what makes it: a class whose constructor takes members, settings, knowledge, seed."""
 
 

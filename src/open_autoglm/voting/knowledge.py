@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 from msgspec import Struct
 
 
@@ -28,7 +30,8 @@ class Skill(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         task_class: None for all classes together.
-        count, mean, drift, lowest: state of the change detection: labels, their mean, sum of deviations, its extreme.
+        count, mean: labels since the last sudden change, and the share of hits among them.
+        below, above: how far the hits since then have run below and above that mean, as sums that never fall below 0.
     """
 
     member: str
@@ -37,8 +40,8 @@ class Skill(Struct, frozen=True, omit_defaults=True):
     wrong: float
     count: float = 0.0
     mean: float = 0.0
-    drift: float = 0.0
-    lowest: float = 0.0
+    below: float = 0.0
+    above: float = 0.0
 
 
 class JointErrors(Struct, frozen=True):
@@ -50,6 +53,13 @@ class JointErrors(Struct, frozen=True):
     first_wrong: float
     second_wrong: float
     both_wrong: float
+
+    @property
+    def correlation(self) -> float:
+        """Of the two's errors, -1 to 1 (phi coefficient); 0 where one of them was always right, or always wrong."""
+        first, second = self.first_wrong, self.second_wrong
+        spread = first * (self.labels - first) * second * (self.labels - second)
+        return (self.labels * self.both_wrong - first * second) / sqrt(spread) if spread > 0 else 0.0
 
 
 class Losses(Struct, frozen=True):
