@@ -5,7 +5,7 @@
 | `waiting` | all that it needs is settled |
 | `ready` | there is room for its tool |
 | `running` | its try ends |
-| `asking` | a person gives word: it is an approval, or nobody knows whether its last try took effect |
+| `asking` | a person gives word, see `Question` |
 | `done`, `skipped`, `fallback` | for ever; its result is there for others: its own, null, the task's `fallback` |
 | `failed`, `stopped`, `cancelled` | for ever; failed itself, needs one that failed, or the run was stopped |
 | `replaced` | for ever; failed or stopped, and the planner gave other tasks in its place |
@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from open_autoglm.scheduling.run_event import (
     Approval,
+    Held,
     Planned,
     RunEvent,
     Stopped,
@@ -47,6 +48,9 @@ TaskState = Literal[
     "cancelled",
     "replaced",
 ]
+Question = Literal["approval", "confirmation", "unknown"]
+"""What a person is asked: the step itself is the question; whether to make this very call of a dangerous tool; whether
+to repeat a step that may have taken effect already."""
 RunState = Literal["running", "waiting", "done", "failed", "cancelled"]
 """`waiting`: nothing goes on before a person gives word. The last three are for ever."""
 
@@ -67,12 +71,14 @@ class Start:
         attempt: from 1.
         key: idempotency key, the same for every try.
         wait_s: wait so long first.
+        confirmation: what the call must bring because a person agreed to it; empty when nobody was asked.
     """
 
     task: Task
     attempt: int
     key: str
     wait_s: float = 0.0
+    confirmation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +90,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class AskPerson:
-    """Have a person give word: an approval, or whether to repeat a step that may have taken effect (`unknown`)."""
+    """Have a person give word; the answer is an `Approval`."""
 
     task: str
-    why: Literal["approval", "unknown"]
+    why: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,7 @@ class GraphRun:
         self.states: dict[str, TaskState] = {}
         self.results: dict[str, Any] = {}
         self.errors: dict[str, TaskError] = {}
-        self.asking: dict[str, Literal["approval", "unknown"]] = {}
+        self.asking: dict[str, Question] = {}
         self.stop_reason = ""
         self.more = False
         self._run_id = run_id
@@ -164,8 +170,10 @@ class GraphRun:
         self._missing: dict[str, int] = {}
         self._tries: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._unended: Counter[str] = Counter()
         self._ready: dict[str, list[tuple[int, float, int, str]]] = {}
         self._busy: Counter[str] = Counter()
+        self._confirmations: dict[str, str] = {}
         self._places: dict[str, int] = {}
         self._unsettled = 0
         self._replans: dict[str, bool] = {}
@@ -207,11 +215,15 @@ class GraphRun:
                 pass
             case TaskStarted() if not self._began:
                 self._tries[event.task] = max(self._tries[event.task], event.attempt)
+                self._unended[event.task] += 1
                 self.states[event.task] = "running"
             case TaskDone() if self.states[event.task] == "running":
                 self._settle(event.task, "done", event.result)
             case TaskFailed() if self.states[event.task] == "running":
                 self._fail(event)
+            case Held() if self.states[event.task] == "running":
+                self._confirmations[event.task] = event.confirmation
+                self._ask(event.task, "confirmation")
             case Approval():
                 self._hear(event)
             case _:
@@ -272,6 +284,7 @@ class GraphRun:
     def _fail(self, event: TaskFailed) -> None:
         task = self.graph.tasks[event.task]
         self._failures[task.id] += 1
+        self._unended[task.id] = 0
         self.errors[task.id] = TaskError(event.code, event.message)
         if event.unclear and not self._repeatable(task):
             self._ask(task.id, "unknown")
@@ -320,19 +333,18 @@ class GraphRun:
             self._settle(task.id, "done", {"word": event.word, "by": event.by, "note": event.note})
         else:
             self.asking.pop(task.id, None)
-            self._tries[task.id] = self._failures[task.id]
+            self._unended[task.id] = 0
             self._make_ready(task.id)
 
     def _repeat(self, task_id: str) -> None:
         """Decide on a try that was going on when the process ended."""
-        crashes = self._tries[task_id] - self._failures[task_id]
-        if self._repeatable(self.graph.tasks[task_id]) and crashes <= CRASHES_MAX:
+        if self._repeatable(self.graph.tasks[task_id]) and self._unended[task_id] <= CRASHES_MAX:
             self._make_ready(task_id)
         else:
             self.states[task_id] = "asking"
             self.asking[task_id] = "unknown"
 
-    def _ask(self, task_id: str, why: Literal["approval", "unknown"]) -> None:
+    def _ask(self, task_id: str, why: Question) -> None:
         self._free(task_id)
         self.states[task_id] = "asking"
         self.asking[task_id] = why
@@ -391,7 +403,9 @@ class GraphRun:
             self._busy[""] += 1
             self._tries[task.id] += 1
             key = task.idempotency_key or f"{self._run_id}:{task.id}"
-            self._effects.append(Start(task, self._tries[task.id], key, _backoff_s(self._failures[task.id])))
+            wait_s = _backoff_s(self._failures[task.id])
+            confirmation = self._confirmations.get(task.id, "")
+            self._effects.append(Start(task, self._tries[task.id], key, wait_s, confirmation))
         if self._finished is None and not self._unsettled and not self.more and not any(self._replans.values()):
             self._finished = self._outcome()
             self._effects.append(Finish(self._finished))

@@ -80,6 +80,20 @@ class TaskFailed(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag=
     at_ms: int = 0
 
 
+class Held(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="held"):
+    """A try was refused before it did anything: a person must agree to this very call first.
+
+    Attributes:
+        task: id.
+        confirmation: what the call must bring once a person has agreed.
+        at_ms: since the start of the run, milliseconds.
+    """
+
+    task: str
+    confirmation: str
+    at_ms: int = 0
+
+
 class Approval(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="approval"):
     """A person gave word.
 
@@ -110,4 +124,4 @@ class Stopped(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="st
     at_ms: int = 0
 
 
-RunEvent = Planned | TaskStarted | TaskDone | TaskFailed | Approval | Stopped
+RunEvent = Planned | TaskStarted | TaskDone | TaskFailed | Held | Approval | Stopped

@@ -20,6 +20,7 @@ from open_autoglm.scheduling.graph_run import (
 )
 from open_autoglm.scheduling.run_event import (
     Approval,
+    Held,
     Planned,
     RunEvent,
     Stopped,
@@ -283,3 +284,14 @@ def test_a_longer_path_that_came_later_goes_first() -> None:
 def test_a_key_that_the_plan_gives_is_kept() -> None:
     _, effects = _begun(_task("a", idempotency_key="order-7"))
     assert effects == [Start(_task("a", idempotency_key="order-7"), 1, "order-7")]
+
+
+def test_a_call_that_a_person_must_agree_to_is_held_and_then_brings_the_word() -> None:
+    held = Held("w", "digest")
+    run, _ = _begun(_task("w", tool="write"))
+    assert run.take(held) == [AskPerson("w", "confirmation")]
+    assert run.take(Approval("w", "approved")) == [Start(_task("w", tool="write"), 2, "r1:w", confirmation="digest")]
+    _, effects = _begun(_task("w", tool="write"), after=(TaskStarted("w"), held))
+    assert effects == [AskPerson("w", "confirmation")]
+    _, effects = _begun(_task("w", tool="write"), after=(TaskStarted("w"), held, Approval("w", "approved")))
+    assert effects == [Start(_task("w", tool="write"), 2, "r1:w", confirmation="digest")]

@@ -1,0 +1,330 @@
+"""Drives one run of a task graph: performs what its machine says, and tells it what became of that.
+
+Invariants: nothing is performed before its start is recorded, and nothing follows from an end that is not; what ends
+while a record is written is recorded with the next one, so that many steps share one; each step has a limit of time;
+when the run is over or abandoned, none of its steps goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from open_autoglm import clock
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError
+from open_autoglm.scheduling.graph_run import Cancel, Effect, GraphRun, Replan, RunState, Start
+from open_autoglm.scheduling.references import fill
+from open_autoglm.scheduling.run_event import Held, Planned, RunEvent, Stopped, TaskDone, TaskFailed, TaskStarted
+from open_autoglm.scheduling.task import Task
+from open_autoglm.tools.tool import ConfirmationNeededError, ToolError
+
+_log = logging.getLogger(__name__)
+
+_UNCLEAR = frozenset(
+    {
+        "deadline_exceeded",
+        "internal_error",
+        "stream_interrupted",
+        "tool_broken",
+        "tool_timeout",
+        "tool_unavailable",
+        "upstream_error",
+    }
+)
+"""After these the other side may have done what it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCall:
+    """One try of a step.
+
+    Attributes:
+        run_id: of the run.
+        task: as the plan has it.
+        arguments: its arguments, with results in the place of references.
+        attempt: from 1.
+        idempotency_key: the same for every try.
+        deadline_s: monotonic seconds by which it is cancelled.
+        confirmation: see `tools.tool.ToolCall`.
+    """
+
+    run_id: str
+    task: Task
+    arguments: dict[str, Any]
+    attempt: int
+    idempotency_key: str
+    deadline_s: float
+    confirmation: str = ""
+
+
+Perform = Callable[[StepCall], Awaitable[Any]]
+"""Makes one try; returns a JSON value. Raises AutoGLMError or ToolError; cancelled at its deadline."""
+Record = Callable[[Sequence[RunEvent]], Awaitable[None]]
+"""Returns when the events are kept as safely as they are to be; what it raises ends the run's execution."""
+Planner = Callable[[GraphRun, str], Awaitable[tuple[Task, ...]]]
+"""Gives tasks in the place of a failed one, by its id; none when it knows no other way."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorLimits:
+    """What bounds an execution.
+
+    Attributes:
+        step_timeout_s: longest time of one try whose task says nothing, seconds.
+        plan_timeout_s: longest time for an answer of the planner, seconds.
+        result_bytes: longest result of a step, bytes of JSON.
+        news: most events from outside that wait to be taken.
+    """
+
+    step_timeout_s: float = 60.0
+    plan_timeout_s: float = 60.0
+    result_bytes: int = 1024 * 1024
+    news: int = 1_000
+
+
+class Executor:
+    """See the module.
+
+    Args:
+        run_id: of the run.
+        run: its machine, with what a journal holds taken, and not begun.
+        perform: makes one try of a step.
+        deadline_s: monotonic seconds; the run is stopped then.
+        record: keeps events; None keeps none.
+        planner: asked when a task that says so has failed.
+        began_s: monotonic seconds of the run's start, for `at_ms`; now when left out.
+        limits: what bounds it.
+        rng: spreads the waits before retries.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        run: GraphRun,
+        perform: Perform,
+        *,
+        deadline_s: float,
+        record: Record | None = None,
+        planner: Planner | None = None,
+        began_s: float | None = None,
+        limits: ExecutorLimits | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.run = run
+        self._run_id = run_id
+        self._perform = perform
+        self._deadline_s = deadline_s
+        self._record = record
+        self._planner = planner
+        self._began_s = clock.monotonic() if began_s is None else began_s
+        self._limits = limits or ExecutorLimits()
+        self._rng = rng or random.Random()
+        self._inbox: deque[tuple[RunEvent, asyncio.Future[None] | None]] = deque()
+        self._told = 0
+        self._news = asyncio.Event()
+        self._steps: dict[str, asyncio.Task[None]] = {}
+        self._over = False
+
+    async def execute(self) -> RunState:
+        """Go on until the run is over, or nothing can happen before a person gives word; return which. Once only.
+
+        Raises:
+            AutoGLMError: what `record` raised; what was not recorded did not happen for a later execution.
+        """
+        fault: AutoGLMError | None = None
+        timer = asyncio.get_running_loop().call_later(
+            max(0.0, self._deadline_s - clock.monotonic()), self._post, Stopped("deadline_exceeded")
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                try:
+                    await self._go_on(group)
+                except AutoGLMError as error:
+                    fault = error
+                finally:
+                    for step in self._steps.values():
+                        step.cancel()
+        finally:
+            timer.cancel()
+            self._close(fault)
+        if fault is not None:
+            raise fault
+        return self.run.state
+
+    async def tell(self, event: RunEvent) -> None:
+        """Hand in what happened outside: a part of the plan, a person's word, an order to stop. Return when it is kept.
+
+        Raises:
+            RequestError: `conflict`, the execution is over; or the tasks of a plan are wrong, and none was added.
+            ServerError: `overloaded`, too much waits already.
+            AutoGLMError: what `record` raised.
+        """
+        if self._over:
+            raise _is_over(self._run_id)
+        if self._told >= self._limits.news:
+            raise ServerError("overloaded", f"{self._told} events of run {self._run_id!r} wait already; try again")
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told += 1
+        self._inbox.append((event, kept))
+        self._news.set()
+        try:
+            await kept
+        finally:
+            self._told -= 1
+
+    def _close(self, fault: AutoGLMError | None) -> None:
+        self._over = True
+        for _, kept in self._inbox:
+            if kept is not None and not kept.done():
+                kept.set_exception(fault or _is_over(self._run_id))
+        self._inbox.clear()
+
+    async def _go_on(self, group: asyncio.TaskGroup) -> None:
+        await self._keep_and_do(group, [], [], self.run.begin())
+        while self._inbox or self.run.state == "running":
+            # Each step, the planner and the run itself have a limit of time, after which something comes in.
+            await self._news.wait()
+            self._news.clear()
+            events: list[RunEvent] = []
+            waiting: list[asyncio.Future[None]] = []
+            effects: list[Effect] = []
+            while self._inbox:
+                event, kept = self._inbox.popleft()
+                taken = self._take(event, kept, effects)
+                if taken is not None:
+                    events.append(taken)
+                    if kept is not None:
+                        waiting.append(kept)
+            await self._keep_and_do(group, events, waiting, effects)
+
+    def _take(self, event: RunEvent, kept: asyncio.Future[None] | None, effects: list[Effect]) -> RunEvent | None:
+        """Give an event to the machine; return what is to be kept of it."""
+        event = self._stamped(event)
+        try:
+            effects += self.run.take(event)
+            return event
+        except RequestError as error:
+            assert isinstance(event, Planned)
+            if kept is not None and not kept.done():
+                kept.set_exception(error)
+            if not event.answers:
+                return None
+            _log.warning("the planner's tasks in place of %s are wrong: %s", event.answers, error.message)
+            nothing = Planned((), answers=event.answers, at_ms=event.at_ms)
+            effects += self.run.take(nothing)
+            return nothing
+
+    def _stamped(self, event: RunEvent) -> RunEvent:
+        return msgspec.structs.replace(event, at_ms=self._at_ms())
+
+    def _at_ms(self) -> int:
+        return int((clock.monotonic() - self._began_s) * 1000)
+
+    async def _keep_and_do(
+        self,
+        group: asyncio.TaskGroup,
+        events: list[RunEvent],
+        waiting: list[asyncio.Future[None]],
+        effects: list[Effect],
+    ) -> None:
+        at_ms = self._at_ms()
+        events += [TaskStarted(start.task.id, start.attempt, at_ms) for start in effects if isinstance(start, Start)]
+        if self._record is not None and events:
+            try:
+                await self._record(events)
+            except AutoGLMError as error:
+                _answer(waiting, error)
+                raise
+        _answer(waiting, None)
+        for effect in effects:
+            match effect:
+                case Start():
+                    self._steps[effect.task.id] = group.create_task(self._step(effect))
+                case Cancel():
+                    if (step := self._steps.get(effect.task)) is not None:
+                        step.cancel()
+                case Replan():
+                    self._steps[f"plan for {effect.task}"] = group.create_task(self._plan(effect.task))
+
+    def _post(self, event: RunEvent) -> None:
+        self._inbox.append((event, None))
+        self._news.set()
+
+    async def _step(self, start: Start) -> None:
+        if start.wait_s:
+            await asyncio.sleep(start.wait_s * self._rng.uniform(0.5, 1.0))
+        event = await self._try(start)
+        self._steps.pop(start.task.id, None)
+        if isinstance(event, TaskFailed) and clock.monotonic() >= self._deadline_s:
+            event = Stopped("deadline_exceeded")  # the step failed because the run's time is over, not the reverse
+        self._post(event)
+
+    async def _try(self, start: Start) -> RunEvent:
+        task = start.task
+        allowed_s = min(task.timeout_s or self._limits.step_timeout_s, self._deadline_s - clock.monotonic())
+        late = TaskFailed(
+            task.id, "deadline_exceeded", f"it was not done in {max(allowed_s, 0.0):.3g} s", again=True, unclear=True
+        )
+        try:
+            arguments = fill(task.args, self.run.results)
+            async with asyncio.timeout(allowed_s) as limit:
+                return self._done(task, await self._perform(self._call(start, arguments, allowed_s)))
+        except TimeoutError:
+            return late if limit.expired() else TaskFailed(task.id, "internal_error", "a time limit", unclear=True)
+        except ConfirmationNeededError as error:
+            return Held(task.id, error.confirmation)
+        except (AutoGLMError, ToolError) as error:
+            unclear = error.code in _UNCLEAR
+            return TaskFailed(task.id, error.code, error.message, again=error.retryable, unclear=unclear)
+        except Exception as error:  # foreign code: whatever it raises ends this one try and nothing else
+            _log.exception("step %s of run %s is broken", task.id, self._run_id)
+            return TaskFailed(task.id, "internal_error", f"it failed: {type(error).__name__}", unclear=True)
+
+    def _call(self, start: Start, arguments: dict[str, Any], allowed_s: float) -> StepCall:
+        deadline_s = clock.monotonic() + allowed_s
+        return StepCall(self._run_id, start.task, arguments, start.attempt, start.key, deadline_s, start.confirmation)
+
+    def _done(self, task: Task, result: Any) -> RunEvent:
+        """Keep of a result what its JSON says, so that it is the same before and after a restart."""
+        try:
+            encoded = msgspec.json.encode(result)
+        except (TypeError, ValueError, RecursionError):
+            return TaskFailed(task.id, "invalid_result", f"{task.tool!r} gave what is no JSON value")
+        if len(encoded) > self._limits.result_bytes:
+            message = f"{task.tool!r} gave {len(encoded)} bytes; {self._limits.result_bytes} are the most"
+            return TaskFailed(task.id, "result_too_large", message)
+        return TaskDone(task.id, msgspec.json.decode(encoded))
+
+    async def _plan(self, failed: str) -> None:
+        tasks: tuple[Task, ...] = ()
+        try:
+            if self._planner is not None:
+                async with asyncio.timeout(self._limits.plan_timeout_s):
+                    tasks = await self._planner(self.run, failed)
+        except (AutoGLMError, ToolError, TimeoutError) as error:
+            _log.warning("the planner knows nothing in place of %s: %s", failed, error)
+        except Exception:  # as in `_try`
+            _log.exception("the planner of run %s is broken", self._run_id)
+        self._steps.pop(f"plan for {failed}", None)
+        self._post(Planned(tasks, answers=failed))
+
+
+def _answer(waiting: list[asyncio.Future[None]], error: AutoGLMError | None) -> None:
+    for kept in waiting:
+        if kept.done():  # whoever waited has gone
+            continue
+        if error is None:
+            kept.set_result(None)
+        else:
+            kept.set_exception(error)
+
+
+def _is_over(run_id: str) -> RequestError:
+    return RequestError("conflict", f"run {run_id!r} is over, or not going on here")
