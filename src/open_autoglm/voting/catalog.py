@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from open_autoglm.voting.ahead_by_k import AheadByK
+from open_autoglm.voting.best_of_n import BestOfN
+from open_autoglm.voting.cascade import Cascade
+from open_autoglm.voting.debate import Debate
 from open_autoglm.voting.dynamic_voting import DynamicVoting
+from open_autoglm.voting.hedged import Hedged
 from open_autoglm.voting.knowledge import Knowledge, Member
+from open_autoglm.voting.mixture import Mixture
 from open_autoglm.voting.self_consistency import SelfConsistency
 from open_autoglm.voting.settings import TeamSettings
 from open_autoglm.voting.strategy import Strategy
+from open_autoglm.voting.universal import UniversalSelfConsistency
 
 __all__ = ["STRATEGIES", "Knowledge", "Member", "make_strategy"]
 
@@ -22,8 +28,14 @@ class _Maker(Protocol):
 
 STRATEGIES: Final[dict[str, _Maker]] = {
     "ahead_by_k": AheadByK,
+    "best_of_n": BestOfN,
+    "cascade": Cascade,
+    "debate": Debate,
     "dynamic_voting": DynamicVoting,
+    "hedged": Hedged,
+    "mixture": Mixture,
     "self_consistency": SelfConsistency,
+    "universal_self_consistency": UniversalSelfConsistency,
 }
 """Name in the configuration -> what makes it: a class whose constructor takes members, settings, knowledge, seed."""
 

@@ -72,8 +72,8 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
         threshold: confidence from which on a cascade takes an answer.
         thresholds: the same for each step in turn; `threshold` for those that have none.
-        cascade_steps: members that are asked together, step by step; with several in a step, or with the steps before,
-            they vote. Empty: one member after the other, the cheapest first.
+        cascade_steps: members that are asked together, step by step; several vote, together with the steps before.
+            Empty: one member after the other, the cheapest first.
         cascade_samples: answers of each step but the last, whose agreement tells its confidence; 1: none.
         cascade_error_max: share of wrong answers that thresholds are chosen for.
         cascade_error_confidence: certainty that it is kept.
