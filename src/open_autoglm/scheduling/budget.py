@@ -139,9 +139,8 @@ class Ledger:
             BudgetExhausted: it does not fit, here or in a parent; nothing is reserved then.
             ValueError: a figure is below 0.
         """
+        self.check(tokens, money, calls)
         asked = _amounts(tokens, money, calls)
-        for ledger in self._line():
-            ledger._check(asked)
         for ledger in self._line():
             ledger._add(ledger._reserved, asked, 1)
         return Reservation(self, asked, money)
@@ -164,6 +163,20 @@ class Ledger:
             ValueError: the reservation is closed or another ledger's.
         """
         self._close(reservation)
+
+    def check(self, tokens: int = 0, money: float = 0.0, calls: int = 1) -> None:
+        """See whether `reserve` would succeed now.
+
+        Raises:
+            BudgetExhausted, ValueError: as `reserve` does.
+        """
+        asked = _amounts(tokens, money, calls)
+        for ledger in self._line():
+            ledger._check(asked)
+
+    def left_tokens(self) -> float:
+        """Tokens that could be reserved now, here and in all parents; infinite without a limit."""
+        return min(ledger._left_tokens() for ledger in self._line())
 
     def left_s(self) -> float:
         """Seconds until the nearest deadline, here or of a parent, not below 0; infinite without one."""
@@ -199,6 +212,9 @@ class Ledger:
                 raise BudgetExhausted(kind, asked[at] / unit, max(0, left) / unit)
         if self._left_s() <= 0.0:
             raise BudgetExhausted("time", 0.0, 0.0)
+
+    def _left_tokens(self) -> float:
+        return max(0, self._limits[0] - self._spent[0] - self._reserved[0]) if self._limits[0] else inf
 
     def _left_s(self) -> float:
         if not self._deadline_s or self._clock is None:

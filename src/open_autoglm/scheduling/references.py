@@ -68,6 +68,25 @@ def fill(value: Any, results: Mapping[str, Any]) -> Any:
     return _Filling(results).value(value)
 
 
+def rename(value: Any, names: Mapping[str, str]) -> Any:
+    """Make references point at other ids; each is written as `${id}` then, so that equal ones look alike.
+
+    Args:
+        value: JSON value; it is not changed.
+        names: id -> new id; those that are not there stay.
+
+    Raises:
+        ReferenceProblem: a reference is malformed.
+    """
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda match: match[0] if match[1] else _renamed(match, names), value)
+    if isinstance(value, dict):
+        return {key: rename(item, names) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rename(item, names) for item in value]
+    return value
+
+
 def escape(text: str) -> str:
     """Write a text so that `fill` gives it back as it is."""
     return text.replace("$", "$$")
@@ -153,6 +172,11 @@ def _path(match: re.Match[str]) -> list[str]:
     if not ID.fullmatch(path[0]) or not all(path):
         raise ReferenceProblem(f"`{match[0][:80]}` is no reference: write `$id`, `${{id}}`, `${{id.field}}`, or `$$`")
     return path
+
+
+def _renamed(match: re.Match[str], names: Mapping[str, str]) -> str:
+    task, *fields = _path(match)
+    return f"${{{'.'.join((names.get(task, task), *fields))}}}"
 
 
 def _as_text(value: Any) -> str:

@@ -74,6 +74,19 @@ def test_a_child_spends_what_is_its_parents_and_has_limits_of_its_own() -> None:
     assert child.snapshot().tokens_reserved == 0
 
 
+def test_what_would_fit_can_be_asked_without_taking_it() -> None:
+    ledger = Ledger(tokens=100)
+    child = ledger.child(money=1.0)
+    child.reserve(60)
+    child.check(40)
+    child.check(40)
+    assert child.left_tokens() == 40
+    with pytest.raises(BudgetExhausted):
+        child.check(41)
+    ledger.settle(ledger.reserve(10), 70, 0.0)
+    assert (child.left_tokens(), Ledger().left_tokens()) == (0, math.inf)
+
+
 def test_a_child_keeps_its_parents_deadline() -> None:
     watch = Watch()
     child = Ledger(deadline_s=101.0, clock=watch).child(deadline_s=200.0)

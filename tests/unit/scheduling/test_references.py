@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_autoglm.scheduling.references import FILLED_CHARS_MAX, ReferenceProblem, escape, fill, needed
+from open_autoglm.scheduling.references import FILLED_CHARS_MAX, ReferenceProblem, escape, fill, needed, rename
 
 RESULTS: dict[str, Any] = {
     "1": 540,
@@ -70,6 +70,13 @@ def test_the_ids_that_are_needed_each_once_in_their_order() -> None:
 def test_what_points_nowhere_is_an_error(written: str, message: str) -> None:
     with pytest.raises(ReferenceProblem, match=message):
         fill({"x": written}, RESULTS)
+
+
+def test_references_are_renamed_and_then_written_alike() -> None:
+    value = {"x": ["$1-$$1", "${1.a.0} $2"], "$1": 1}
+    assert rename(value, {"1": "1-2"}) == {"x": ["${1-2}-$$1", "${1-2.a.0} ${2}"], "$1": 1}
+    with pytest.raises(ReferenceProblem):
+        rename("${", {})
 
 
 @pytest.mark.parametrize("written", ["${}", "${a", "${a..b}"])
