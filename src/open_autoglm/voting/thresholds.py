@@ -42,7 +42,7 @@ class Thresholds(Struct, frozen=True):
 
     Attributes:
         values: one for each step; an answer is taken from this confidence on. The last is 0 without abstaining.
-        cost: mean of an item.
+        cost: mean of an item, that of abstaining included.
         answered: share of the items, 0 to 1.
         error: share of the answered ones that are wrong.
         error_bound: the same, at most, with the confidence asked for, by the half that tested it.
@@ -64,7 +64,7 @@ class _Tally(Struct, frozen=True):
 
 
 def choose_thresholds(
-    log: Sequence[Item], error_max: float, *, confidence: float = 0.95, abstain: bool = False
+    log: Sequence[Item], error_max: float, *, confidence: float = 0.95, abstain_cost: float | None = None
 ) -> Thresholds | None:
     """Return the cheapest thresholds that keep the share of wrong answers, None where none can be shown to.
 
@@ -72,23 +72,24 @@ def choose_thresholds(
         log: 20 items at least, in an order that means nothing, each with the same 1 to 8 steps.
         error_max: of the answered items, above 0 and below 1.
         confidence: above 0 and below 1.
-        abstain: the last step may leave an item without an answer as well.
+        abstain_cost: of an item that is left without an answer, as when a person looks at it; None: none is left.
 
     Raises:
         ValueError: something of that is not so.
     """
     _check(log, error_max, confidence)
+    abstaining = abstain_cost or 0.0
     finding, testing = log[0::2], log[1::2]
     passed: list[tuple[float, tuple[float, ...]]] = []
-    for values in _worth_testing(finding, _tried(finding, abstain), error_max):
-        tally = _tally(testing, values)
+    for values in _worth_testing(finding, _tried(finding, abstain_cost is not None), error_max, abstaining):
+        tally = _tally(testing, values, abstaining)
         if not tally.answered or binomial_below(tally.wrong, tally.answered, error_max) > 1 - confidence:
             break
-        passed.append((_tally(log, values).cost, values))
+        passed.append((_tally(log, values, abstaining).cost, values))
     if not passed:
         return None
     _, values = min(passed)
-    whole, tested = _tally(log, values), _tally(testing, values)
+    whole, tested = _tally(log, values, abstaining), _tally(testing, values, abstaining)
     return Thresholds(
         values,
         whole.cost / len(log),
@@ -179,12 +180,12 @@ def _tried(log: Sequence[Item], abstain: bool) -> list[tuple[float, ...]]:
 
 
 def _worth_testing(
-    log: Sequence[Item], tried: Sequence[tuple[float, ...]], error_max: float
+    log: Sequence[Item], tried: Sequence[tuple[float, ...]], error_max: float, abstain_cost: float
 ) -> list[tuple[float, ...]]:
     """Those that no other is both cheaper and safer than, the safest first."""
     rated = []
     for values in tried:
-        tally = _tally(log, values)
+        tally = _tally(log, values, abstain_cost)
         if tally.answered:
             doubt = binomial_below(tally.wrong, tally.answered, error_max)
             rated.append((doubt, tally.cost, values))
@@ -197,13 +198,15 @@ def _worth_testing(
     return chosen
 
 
-def _tally(log: Sequence[Item], values: Sequence[float]) -> _Tally:
+def _tally(log: Sequence[Item], values: Sequence[float], abstain_cost: float) -> _Tally:
     answered = wrong = 0
     total = 0.0
     for item in log:
         step, cost = walk(item, values)
         total += cost
-        if step is not None:
+        if step is None:
+            total += abstain_cost
+        else:
             answered += 1
             wrong += not step.right
     return _Tally(answered, wrong, total)
