@@ -90,24 +90,20 @@ class Reliability:
         self._known = None
         return changed
 
-    def learn_from_vote(self, votes: Sequence[Vote], posterior: float, task_class: str = "") -> int:
+    def learn_from_vote(self, votes: Sequence[Vote], task_class: str = "") -> int:
         """Take a decision of the members for a label, where nobody says what is right.
 
-        Each member is judged by what the others decide without it, if the decision and theirs are sure enough.
-
-        Args:
-            votes: of the decision.
-            posterior: of the decision, by the strategy.
+        Each member is judged by what the others decide without it, all of them taken to be as good as the prior says,
+        if that is sure enough. What was learned has no part in it: a member trusted too much would confirm itself.
 
         Returns:
             How many members were judged; 0 where `labels` is not `pseudo`.
         """
-        settings = self._settings
-        if settings.labels != "pseudo" or posterior < settings.pseudo_confidence:
+        if self._settings.labels != "pseudo":
             return 0
-        judged = dict(self._judged(votes, task_class))
+        judged = dict(self._judged(votes))
         for member, share in judged.items():
-            self._count(member, task_class, share, settings.pseudo_weight)
+            self._count(member, task_class, share, self._settings.pseudo_weight)
         if judged:
             self._trim(task_class)
             self._known = None
@@ -136,14 +132,15 @@ class Reliability:
                 hits.setdefault(vote.member, []).append(float(vote.answer == label))
         return {member: fsum(own) / len(own) for member, own in hits.items()}
 
-    def _judged(self, votes: Sequence[Vote], task_class: str) -> Iterator[tuple[str, float]]:
-        settings = replace(self._settings, task_class=task_class)
-        weights = Weights(self._members.values(), settings, self.knowledge(), guarded=False)
+    def _judged(self, votes: Sequence[Vote]) -> Iterator[tuple[str, float]]:
+        settings = self._settings
+        alike = Knowledge(joint_errors=tuple(self._joint.values()))
+        weights = Weights(self._members.values(), settings, alike)
         known = _candidates(vote for vote in votes if vote.member in self._members)
         for member in sorted({vote.member for vote in known}):
             others = [vote for vote in known if vote.member != member]
             theirs = weights.of(others)
-            if others and weights.posterior(others, theirs) >= settings.pseudo_confidence:
+            if weights.posterior(others, theirs) >= settings.pseudo_confidence:
                 winner = ranked(others, theirs)[0].answer
                 own = [float(vote.answer == winner) for vote in known if vote.member == member]
                 yield member, fsum(own) / len(own)
@@ -174,7 +171,7 @@ class Reliability:
 
     def _counted(self, skill: Skill, share: float, weight: float) -> tuple[Skill, bool]:
         settings = self._settings
-        fade = settings.forgetting**weight
+        fade = settings.forgetting
         right = 1 + (skill.right - 1) * fade + weight * share
         wrong = 1 + (skill.wrong - 1) * fade + weight * (1 - share)
         if not settings.change_detection:

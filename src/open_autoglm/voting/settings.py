@@ -57,7 +57,7 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
         change_threshold: labelled misses beyond what was expected that are a change.
         change_keep: share of the evidence that is kept then.
         labels: what reliability is learned from.
-        pseudo_confidence: a decision of the vote is a label from this chance of being right on.
+        pseudo_confidence: what the others decide without a member judges it from this chance of being right on.
         pseudo_weight: of such a label, where a true one has 1.
         correlation_guard: whether members that err together share their weight.
         correlation_limit: correlation of errors from which on members are one cluster.
