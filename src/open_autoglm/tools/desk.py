@@ -13,21 +13,18 @@ import asyncio
 import hashlib
 import hmac
 import logging
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from open_autoglm import clock
 from open_autoglm.telemetry.redact import clean, redact
 from open_autoglm.tools.argument_check import problems
-from open_autoglm.tools.tool import Arguments, ConfirmationNeededError, Tool, ToolCall, ToolError
+from open_autoglm.tools.tool import TOOL_NAME, Arguments, ConfirmationNeededError, Tool, ToolCall, ToolError
 
 _log = logging.getLogger(__name__)
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 Charge = Callable[[str, float], None]
 """Told a tool's name and the cost of one call before each call; refuses by raising, and what it raises is passed on."""
@@ -86,18 +83,23 @@ class ToolDesk:
         for tool in tools:
             self.add(tool)
 
-    def add(self, tool: Tool) -> None:
+    def add(self, tool: Tool, concurrency: int | None = None) -> None:
         """Take one more tool.
+
+        Args:
+            tool: what it is.
+            concurrency: calls of it at once; by the limits when left out.
 
         Raises:
             ValueError: its name is taken, or is none.
         """
-        if _NAME.fullmatch(tool.name) is None:
+        if TOOL_NAME.fullmatch(tool.name) is None:
             raise ValueError(f"{tool.name[:80]!r} is no name of a tool")
         if tool.name in self._places:
             raise ValueError(f"two tools are called {tool.name!r}")
         limits = self._limits
-        self._places[tool.name] = _Place(tool, limits.concurrency_of.get(tool.name, limits.concurrency))
+        room = concurrency or limits.concurrency_of.get(tool.name, limits.concurrency)
+        self._places[tool.name] = _Place(tool, room)
 
     def remove(self, name: str) -> None:
         """Take a tool away; calls that run go on. Nothing happens when it is not there."""

@@ -7,6 +7,7 @@ that a run decides by; its message is for people.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -16,6 +17,9 @@ something that a person must have agreed to, for these very arguments."""
 
 Arguments = dict[str, Any]
 """A JSON object."""
+
+TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+"""What a tool may be called."""
 
 TOOL_CODES: Final[dict[str, str]] = {
     "unknown_tool": "there is no tool of that name",
@@ -70,7 +74,7 @@ class Tool(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique at a desk: letters, digits, `_`, `-`, `.`; 1 to 128 of them."""
+        """Unique at a desk; see `TOOL_NAME`."""
 
     @property
     def description(self) -> str:

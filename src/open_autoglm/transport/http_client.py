@@ -66,7 +66,8 @@ class HttpPool:
 
     Args:
         host, port: where to connect; `unix_path` instead for a Unix socket.
-        tls: context for https, else None. `server_name` is what its certificate must show.
+        tls: context for https, else None.
+        tls_name: what its certificate must show; `host` when left out.
         limits: of connections.
         connect_timeout_s: to open one, handshake included; also how long a request waits for its turn.
         loop: where it runs.
@@ -81,6 +82,7 @@ class HttpPool:
         connect_timeout_s: float,
         loop: asyncio.AbstractEventLoop,
         tls: ssl.SSLContext | None = None,
+        tls_name: str | None = None,
         unix_path: str | None = None,
     ) -> None:
         self.host = host
@@ -93,6 +95,7 @@ class HttpPool:
         self._answers_learnt = 0
         self._loop = loop
         self._tls = tls
+        self._tls_name = tls_name or host
         self._unix_path = unix_path
         self._idle: list[UpstreamConnection] = []
         self._waiting: deque[Transfer] = deque()
@@ -244,7 +247,7 @@ class HttpPool:
                 self.host,
                 self.port,
                 ssl=tls,
-                server_hostname=self.host if tls is not None else None,
+                server_hostname=self._tls_name if tls is not None else None,
                 ssl_shutdown_timeout=_TLS_SHUTDOWN_S if tls is not None else None,
             )
         return cast(UpstreamConnection, connection)

@@ -82,6 +82,25 @@ def guard(text: str, digits_max: int) -> GuardedAnswer | None:
     return GuardedAnswer(f"calculator: {expression} = {answer} ({why})", answer)
 
 
+def calculate(text: str) -> str:
+    """The exact value of the one calculation that a text holds, however simple.
+
+    Raises:
+        ValueError: it holds none, one that is not understood, or numbers that are too long or too many.
+        ZeroDivisionError: it divides by zero.
+    """
+    numbers = re.findall(_NUMBER, text)
+    if any(len(number) > NUMBER_DIGITS_MAX for number in numbers) or len(numbers) > OPERANDS_MAX:
+        raise ValueError(f"no more than {OPERANDS_MAX} numbers of {NUMBER_DIGITS_MAX} digits are calculated with")
+    chain = _read(text, len(numbers))
+    if chain is None:
+        raise ValueError("no plain calculation is found; write it like 12.5 * -3 + 4, without parentheses")
+    answer = _compute(*chain)
+    if answer is None:
+        raise ZeroDivisionError("division by zero has no answer")
+    return answer
+
+
 def _read(text: str, count: int) -> tuple[list[str], list[str]] | None:
     """Operands and operators of the one calculation that uses all `count` numbers of the text."""
     found = _CHAIN.search(text)

@@ -1,0 +1,161 @@
+"""Connections to servers of the context protocol, made by the protocol's own library (the extra `context`).
+
+The only module of this package that knows the library; it is imported when the first connection is made, in a thread,
+since that takes a while. Invariant: what the library raises leaves here as `ToolError` or `LostConnectionError`.
+Neither sampling, elicitation nor roots are offered: a server that asks for them is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from open_autoglm import __version__
+from open_autoglm.telemetry.redact import clean
+from open_autoglm.tools.context_client import TOOLS_MAX, ContextSession, ListedTool, LostConnectionError
+from open_autoglm.tools.settings import ContextServerEntry
+from open_autoglm.tools.tool import Arguments, ToolError
+
+_log = logging.getLogger(__name__)
+
+_MODULES: Final = ("mcp", "mcp.client.stdio", "mcp.client.streamable_http", "mcp_types", "httpx2", "anyio")
+_KEPT: Final = ("PATH", "HOME", "LANG")
+_PAGES_MAX: Final = 100
+_KEY_FIELD: Final = "open-autoglm/idempotency-key"
+_CONNECT_S: Final = 10.0
+_PROBLEM_CHARS_MAX: Final = 300
+
+
+@asynccontextmanager
+async def connect(entry: ContextServerEntry, list_changed: Callable[[], None]) -> AsyncIterator[ContextSession]:
+    """Open a connection; see `context_client.Connect`."""
+    library = await _library()
+    mcp, types = library["mcp"], library["mcp_types"]
+
+    async def hear(message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            list_changed()
+
+    http_client = _http_client(library, entry) if entry.url is not None else None
+    client = mcp.Client(
+        library["mcp.client.streamable_http"].streamable_http_client(entry.url, http_client=http_client)
+        if http_client is not None
+        else _child(library, entry),
+        read_timeout_seconds=entry.timeout_s,
+        message_handler=hear,
+        client_info=types.Implementation(name="open-autoglm", version=__version__),
+        cache=None,
+    )
+    try:
+        try:
+            await client.__aenter__()
+        except Exception as error:
+            raise ToolError("tool_unavailable", _told(error), retryable=True) from error
+        try:
+            yield _Session(client, library)
+        finally:
+            try:
+                await client.__aexit__(None, None, None)
+            except Exception as error:  # it is over either way
+                _log.debug("context server %s: at its end: %s", entry.name, _told(error))
+    finally:
+        if http_client is not None:
+            await http_client.aclose()
+
+
+class _Session:
+    """Implements `context_client.ContextSession`."""
+
+    def __init__(self, client: Any, library: dict[str, Any]) -> None:
+        self._client = client
+        self._failure = library["mcp"].MCPError
+        self._closed_code = library["mcp_types"].CONNECTION_CLOSED
+        anyio, httpx = library["anyio"], library["httpx2"]
+        self._lost = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, httpx.HTTPError)
+
+    async def list_tools(self) -> list[ListedTool]:
+        listed: list[ListedTool] = []
+        cursor = None
+        for _ in range(_PAGES_MAX):
+            page = await self._asked(self._client.list_tools(cursor=cursor))
+            listed += [ListedTool(tool.name, tool.description or "", tool.input_schema) for tool in page.tools]
+            cursor = page.next_cursor
+            if cursor is None or len(listed) > TOOLS_MAX:
+                break
+        return listed
+
+    async def call_tool(self, name: str, arguments: Arguments, idempotency_key: str) -> Any:
+        meta = {_KEY_FIELD: idempotency_key} if idempotency_key else None
+        result = await self._asked(self._client.call_tool(name, arguments, meta=meta))
+        content = [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
+        texts = [part["text"] for part in content if part.get("type") == "text"]
+        if result.is_error:
+            raise ToolError("tool_failed", clean("\n".join(texts), keep_lines=True) or "it does not say why")
+        if result.structured_content is not None:
+            return result.structured_content
+        return texts[0] if len(texts) == 1 and len(content) == 1 else content
+
+    async def _asked(self, asking: Any) -> Any:
+        try:
+            return await asking
+        except self._failure as error:
+            if error.code == self._closed_code:
+                raise LostConnectionError(error.message) from error
+            raise ToolError("tool_failed", clean(error.message)) from error
+        except self._lost as error:
+            raise LostConnectionError(type(error).__name__) from error
+        except (ValueError, RuntimeError) as error:  # its answer is not what the protocol, or its own schema, says
+            raise ToolError("invalid_result", _told(error)) from error
+
+
+def _child(library: dict[str, Any], entry: ContextServerEntry) -> Any:
+    """The connection to a child, whose complaints nobody reads: what it writes to stderr is dropped."""
+    own = {name: value.reveal() for name, value in entry.env.items()}
+    if shutil.which(entry.command[0], path=own.get("PATH")) is None:
+        raise ToolError("tool_unavailable", f"there is no program {entry.command[0]!r} on the PATH")
+    stdio = library["mcp.client.stdio"]
+    parameters = stdio.StdioServerParameters(
+        command=sys.executable,
+        args=["-I", str(Path(__file__).with_name("context_child.py")), ",".join((*_KEPT, *own)), "--", *entry.command],
+        env=own | ({"LANG": os.environ["LANG"]} if "LANG" in os.environ and "LANG" not in own else {}),
+        cwd=entry.cwd,
+    )
+    return _quiet(stdio, parameters)
+
+
+@asynccontextmanager
+async def _quiet(stdio: Any, parameters: Any) -> AsyncIterator[Any]:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: ASYNC230 - it blocks nobody
+        async with stdio.stdio_client(parameters, errlog=nowhere) as streams:
+            yield streams
+
+
+def _http_client(library: dict[str, Any], entry: ContextServerEntry) -> Any:
+    httpx = library["httpx2"]
+    return httpx.AsyncClient(
+        headers={name: value.reveal() for name, value in entry.headers.items()},
+        timeout=httpx.Timeout(entry.timeout_s, connect=min(_CONNECT_S, entry.timeout_s)),
+        trust_env=False,
+    )
+
+
+async def _library() -> dict[str, Any]:
+    try:
+        return await asyncio.to_thread(lambda: {name: importlib.import_module(name) for name in _MODULES})
+    except ImportError as error:
+        raise ToolError("tool_unavailable", "needs the extra `context`: pip install 'open-autoglm[context]'") from error
+
+
+def _told(error: BaseException) -> str:
+    """What to say of an exception, the first one of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return clean(str(error))[:_PROBLEM_CHARS_MAX] or type(error).__name__
