@@ -58,13 +58,13 @@ COMMANDS = (
     Command("trace", "where one request's milliseconds went, and why", "trace"),
     Command("doctor", "check this machine, the configuration and every endpoint", "doctor"),
     Command("bench", "load a server step by step and find its knee", "bench"),
+    Command("evaluate", "how often models and teams of models are right, by tasks with known answers", "evaluate"),
     Command("drill", "put a gateway through the fault suite and print its scorecard", "drill"),
 )
 
 PLANNED = {
     "tasks": "task graphs",
     "session": "sessions",
-    "evaluate": "evaluation of models",
 }
 """Commands of parts that are not built yet: name -> the part."""
 
