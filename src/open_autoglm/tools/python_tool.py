@@ -11,20 +11,16 @@ import asyncio
 import copy
 import importlib
 import inspect
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
 from open_autoglm.engines.embedded.calculator import calculate
 from open_autoglm.tools.settings import PythonToolEntry
 from open_autoglm.tools.tool import Arguments, ToolError, ToolKind
-
-FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*")
-"""`module:function`, the function may be an attribute of a class."""
 
 
 class FunctionPool:
