@@ -53,6 +53,7 @@ MODULES: Final = {
         "framed_relay",
         "framed_tally",
         "gateway",
+        "member_call",
         "snapshot",
         "tickets",
     ),

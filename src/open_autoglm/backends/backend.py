@@ -56,6 +56,10 @@ class ModelCall:
     created_s: int
     delivered: Delivered | None
 
+    def header(self, name: str) -> bytes | None:
+        """A header of the client's request, by its name in lower case; None where it has none."""
+        return None
+
 
 def unsent(error: AutoGLMError) -> str:
     """The outcome of an attempt that ended before anything was sent.

@@ -42,6 +42,7 @@ class Checks:
         problems: where problems are recorded.
         warnings: where warnings are recorded.
         written: path of each model and key, by its identity.
+        flat: names of virtual models in the flat form.
         insecure: whether a public address without authentication was asked for.
     """
 
@@ -49,6 +50,7 @@ class Checks:
     problems: Problems
     warnings: list[str]
     written: dict[int, str]
+    flat: frozenset[str]
     insecure: bool
 
     def run(self) -> None:
@@ -62,6 +64,7 @@ class Checks:
         self._orders()
         self._hedges()
         self._cluster()
+        self._cooperation()
         self._workers()
         self._planned()
 
@@ -150,13 +153,21 @@ class Checks:
 
     def _names(self) -> None:
         """Models that are named elsewhere must exist. A refused entry might have been the one that is meant."""
-        known = dict.fromkeys(model.name for model in self.config.models + self.config.models_unavailable)
-        if WILDCARD in known or self.config.cluster.secret is not None or self._refused("model"):
-            return  # a name may also be that of a model of a node that joins later
+        models = self._known_models()
+        if models is None:
+            return
+        known = dict.fromkeys([*models, *self.config.cooperation])
         for path, name in self._named():
             if name not in known and path not in self.problems.bad:
                 hint = f"; the nearest is {nearest(name, known)!r}" if known and not self.problems.full else ""
                 self._add(path, f"no model is called {shorten(name)}{hint}")
+
+    def _known_models(self) -> list[str] | None:
+        """Names of models; None where any name may be one, as that of a model of a node that joins later."""
+        known = [model.name for model in self.config.models + self.config.models_unavailable]
+        if WILDCARD in known or self.config.cluster.secret is not None or self._refused("model"):
+            return None
+        return known
 
     def _named(self) -> Iterator[tuple[str, str]]:
         """Every place that names a model."""
@@ -225,6 +236,13 @@ class Checks:
     def _cluster(self) -> None:
         if not self._refused("cluster"):
             for path, message in cluster_problems(self.config.cluster):
+                self._add(path, message)
+
+    def _cooperation(self) -> None:
+        if self.config.cooperation and not self._refused("cooperation"):
+            from open_autoglm.config.cooperation_checks import cooperation_problems  # brings every strategy
+
+            for path, message in cooperation_problems(self.config, self._known_models(), self.flat):
                 self._add(path, message)
 
     def _workers(self) -> None:

@@ -14,8 +14,6 @@ from open_autoglm.admission.settings import AdmissionSettings, OverloadSettings,
 from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.config.planned import (
     BudgetSettings,
-    CooperationEntry,
-    CooperationStrategy,
     DatabaseSettings,
     JwtSettings,
     McpSettings,
@@ -24,6 +22,7 @@ from open_autoglm.config.planned import (
     SigningSettings,
 )
 from open_autoglm.config.schema import Dialect, DrainSettings, Price, ServerSettings
+from open_autoglm.cooperation.settings import CooperationEntry, CooperationStrategy
 from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import Hedging, Retries, StreamFailure, Timeouts
 from open_autoglm.quantities import Bytes, Count, Seconds

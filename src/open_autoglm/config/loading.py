@@ -115,14 +115,14 @@ def _parse(
     document = Walker(substitution, problems).document(root)
     resolver = Resolver(document, substitution, problems)
     config = resolver.config()
-    Checks(config, problems, resolver.warnings, resolver.written, insecure).run()
+    Checks(config, problems, resolver.warnings, resolver.written, resolver.flat, insecure).run()
     if problems.found:
         raise ConfigError(source, problems.listed())
     if readable_by_others and substitution.inline:
         resolver.warnings.append(
             f"`{source}`: holds secrets, and others can read it; run `chmod 600` on it, or write ${{ENV}} or file:PATH"
         )
-    served = {model.name for model in config.models}
+    served = {model.name for model in config.models} | set(config.cooperation)
     if config.cluster.secret is None:  # else nodes may serve what nothing here does
         config = struct_of.replace(config, routing=served_routing(config.routing, served))
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

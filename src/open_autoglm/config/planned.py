@@ -8,19 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from open_autoglm.quantities import Count, Seconds
+from open_autoglm.quantities import Seconds
 from open_autoglm.secret import Secret
-
-CooperationStrategy = Literal[
-    "dynamic_voting",
-    "self_consistency",
-    "ahead_by_k",
-    "cascade",
-    "best_of_n",
-    "mixture",
-    "hedged",
-    "debate",
-]
 
 
 class BudgetSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,38 +32,6 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     store: str = "sqlite"
     ttl_s: Seconds = field(default=3600.0, name="ttl")
-
-
-class CooperationBudget(Struct, frozen=True, forbid_unknown_fields=True):
-    """What one answer of a virtual model may cost. Zero means no limit.
-
-    Attributes:
-        tokens: over all members.
-        money: over all members, in the currency of the prices.
-    """
-
-    tokens: Count = 0
-    money: Annotated[float, Meta(ge=0)] = 0.0
-
-
-class CooperationEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A virtual model: a name behind which several models work on one answer.
-
-    Attributes:
-        strategy: how they come to one answer.
-        members: names of models.
-        quorum: answers that are enough; all when left out.
-        timeout_s: for the answer as a whole.
-        budget: what it may cost.
-        fallback: the model that answers when cooperation fails.
-    """
-
-    strategy: CooperationStrategy
-    members: list[str]
-    quorum: Annotated[int, Meta(ge=1)] | None = None
-    timeout_s: Seconds = field(default=30.0, name="timeout")
-    budget: CooperationBudget = CooperationBudget()
-    fallback: str | None = None
 
 
 class JwtSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,8 +126,6 @@ NOTES: dict[str, str] = {
     "auth.signing": "only API keys are let in",
     "budgets": "nothing is budgeted",
     "sessions": "no session is kept; send the history with each request",
-    "cooperation": "its virtual models are not served",
-    "cooperation_strategy": "each endpoint is served as a model of its own, named after its host",
     "database": "nothing is stored there",
     "service.registry": "the server does not announce itself",
     "mcp.enabled": "the routes under /mcp/v1 are served all the same",

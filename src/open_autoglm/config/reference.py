@@ -74,8 +74,9 @@ def markdown() -> str:
 
 def meanings(struct: type) -> dict[str, str]:
     """Read what a struct's docstring says of each field, by the field's name in Python."""
+    base = struct.__base__
+    found = meanings(base) if base is not None and base is not Struct and issubclass(base, Struct) else {}
     _, _, attributes = (inspect.getdoc(struct) or "").partition("Attributes:\n")
-    found: dict[str, str] = {}
     name = ""
     for line in attributes.splitlines():
         match = _ATTRIBUTE.fullmatch(line.strip()) if line.startswith("    ") and line[4:5] != " " else None
@@ -135,6 +136,8 @@ def _value(type_: shape.Type, definitions: dict[str, Any]) -> dict[str, Any]:
             return _or(many, made) if isinstance(item, shape.StrType | shape.CustomType) else many
         case shape.DictType(value_type=value):
             return {"type": "object", "additionalProperties": _value(value, definitions)}
+        case shape.AnyType():
+            return {}
         case shape.StructType(cls=cls):
             if cls.__name__ not in definitions:
                 definitions[cls.__name__] = {}  # a place first, in case a struct should hold itself
@@ -151,7 +154,12 @@ def _or(schema: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def _range(type_: shape.Type) -> dict[str, Any]:
     assert isinstance(type_, shape.IntType | shape.FloatType)
-    limits = {"minimum": type_.ge, "maximum": type_.le}
+    limits = {
+        "minimum": type_.ge,
+        "exclusiveMinimum": type_.gt,
+        "maximum": type_.le,
+        "exclusiveMaximum": type_.lt,
+    }
     return {name: limit for name, limit in limits.items() if limit is not None}
 
 
@@ -203,7 +211,7 @@ def _table(struct: type) -> list[str]:
 def _rows(struct: type, fields: list[shape.Field]) -> list[str]:
     said = meanings(struct)
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
-    for field in fields:
+    for field in sorted(fields, key=lambda field: not field.required):
         default = "**required**" if field.required else _shown_default(field)
         meaning = said[field.name].replace("|", "\\|")
         rows.append(f"| `{field.encode_name}` | {_kind(field.type)} | {default} | {meaning} |")
@@ -224,6 +232,8 @@ def _kind(type_: shape.Type) -> str:
             return f"map of names; each {_kind(value)}"
         case shape.StructType():
             return "a map, see below"
+        case shape.AnyType():
+            return "any value"
         case shape.CustomType():
             return "a secret: the value, `${ENV}` or `file:PATH`"
     return expectation(type_)

@@ -87,6 +87,7 @@ is off, unless `--insecure` is typed; without `tls` it is a warning.
 
 AFTER = """\
 The flat form `cooperation_strategy`, `model_endpoints`, `timeout_seconds`, `fallback_enabled` makes each endpoint a
-model that is named after its host. `service.port` is another way to write `server.port`, `worker_threads` another way
-to write `workers`.
+model that is named after its host, and one virtual model over all of them that is named after its strategy; with
+`fallback_enabled` the first endpoint answers alone when they come to no answer. `service.port` is another way to write
+`server.port`, `worker_threads` another way to write `workers`.
 """

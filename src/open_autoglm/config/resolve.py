@@ -16,11 +16,12 @@ from open_autoglm.cluster.settings import ClusterSettings, ClusterTls
 from open_autoglm.config.document import ConfigDocument, KeyLimitsDocument, LimitsDocument, ModelDocument
 from open_autoglm.config.endpoints import Address, read_address
 from open_autoglm.config.keys import NAME_RULE, is_name, nearest
-from open_autoglm.config.planned import CooperationEntry, DatabaseSettings, SyncSettings, unavailable
+from open_autoglm.config.planned import DatabaseSettings, SyncSettings, unavailable
 from open_autoglm.config.problems import Problems
 from open_autoglm.config.schema import WILDCARD, AuthSettings, KeyEntry, ModelEntry, ServerConfig, ServerSettings
 from open_autoglm.config.substitution import Refused, Substitution
 from open_autoglm.config.tree import shorten
+from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.exchange.settings import AnswerLimits
 from open_autoglm.resilience.settings import KeyLimits
 from open_autoglm.routing.settings import RoutingSettings
@@ -53,9 +54,10 @@ class Resolver:
     Attributes:
         warnings: one for each thing that is understood but will not happen.
         written: path of each model and key, by its identity.
+        flat: name of the virtual model that is written in the flat form, if one is.
     """
 
-    __slots__ = ("_document", "_problems", "_substitution", "warnings", "written")
+    __slots__ = ("_document", "_problems", "_substitution", "flat", "warnings", "written")
 
     def __init__(self, document: ConfigDocument, substitution: Substitution, problems: Problems) -> None:
         self._document = document
@@ -63,6 +65,7 @@ class Resolver:
         self._problems = problems
         self.warnings: list[str] = []
         self.written: dict[int, str] = {}
+        self.flat: frozenset[str] = frozenset()
 
     def config(self) -> ServerConfig:
         """Make it. What was wrong is in the problems."""
@@ -124,7 +127,6 @@ class Resolver:
             "auth.signing": document.auth.signing.enabled,
             "budgets": written("budgets"),
             "sessions": written("sessions"),
-            "cooperation": bool(document.cooperation),
             "database": document.database is not None,
             "service.registry": document.service.registry is not None,
             "mcp.enabled": not document.mcp.enabled,
@@ -133,9 +135,10 @@ class Resolver:
         sync = [key for key in _SYNC_KEYS if written(key)]
         if sync:
             self.warnings.append(unavailable("sync_mode", "`, `".join(sync)))
-        flat = [key for key in ("cooperation_strategy", "timeout_seconds", "fallback_enabled") if written(key)]
-        if flat:
-            self.warnings.append(unavailable("cooperation_strategy", "`, `".join(flat)))
+        flat = [key for key in ("timeout_seconds", "fallback_enabled") if written(key)]
+        if flat and not written("cooperation_strategy"):
+            names = "`, `".join(flat)
+            self.warnings.append(f"`{names}`: for a virtual model over `model_endpoints`; write `cooperation_strategy`")
 
     def _server(self) -> ServerSettings:
         server, service = self._document.server, self._document.service
@@ -316,24 +319,23 @@ class Resolver:
     def _cooperation(self, models: list[ModelEntry]) -> dict[str, CooperationEntry]:
         """Virtual models; the flat form is one, named after its strategy."""
         document = self._document
-        for name, entry in document.cooperation.items():
-            path = f"cooperation.{name}"
-            if f"{path}.members" not in self._problems.bad and not entry.members:
-                self._problems.add(f"{path}.members", "is empty; name the models that work together")
-            elif entry.quorum is not None and entry.quorum > len(entry.members) > 0:
-                self._problems.add(
-                    f"{path}.quorum", f"asks for {entry.quorum} answers, but there are {len(entry.members)} members"
-                )
-        if document.cooperation_strategy is None:
+        name = document.cooperation_strategy
+        if name is None or "cooperation_strategy" in self._problems.bad:
             return document.cooperation
-        members = [model.name for model in models if self.written[id(model)].startswith("model_endpoints")]
-        flat = CooperationEntry(
-            document.cooperation_strategy,
-            members,
-            timeout_s=document.timeout_seconds,
-            fallback=members[0] if document.fallback_enabled and members else None,
-        )
-        return {document.cooperation_strategy: flat, **document.cooperation}
+        endpoints = [model for model in models if self.written[id(model)].startswith("model_endpoints")]
+        members = list(dict.fromkeys(model.name for model in endpoints))
+        if name in document.cooperation:
+            self._problems.add(
+                "cooperation_strategy", f"`cooperation` has a virtual model {name!r} too; rename that one"
+            )
+        elif not members and not any(path.startswith("model_endpoints") for path in self._problems.bad):
+            self._problems.add("cooperation_strategy", "needs `model_endpoints`, which work together")
+        if name in document.cooperation or not members:
+            return document.cooperation
+        self.flat = frozenset((name,))
+        fallback = members[0] if document.fallback_enabled else None
+        flat = CooperationEntry(strategy=name, members=members, timeout_s=document.timeout_seconds, fallback=fallback)
+        return {name: flat, **document.cooperation}
 
     def _database(self) -> DatabaseSettings | None:
         database = self._document.database

@@ -13,7 +13,6 @@ from open_autoglm.admission.settings import AdmissionSettings, OverloadSettings,
 from open_autoglm.cluster.settings import ClusterSettings
 from open_autoglm.config.planned import (
     BudgetSettings,
-    CooperationEntry,
     DatabaseSettings,
     JwtSettings,
     McpSettings,
@@ -22,6 +21,7 @@ from open_autoglm.config.planned import (
     SigningSettings,
     SyncSettings,
 )
+from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import AnswerLimits, Hedging, Retries, StreamFailure, Timeouts
 from open_autoglm.quantities import Delay, Port
@@ -211,7 +211,8 @@ class ServerConfig(Struct, frozen=True):
         logging, explain: what is written down.
         tickets: by which clients ask nodes themselves.
         cluster: how members find each other; there is none without a secret.
-        mcp, service, sync, budgets, sessions, cooperation, database: mostly for later versions; see `planned.py`.
+        cooperation: virtual models, by name.
+        mcp, service, sync, budgets, sessions, database: mostly for later versions; see `planned.py`.
     """
 
     server: ServerSettings = ServerSettings()

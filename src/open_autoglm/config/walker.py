@@ -76,8 +76,13 @@ class Walker:
                     return self._read(some, node, path)
                 case shape.StructType():
                     return self._struct(type_, self._unfolded(node), path)
-                case shape.ListType(item_type=item):
-                    return self._list(item, self._unfolded(node), path)
+                case shape.ListType(item_type=item, max_length=most):
+                    values = self._list(item, self._unfolded(node), path)
+                    if most is not None and len(values) > most:
+                        raise Refused(f"has {len(values)} entries; {most} are the most")
+                    return values
+                case shape.AnyType():
+                    return self._free(self._unfolded(node))
                 case shape.DictType(value_type=value):
                     return self._dict(value, self._unfolded(node), path)
             return self._scalar(type_, node)
@@ -162,7 +167,7 @@ class Walker:
             raise Refused(f"expected {expected}, got {_named(node)}")
         text, substituted = self._substitution.expand(node)
         if isinstance(type_, shape.StrType):
-            return _text(text)
+            return _text(text, type_.max_length)
         value: str | int | float | None
         if isinstance(type_, shape.LiteralType):
             value = _choice(type_, text)
@@ -174,6 +179,23 @@ class Walker:
         if value is None:
             raise Refused(f"expected {expected}, got {shorten(node.text)}")
         return value
+
+    def _free(self, node: Node) -> Any:
+        """Any JSON value, as a schema is made of."""
+        match node:
+            case Mapping(entries=entries):
+                return {entry.key: self._free(entry.value) for entry in entries}
+            case Sequence(items=items):
+                return [self._free(each) for each in items]
+        if is_nothing(node):
+            return None
+        text, substituted = self._substitution.expand(node)
+        if node.plain or substituted:
+            for type_ in (shape.BoolType(), shape.IntType(), shape.FloatType()):
+                value = _bare(type_, text.strip())
+                if value is not None:
+                    return value
+        return _text(text)
 
     def _quantity(self, type_: shape.Type, quantity: str, node: Node) -> float | int:
         parse, notation = _NOTATIONS[quantity]
@@ -233,6 +255,9 @@ def bounds(type_: shape.Type, quantity: str = "") -> str:
     unit = {"duration": " s", "size": " bytes"}.get(quantity, "")
     low = "" if type_.ge is None else f"{type_.ge:g}" if abs(type_.ge) < 10**6 else f"{type_.ge}"
     high = "" if type_.le is None else f"{type_.le:g}" if abs(type_.le) < 10**6 else f"{type_.le}"
+    if type_.gt is not None or type_.lt is not None:
+        words = [(low and f"from {low}", "above", type_.gt), (high and f"to {high}", "below", type_.lt)]
+        return ", ".join(word or f"{name} {limit:g}" for word, name, limit in words if word or limit is not None)
     if low and high:
         return f"from {low} to {high}{unit}"
     return f"{low}{unit} or more" if low else f"{high}{unit} or less" if high else ""
@@ -297,9 +322,10 @@ def _blank(type_: shape.Type) -> Any:
     return ""
 
 
-def _text(text: str) -> str:
-    if len(text) > TEXT_CHARACTERS_MAX:
-        raise Refused(f"has {len(text)} characters; no value needs more than {TEXT_CHARACTERS_MAX}")
+def _text(text: str, most: int | None = None) -> str:
+    most = TEXT_CHARACTERS_MAX if most is None else most
+    if len(text) > most:
+        raise Refused(f"has {len(text)} characters; no value needs more than {most}")
     # isprintable() is also false for lone surrogates, which cannot be written anywhere.
     if not text.isprintable():
         raise Refused("holds a control character or a line break")
@@ -326,4 +352,5 @@ def _in_range(type_: shape.Type, value: float) -> bool:
     assert isinstance(type_, shape.IntType | shape.FloatType)
     low = type_.ge is None or value >= type_.ge
     high = type_.le is None or value <= type_.le
-    return low and high and math.isfinite(value)
+    inside = (type_.gt is None or value > type_.gt) and (type_.lt is None or value < type_.lt)
+    return low and high and inside and math.isfinite(value)

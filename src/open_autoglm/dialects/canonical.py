@@ -186,6 +186,18 @@ class Usage(Struct, frozen=True, gc=False):
     details: dict[str, Raw] | None = None
 
 
+class Notice(Struct, frozen=True):
+    """What happens while several models work on one answer; told only in streams, and only to those who ask for it.
+
+    Attributes:
+        kind: as `asked`, `candidate` or `decided`.
+        data: a JSON object.
+    """
+
+    kind: str
+    data: Raw
+
+
 class Embedding(Struct, frozen=True, gc=False):
     """One vector."""
 
@@ -193,7 +205,7 @@ class Embedding(Struct, frozen=True, gc=False):
     index: int = 0
 
 
-Event = TextDelta | ReasoningDelta | ToolCallDelta | TokenScore | Finish | Usage | Embedding
+Event = TextDelta | ReasoningDelta | ToolCallDelta | TokenScore | Finish | Usage | Embedding | Notice
 
 
 def estimate_tokens(size_bytes: int) -> int:

@@ -16,6 +16,7 @@ from open_autoglm.dialects.canonical import (
     Finish,
     InferRequest,
     Kind,
+    Notice,
     ReasoningDelta,
     TextDelta,
     TokenScore,
@@ -132,6 +133,8 @@ class ChatEncoder:
                 delta = {"tool_calls": [_call_delta(event)]}
             case Finish(index=index):
                 delta = {}
+            case Notice():
+                return notice_event(event)
             case TokenScore(index=index):
                 self._scores.setdefault(index, []).append(event)
                 return b""
@@ -169,6 +172,11 @@ def _choice(index: int, choice: Choice) -> dict[str, Any]:
         ]
     logprobs = logprobs_field(choice.scores)
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason or "stop"}
+
+
+def notice_event(notice: Notice) -> bytes:
+    """A server-sent event of a type of its own, which clients that do not know it pass over."""
+    return b"event: mcp." + notice.kind.encode() + b"\ndata: " + bytes(notice.data) + b"\n\n"
 
 
 def resumed_head(event: bytes) -> bytes:

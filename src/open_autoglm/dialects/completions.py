@@ -10,8 +10,15 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from open_autoglm.dialects.canonical import Event, Finish, InferRequest, Kind, TextDelta
-from open_autoglm.dialects.chat import DONE, failover_field, fingerprint_field, resumed_head, usage_fields
+from open_autoglm.dialects.canonical import Event, Finish, InferRequest, Kind, Notice, TextDelta
+from open_autoglm.dialects.chat import (
+    DONE,
+    failover_field,
+    fingerprint_field,
+    notice_event,
+    resumed_head,
+    usage_fields,
+)
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
 from open_autoglm.dialects.openai_reader import OpenAIReader
@@ -73,6 +80,9 @@ class CompletionsEncoder:
                 case Finish(reason, index, version=version):
                     choice = _choice_fields(index, "", reason)
                     tail = b"]" + self._failover + fingerprint_field(version) + tail[1:]
+                case Notice():
+                    pieces.append(notice_event(event))
+                    continue
                 case _:
                     continue
             pieces.append(b"data: " + self._head + _encode(choice) + tail)

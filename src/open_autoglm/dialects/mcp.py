@@ -19,6 +19,7 @@ from open_autoglm.dialects.canonical import (
     InferRequest,
     Kind,
     Message,
+    Notice,
     ReasoningDelta,
     TextDelta,
     TextPart,
@@ -190,6 +191,10 @@ class McpEncoder:
         for event in events:
             self._gathering.add(event)
             match event:
+                case Notice(kind, data):
+                    told = {"kind": kind, **msgspec.json.decode(data)}
+                    pieces.append(b"data: " + self._message("INFER_EVENT", told) + b"\n\n")
+                    continue
                 case TextDelta(text):
                     payload: dict[str, Any] = {"seq": self._seq, "text": text}
                 case ReasoningDelta(text):

@@ -23,12 +23,13 @@ from open_autoglm.errors import RequestError
 
 VERSION: Final = "1.0"
 
-MessageType = Literal["INFER_REQUEST", "INFER_RESPONSE", "INFER_CHUNK", "ERROR"]
+MessageType = Literal["INFER_REQUEST", "INFER_RESPONSE", "INFER_CHUNK", "INFER_EVENT", "ERROR"]
 OPCODES: Final[dict[MessageType, int]] = {
     "INFER_REQUEST": 10,
     "INFER_RESPONSE": 11,
     "INFER_CHUNK": 12,
     "ERROR": 14,
+    "INFER_EVENT": 23,
 }
 
 _ID_CHARS_MAX: Final = 256

@@ -53,6 +53,7 @@ CHAT_FIELDS: Final = (
     "prompt_cache_retention",
     "safety_identifier",
     "user",
+    "mcp_events",
 )
 COMPLETION_FIELDS: Final = (
     "model",
@@ -73,6 +74,7 @@ COMPLETION_FIELDS: Final = (
     "frequency_penalty",
     "presence_penalty",
     "user",
+    "mcp_events",
 )
 EMBEDDING_FIELDS: Final = ("model", "input", "encoding_format", "dimensions", "user")
 FIELDS: Final[dict[Kind, tuple[str, ...]]] = {
@@ -94,6 +96,7 @@ _NOTES: Final[dict[str, str]] = {
     "stream_options": "openai: `include_usage` is always asked for upstream; the client sees usage if it asked",
     "model": "openai: replaced by `upstream_model` where that is configured",
     "input": "what `param` names where an upstream has no embeddings",
+    "mcp_events": "of virtual models: their events in the stream; the header `x-mcp-events: true` asks for the same",
     "logprobs": "embedded: of chat alone, see below",
     "top_logprobs": "embedded: 0 to 5, with `logprobs: true`",
     "tool_choice": "a forced choice is what cannot be expressed",
@@ -130,7 +133,7 @@ Fields of a message around the payload; both forms of each are understood, and t
 
 | field | use |
 |---|---|
-| `type` or `opcode` | `INFER_REQUEST` or 10; answers are `INFER_RESPONSE` (11), `INFER_CHUNK` (12), `ERROR` (14) |
+| `type` or `opcode` | `INFER_REQUEST` or 10; answers are `INFER_RESPONSE` (11), `INFER_CHUNK` (12), `ERROR` (14), and of virtual models to those who ask `INFER_EVENT` (23) |
 | `mcp_version` | `1.x`; may be left out |
 | `trace_id`, `session_id` | come back in the answer |
 | `vector` | [version vector](protocol.md#version-vectors-and-time-to-live); only its form is looked at |

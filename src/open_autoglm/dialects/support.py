@@ -59,6 +59,7 @@ _HINTS: Final[dict[str, Word]] = {
     "prompt_cache_options": "ignored",
     "prediction": "ignored",
     "parallel_tool_calls": "ignored",
+    "mcp_events": "ignored",
 }
 """Fields that say nothing about what the answer shall be."""
 

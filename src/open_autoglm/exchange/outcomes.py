@@ -13,6 +13,7 @@
 | too_long | 400 because the prompt exceeds the endpoint's context |
 | refused | any other 4xx that concerns the request itself |
 | unsupported | not sent: the endpoint's dialect or its model cannot express the request |
+| undecided | the members of a virtual model came to no answer |
 | unknown_model | 404 because the endpoint does not have the model |
 | misconfigured | 401 or 403: our credentials there are wrong |
 | interrupted | broke after content had been passed on: cut, stalled, malformed, in-band error |
@@ -35,6 +36,7 @@ Outcome = Literal[
     "too_long",
     "refused",
     "unsupported",
+    "undecided",
     "unknown_model",
     "misconfigured",
     "interrupted",
@@ -81,6 +83,7 @@ RULES: dict[str, Rule] = {
     "too_long": Rule("once", False, "none", "context_length_exceeded"),
     "refused": Rule("no", False, "none", "invalid_request"),
     "unsupported": Rule("yes", False, "none", "unsupported_parameter"),
+    "undecided": Rule("yes", False, "none", "no_quorum"),
     "unknown_model": Rule("once", False, "none", "upstream_error"),
     "misconfigured": Rule("yes", False, "none", "upstream_error"),
     "interrupted": Rule("no", False, "failure", "stream_interrupted"),

@@ -34,7 +34,21 @@ _ANSWER_TOKENS: Final = 1024
 """What an answer is taken to have when the client sets no limit."""
 
 
-class Call(ModelCall):
+class Running(ModelCall):
+    """What the gateway keeps time for while it has an exchange: a client's call, or one of the server's own."""
+
+    __slots__ = ()
+
+    def crashed(self, error: BaseException) -> None:
+        """A defect of ours: end it, and tell nothing of the cause to anybody outside."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """The server stops: end it at once."""
+        raise NotImplementedError
+
+
+class Call(Running):
     """See the module.
 
     Attributes:
@@ -85,7 +99,7 @@ class Call(ModelCall):
         self._running = attempt
         if not self._watching:
             self._watching = True
-            self._gateway.active.add(self)
+            self._gateway.watch(self)
         backend: Backend = target.extra  # type: ignore[assignment]
         try:
             backend.open(attempt, self)
@@ -246,6 +260,14 @@ class Call(ModelCall):
             self.gone()
         else:
             self.refuse(ServerError("internal_error", f"the server failed on this request: {type(error).__name__}"))
+
+    def abort(self) -> None:
+        """See `Running.abort`."""
+        self.request.connection.abort()
+
+    def header(self, name: str) -> bytes | None:
+        """See `ModelCall.header`."""
+        return self.request.headers.get(name)
 
     # Inside.
 

@@ -25,7 +25,7 @@ from open_autoglm.exchange.plan import Leg
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.affinity import affinity_of
 from open_autoglm.gateway.answers import error_headers, model_card, models_list, spread
-from open_autoglm.gateway.call import Call, timeout_s
+from open_autoglm.gateway.call import Call, Running, timeout_s
 from open_autoglm.gateway.door import NOT_FOUND, Door
 from open_autoglm.gateway.snapshot import Route, Snapshot
 from open_autoglm.gateway.source_watch import SourceWatch
@@ -95,7 +95,7 @@ class Gateway:
         self._pump_soon = False
         self.door = Door(sources)
         self.lines: dict[Line, Leg] = {}
-        self.active: set[Call] = set()
+        self.active: set[Running] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._held_handle: asyncio.TimerHandle | None = None
         self.adopt(snapshot)
@@ -182,7 +182,11 @@ class Gateway:
         """Draw when the client may come back; see `answers.spread`."""
         spread(error, self._rng)
 
-    def unwatch(self, call: Call) -> None:
+    def watch(self, call: Running) -> None:
+        """A call has an attempt: look after its deadlines."""
+        self.active.add(call)
+
+    def unwatch(self, call: Running) -> None:
         """A call is over."""
         self.active.discard(call)
 
@@ -230,7 +234,7 @@ class Gateway:
             self._held_handle.cancel()
             self._held_handle = None
         for call in list(self.active):
-            call.request.connection.abort()
+            call.abort()
 
     # Inside.
 

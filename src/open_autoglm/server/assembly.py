@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from msgspec import structs as struct_of
@@ -25,9 +26,11 @@ from open_autoglm.backends.http import HttpBackend
 from open_autoglm.backends.node import NodeBackend
 from open_autoglm.backends.node_desk import UsageSink
 from open_autoglm.config.schema import WILDCARD, KeyEntry, ModelEntry, ServerConfig
+from open_autoglm.cooperation.knowledge import Library
 from open_autoglm.errors import ConfigError, ConfigProblem
 from open_autoglm.exchange.line import Line
 from open_autoglm.exchange.plan import Leg, Plan
+from open_autoglm.exchange.settings import StreamFailure, Timeouts
 from open_autoglm.gateway.snapshot import NAME_SAFE, Listing, Route, Snapshot
 from open_autoglm.resilience.breaker import CircuitBreaker
 from open_autoglm.resilience.concurrency_limit import ConcurrencyLimit
@@ -41,6 +44,7 @@ from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.routing.group import Group
 from open_autoglm.security.keys import KeyRing, Principal
 from open_autoglm.server.dialects import INFER_ROUTES, UPSTREAMS
+from open_autoglm.server.teams import Teams, team_timeouts
 from open_autoglm.transport.framed_shell import Flusher
 from open_autoglm.transport.http_client import HttpPool
 from open_autoglm.transport.settings import TlsClientFiles
@@ -86,6 +90,7 @@ class Assembly:
         pepper: for the digests of keys.
         open_embedded: makes the backend of an embedded model; given so that numpy is loaded only when it is needed.
         now: monotonic seconds.
+        teams: makes the backends of virtual models; those of its own, which keep nothing, when left out.
 
     Attributes:
         flusher: writes for all framed connections of the loop.
@@ -99,9 +104,11 @@ class Assembly:
         open_embedded: Callable[[ModelEntry], Backend],
         now: Callable[[], float],
         *,
+        teams: Teams | None = None,
         usage: UsageSink | None = None,
     ) -> None:
         self._usage = usage
+        self._teams = Teams(Library(None), rng, loop) if teams is None else teams
         self._loop = loop
         self.flusher = Flusher(loop)
         self._rng = rng
@@ -136,6 +143,11 @@ class Assembly:
                     fresh.append(part)
                 parts[key] = part
                 groups.setdefault(entry.name, []).append(part.endpoint)
+            for name in config.cooperation:
+                team_key = (self._teams.key(name, config), config.breaker, config.throttling)
+                part = self.parts.get(team_key) or self._team_part(name, config)
+                parts[team_key] = part
+                groups[name] = [part.endpoint]
         except ConfigError:
             for part in fresh:
                 part.backend.close()
@@ -179,6 +191,7 @@ class Assembly:
             waiting.queue.reconfigure(built.config.admission)
         self._budgets = built.budgets
         self._hedges = built.hedges
+        self._teams.library.keep(set(built.config.cooperation))
         for name, limits in _limits_by_name(built.config).items():
             built.limiters[name].reconfigure(limits, now_s)
         for budget in built.budgets.values():
@@ -237,6 +250,14 @@ class Assembly:
         if isinstance(backend, NodeBackend):
             backend.on_open = partial(_welcome, endpoint)
         return Part(endpoint, backend, breaker, pace, Throttle(config.throttling))
+
+    def _team_part(self, name: str, config: ServerConfig) -> Part:
+        """A virtual model; how much it may do at once is up to its members."""
+        breaker = CircuitBreaker(config.breaker, self._rng)
+        backend = self._teams.backend(name, config)
+        url = f"{backend.dialect_name}:{name}"
+        endpoint = Endpoint(url, breaker, model=name, url=url, extra=backend)
+        return Part(endpoint, backend, breaker, None, Throttle(config.throttling))
 
     def _node_backend(self, entry: ModelEntry) -> NodeBackend:
         """A node behind `mcp://HOST:PORT`, `mcps://HOST:PORT`, or `unix:SOCKET`."""
@@ -334,7 +355,7 @@ class Assembly:
         lines: dict[str, Line],
         hedges: dict[str, HedgeBudget],
     ) -> dict[str, Plan]:
-        entries = {entry.name: entry for entry in reversed(config.models)}
+        terms = _terms(config)
         strategy = config.routing.strategy
         built = {
             name: Group(name, endpoints, make_balancer(strategy, endpoints, self._rng), self._rng)
@@ -342,19 +363,20 @@ class Assembly:
         }
         plans = {}
         for name in built:
-            names = [name, *(n for n in config.routing.fallbacks.get(name, []) if n in built)]
+            team = config.cooperation.get(name)
+            further = [*([team.fallback] if team is not None else []), *config.routing.fallbacks.get(name, [])]
+            names = [name, *dict.fromkeys(n for n in further if n in built and n != name)]
             built[name].has_fallback = len(names) > 1
             legs = []
             for position, leg_name in enumerate(names):
-                entry = entries[leg_name]
-                retries = config.retries.max if entry.max_retries is None else entry.max_retries
+                term = terms[leg_name]
                 has_alternative = len(built[leg_name].endpoints) > 1 or position + 1 < len(names)
                 reason = f"{strategy} of {len(built[leg_name].endpoints)}"
                 legs.append(
                     Leg(
                         built[leg_name],
-                        retries,
-                        entry.timeouts,
+                        term.max_retries,
+                        term.timeouts,
                         budgets[leg_name],
                         has_alternative=has_alternative,
                         reason=reason if leg_name == name else f"{reason}, fallback of {name}",
@@ -362,8 +384,27 @@ class Assembly:
                         hedging=hedges.get(leg_name),
                     )
                 )
-            plans[name] = Plan(name, tuple(legs), entries[name].stream_failure)
+            plans[name] = Plan(name, tuple(legs), terms[name].stream_failure)
         return plans
+
+
+class _Terms(NamedTuple):
+    """What a leg of one model name is made of."""
+
+    max_retries: int
+    timeouts: Timeouts
+    stream_failure: StreamFailure
+
+
+def _terms(config: ServerConfig) -> dict[str, _Terms]:
+    terms = {}
+    for entry in reversed(config.models):
+        retries = config.retries.max if entry.max_retries is None else entry.max_retries
+        terms[entry.name] = _Terms(retries, entry.timeouts, entry.stream_failure)
+    for name, team in config.cooperation.items():
+        # Its members are tried again by themselves; a second run would cost as much as the first.
+        terms[name] = _Terms(0, team_timeouts(team, config.timeouts), "terminate")
+    return terms
 
 
 def _continuation(entry: ModelEntry) -> str:
@@ -395,6 +436,8 @@ def _listings(config: ServerConfig, created_s: int) -> tuple[Listing, ...]:
     for entry in config.models:
         if entry.name != WILDCARD and entry.name not in seen:
             seen[entry.name] = Listing(entry.name, created_s, "open-autoglm", entry.context_window or 0)
+    for name in config.cooperation:
+        seen[name] = Listing(name, created_s, "open-autoglm", 0)
     return tuple(seen.values())
 
 

@@ -26,6 +26,8 @@ MEANINGS: Final[dict[str, str]] = {
     "invalid_signature": "the manifest of a model's version is not signed by the cluster's key, or a node was shown "
     "what is no ticket for it",
     "token_expired": "a ticket for a node is over, or used up: the server writes another",
+    "insufficient_quota": "the budget of a virtual model is too small for one answer",
+    "no_quorum": "the members of a virtual model came to no answer, and there is no fallback, or it failed too",
     "not_found": "no such route, or no such object",
     "method_not_allowed": "the route exists, but takes another method",
     "request_timeout": "the request's head or body came too slowly",
@@ -54,8 +56,6 @@ RESERVED: Final[dict[str, str]] = {
     "session_conflict": "sessions",
     "stale_lease": "several servers",
     "idempotency_mismatch": "idempotency keys",
-    "insufficient_quota": "budgets",
-    "no_quorum": "several servers",
 }
 """Codes that nothing raises yet, and the part of the system that will."""
 

@@ -22,9 +22,11 @@ from open_autoglm import clock
 from open_autoglm.backends.backend import Backend
 from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_config, needs_restart, parse_config
 from open_autoglm.config.schema import ModelEntry, ServerConfig
+from open_autoglm.cooperation.knowledge import Library
 from open_autoglm.errors import ConfigError, ServerError
 from open_autoglm.gateway.framed import FramedGateway
 from open_autoglm.gateway.gateway import Gateway
+from open_autoglm.gateway.member_call import MemberDesk
 from open_autoglm.gateway.source_watch import SourceWatch
 from open_autoglm.gateway.tickets import TicketOffice
 from open_autoglm.routing.endpoint import Endpoint
@@ -45,6 +47,7 @@ from open_autoglm.server.overload_watch import OverloadWatch
 from open_autoglm.server.relayed_accounts import RelayedAccountant
 from open_autoglm.server.rollout_nodes import ServerNodes
 from open_autoglm.server.rollouts import Rollouts
+from open_autoglm.server.teams import Teams
 from open_autoglm.telemetry.explain import ExplainStore
 from open_autoglm.telemetry.loop_lag import LoopLag
 from open_autoglm.telemetry.metrics import Metrics
@@ -106,8 +109,12 @@ class Server:
         self._engines: dict[str, EmbeddedBackend] = {}
         self.tickets = TicketOffice(DirectAccountant(lambda: self.metrics), loaded.config.tickets)
         pepper = secrets.token_bytes(_PEPPER_BYTES)
-        self.assembly = Assembly(loop, self._rng, pepper, self._open_embedded, clock.monotonic, usage=self.tickets)
         config = loaded.config
+        # Of several processes one keeps what virtual models learn; the others begin with it.
+        self.teams = Teams(Library(config.server.data_dir, writes=place.index == 0), self._rng, loop)
+        self.assembly = Assembly(
+            loop, self._rng, pepper, self._open_embedded, clock.monotonic, teams=self.teams, usage=self.tickets
+        )
         self.discovery = self._discovery(config) if config.cluster.secret is not None else None
         built = self._build(loaded, self.revision.number)
         self.assembly.adopt(built)
@@ -125,6 +132,7 @@ class Server:
             rng=self._rng,
             sources=self.sources,
         )
+        self.teams.desk = MemberDesk(self.gateway, self._rng)
         self.data = HttpServer(self.gateway, self._wire(config), loop)
         self.grpc = GrpcDoor(self.gateway)
         self.relayed = RelayedAccountant(self.metrics, request_log, self.explain)
@@ -275,6 +283,7 @@ class Server:
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
         self.assembly.close()
+        await self.teams.close()
         for engine in self._engines.values():
             engine.stop()
         if self._witness is not None:
@@ -456,3 +465,4 @@ class Server:
         self.health.sweep(now_s, self.config, self.lag.usual_s())
         self.rollouts.sweep(now_s)
         self.tickets.book.sweep(now_s)
+        self.teams.sweep(now_s)

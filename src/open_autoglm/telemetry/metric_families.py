@@ -56,6 +56,14 @@ FAMILIES: dict[str, Family] = {
     "mcp_loop_lag_seconds": Family("gauge", (), "Worst delay of the event loop in the last seconds."),
     "mcp_overload_stage": Family("gauge", (), "Overload stage: 0 none, 1 spare, 2 critical requests only, 3 closed."),
     "mcp_source_flags_total": Family("counter", ("kind",), "Sources flagged for unusual behaviour: address, key."),
+    "mcp_team_runs_total": Family(
+        "counter", ("model", "reason"), "Runs of virtual models, by why they ended: decided, lead, deadline, …"
+    ),
+    "mcp_team_asks_total": Family(
+        "counter",
+        ("model", "member", "outcome"),
+        "What virtual models asked their members, by what came of it: vote, flagged, failed, cancelled, late.",
+    ),
     "mcp_tickets_total": Family("counter", (), "Tickets written for clients that ask nodes themselves."),
     "mcp_nodes": Family("gauge", ("state",), "Members of the cluster, this server included, by state."),
     "mcp_model_version_info": Family("gauge", ("node", "model", "version"), "1 for each version a node serves."),

@@ -40,6 +40,7 @@ KEPT_HEADERS: Final = (
     "upgrade",
     "x-api-key",
     "x-forwarded-for",
+    "x-mcp-events",
     "x-mcp-priority",
     "x-mcp-session",
     "x-request-id",

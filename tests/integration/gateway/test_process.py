@@ -21,7 +21,7 @@ ADMIN = {"MCP__SERVER__ADMIN_KEY": ADMIN_KEY}
 # What each of them asks for and this version does not have; the start must say so by name.
 NOT_THERE = {
     "application.yaml": (),
-    "cooperation.json": ("cooperation_strategy",),
+    "cooperation.json": (),
     "service.json": ("service.registry",),
     "sync.yaml": ("sync_mode",),
 }

@@ -71,12 +71,12 @@ models:
         ("overload: {lag_full: 100ms}", 4, "overload.lag_full", "lower than `overload.lag_hard` (0.25)"),
         ("heartbeat_interval: 3s", 4, "heartbeat_interval", "longer than the heartbeat"),
         (
-            "cooperation: {v: {strategy: cascade, members: [a], quorum: 2}}",
+            "cooperation: {v: {strategy: ahead_by_k, members: [chat], quorum: 2}}",
             4,
             "cooperation.v.quorum",
             "asks for 2 answers, but there are 1 members",
         ),
-        ("cooperation: {v: {strategy: cascade, members: []}}", 4, "cooperation.v.members", "is empty"),
+        ("cooperation: {v: {strategy: ahead_by_k, members: []}}", 4, "cooperation.v.members", "is empty"),
     ],
 )
 def test_what_does_not_fit(problems: Problems, text: str, line: int, path: str, message: str) -> None:

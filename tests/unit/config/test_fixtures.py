@@ -75,7 +75,8 @@ def test_cooperation() -> None:
     entry = result.config.cooperation["dynamic_voting"]
     assert entry.members == ["api.model-a.com", "api.model-b.org"]
     assert (entry.timeout_s, entry.fallback) == (30.0, "api.model-a.com")
-    assert keys_warned_of(result) == ["`cooperation_strategy`, `timeout_seconds`, `fallback_enabled`"]
+    assert entry.strategy == "dynamic_voting"
+    assert result.warnings == []
 
 
 def test_sync() -> None:
@@ -115,6 +116,9 @@ models:                       # entries of one name form a balancing group
     context_window: 128000    # tokens; decides where a too long prompt may go
     price: {input_per_million: 0.5, output_per_million: 1.5}
   - {name: chat-backup, endpoint: "http://127.0.0.1:8002/v1"}
+  - {name: a, endpoint: "http://127.0.0.1:8003/v1"}
+  - {name: b, endpoint: "http://127.0.0.1:8004/v1"}
+  - {name: c, endpoint: "http://127.0.0.1:8005/v1"}
 routing: {strategy: least_connections, fallbacks: {chat: [chat-backup]}}
 timeouts: {connect: 1s, first_token_hedge: 12s, first_token: 60s, gap: 30s, total: 600s}   # also per model
 retries: {max: 2, budget_ratio: 0.1}
@@ -153,5 +157,4 @@ def test_the_published_sections(tmp_path: Path, line_ending: str) -> None:
         "`auth.jwt`",
         "`budgets`",
         "`sessions`",
-        "`cooperation`",
     ]

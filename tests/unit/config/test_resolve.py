@@ -113,8 +113,6 @@ def test_the_environment_goes_over_either_way_to_write_the_port(parse: Parse) ->
         ("auth: {signing: {enabled: true}}", "auth.signing"),
         ("budgets: {on_store_failure: closed}", "budgets"),
         ("sessions: {store: redis://h:1}", "sessions"),
-        ("cooperation: {v: {strategy: debate, members: [a]}}", "cooperation"),
-        ("cooperation_strategy: cascade", "cooperation_strategy"),
         ("database: {url: postgresql://h/d}", "database"),
         ("service: {registry: http://r}", "service.registry"),
         ("mcp: {enabled: false}", "mcp.enabled"),

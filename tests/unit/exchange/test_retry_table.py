@@ -34,6 +34,7 @@ TABLE = [
     Row("too_long", True, False, 0, "context_length_exceeded"),
     Row("refused", False, False, 0, "invalid_request"),
     Row("unsupported", True, False, 0, "unsupported_parameter"),
+    Row("undecided", True, False, 0, "no_quorum"),
     Row("unknown_model", True, False, 0, "upstream_error"),
     Row("misconfigured", True, False, 0, "upstream_error"),
     Row("interrupted", False, False, 1, "stream_interrupted"),

@@ -1,0 +1,332 @@
+"""A virtual model as a backend: its attempt is a run of its team, and its answer is what the team decided.
+
+Invariant: the exchange hears of an attempt once, from the run's task; when the client leaves, the task is cancelled,
+and with it all that the team asks. Where the client wants to hear events it gets them as they happen, and then it
+cannot be handed to another leg any more; so the run itself asks the fallback when the team comes to no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from open_autoglm import clock
+from open_autoglm.backends.backend import ModelCall, unsent
+from open_autoglm.cooperation.caller import CallerSource, ModelCaller, Origin, Reply
+from open_autoglm.cooperation.figures import TeamFigures
+from open_autoglm.cooperation.knowledge import Book
+from open_autoglm.cooperation.question import Question, question_of
+from open_autoglm.cooperation.reading import make_reader
+from open_autoglm.cooperation.settings import CooperationEntry
+from open_autoglm.cooperation.team_run import ASKS_MAX, Means, Observer, Outcome, Rates, TeamRun, Terms
+from open_autoglm.dialects.canonical import Event, Finish, Notice, TextDelta, Usage
+from open_autoglm.dialects.relay import EventRelay
+from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.exchange.attempt import Attempt
+from open_autoglm.scheduling.budget import Ledger
+from open_autoglm.voting.catalog import make_strategy
+
+_MARGIN_S: Final = 0.1
+"""Kept back from the attempt's time, to decide by what is there and to tell the client."""
+_MARGIN_SHARE: Final = 0.1
+_CONTENT_STAGE: Final = 2
+
+_log = logging.getLogger(__name__)
+
+
+class RunTrail(Protocol):
+    """Takes down one run; see `telemetry.audit.RunTrail`."""
+
+    def event(self, kind: str, data: Struct | Mapping[str, Any]) -> None:
+        """Something happened."""
+
+    def end(self, decision: Struct | Mapping[str, Any] | None, **more: object) -> None:
+        """It is over."""
+
+
+class Trails(Protocol):
+    """Takes down runs; see `telemetry.audit.AuditTrail`."""
+
+    def begin(self, run: str, header: Struct | Mapping[str, Any]) -> RunTrail:
+        """A run begins."""
+
+    async def settled(self) -> None:
+        """Wait until what was told is written, where that is required."""
+
+
+class Team(Struct, frozen=True):
+    """A virtual model.
+
+    Attributes:
+        name: as clients ask for it.
+        entry: as it is configured.
+        book: what is known of its members.
+        rates: what members cost.
+    """
+
+    name: str
+    entry: CooperationEntry
+    book: Book
+    rates: dict[str, Rates]
+
+
+class Surroundings(Struct):
+    """What all virtual models of a server share; every run looks at it anew.
+
+    Attributes:
+        callers: ask members.
+        figures: count.
+        rng: for seeds.
+        trails: take down runs; None where nobody does.
+    """
+
+    callers: CallerSource
+    figures: TeamFigures
+    rng: random.Random
+    trails: Trails | None = None
+
+
+class TeamBackend:
+    """See the module and `backends.backend.Backend`."""
+
+    dialect_name = "cooperation"
+
+    def __init__(self, team: Team, around: Surroundings) -> None:
+        self.team = team
+        self.around = around
+
+    def open(self, attempt: Attempt, call: ModelCall) -> None:
+        """Start a run; a request that no team can serve fails as `unsupported`."""
+        answer = TeamAnswer(self, attempt, call)
+        attempt.handle = answer
+        try:
+            request = call.face.infer(call.body, call.view)
+            question = question_of(request)
+        except AutoGLMError as error:
+            call.exchange.failed(attempt, unsent(error), error.message, clock.monotonic(), error)
+            return
+        told = call.header("x-mcp-events") == b"true" or request.extra.get("mcp_events") == Raw(b"true")
+        answer.start(question, tells=told and call.view.stream is True)
+
+    @property
+    def connections(self) -> int:
+        """See `Backend`; there are none."""
+        return 0
+
+    async def reachable(self, timeout_s: float) -> bool:
+        """See `Backend`; it is here."""
+        return True
+
+    def sweep(self, now_s: float) -> None:
+        """See `Backend`; there is nothing that idles."""
+
+    def close(self) -> None:
+        """See `Backend`; runs that have begun end by themselves."""
+
+
+class TeamAnswer:
+    """One run on its way to an exchange; also the attempt's handle."""
+
+    __slots__ = ("_attempt", "_call", "_over", "_relay", "_task", "_team", "_tells", "around")
+
+    def __init__(self, backend: TeamBackend, attempt: Attempt, call: ModelCall) -> None:
+        self._team = backend.team
+        self.around = backend.around
+        self._attempt = attempt
+        self._call = call
+        encoder = call.face.encoder(call.view, call.request_id, call.model, call.created_s)
+        self._relay = EventRelay(encoder, structured=call.view.structured)
+        self._task: asyncio.Task[None] | None = None
+        self._tells = False
+        self._over = False
+
+    def start(self, question: Question, *, tells: bool) -> None:
+        """Begin the run; `tells`: the client hears its events as they happen."""
+        self._tells = tells
+        self._task = asyncio.get_running_loop().create_task(self._serve(question))
+
+    # The attempt's handle.
+
+    def cancel(self) -> None:
+        """See `Handle.cancel`."""
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def finish(self) -> bytes:
+        """See `Handle.finish`."""
+        self.cancel()
+        return self._relay.finish()
+
+    def pause(self) -> None:
+        """A slow reader: answers are short, so they are kept rather than held up."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
+    # The run.
+
+    async def _serve(self, question: Question) -> None:
+        try:
+            await self._cooperate(question)
+        except AutoGLMError as error:
+            self._fail(error)
+        except Exception as error:  # the run's outermost loop: the exchange must hear of its end
+            _log.exception("the run for request %s failed", self._call.request_id)
+            self._fail(ServerError("internal_error", f"cooperation failed: {type(error).__name__}"))
+
+    async def _cooperate(self, question: Question) -> None:
+        team, call, around = self._team, self._call, self.around
+        entry, book = team.entry, team.book
+        settings = book.settings
+        knowledge = book.knowledge().of(settings.task_class)
+        seed = around.rng.getrandbits(31) if question.seed is None else question.seed
+        strategy = make_strategy(entry.strategy, book.members, settings, knowledge, seed)
+        trail = None
+        if around.trails is not None:
+            header = {
+                "model": team.name,
+                "strategy": entry.strategy,
+                "settings": settings,
+                "members": book.members,
+                "knowledge": knowledge,
+                "seed": seed,
+                "trace_id": call.trace_id,
+                "question": question.text,
+            }
+            trail = around.trails.begin(call.request_id, header)
+        run = TeamRun(
+            strategy,
+            question,
+            Means(
+                *self._callers(question),
+                make_reader(settings, question),
+                Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
+            ),
+            self._terms(),
+            self._observers(trail),
+        )
+        try:
+            outcome = await run.run()
+        except BaseException as error:
+            if trail is not None:
+                trail.end(None, failure="cancelled" if isinstance(error, asyncio.CancelledError) else "crashed")
+            raise
+        around.figures.run(team.name, outcome.decision.reason)
+        if trail is not None:
+            failure = {} if outcome.error is None else {"failure": outcome.error.code}
+            trail.end(outcome.decision, cost=outcome.cost, **failure)
+        if around.trails is not None:
+            await around.trails.settled()
+        if outcome.reply is not None:
+            book.decided(outcome.decision)
+            self._deliver(outcome.reply, outcome)
+        elif self._attempt.first_s and entry.fallback is not None:
+            reply = await self._ask_alone(entry.fallback, question)
+            self._deliver(reply, outcome, alone=reply)
+        else:
+            assert outcome.error is not None
+            self._fail(outcome.error)
+
+    def _terms(self) -> Terms:
+        call, attempt = self._call, self._attempt
+        now_s = clock.monotonic()
+        margin_s = min(_MARGIN_S, (attempt.limit_s - now_s) * _MARGIN_SHARE)
+        return Terms(
+            deadline_s=min(now_s + self._team.entry.timeout_s, attempt.limit_s - margin_s),
+            tenant=call.exchange.tenant,
+            priority=call.exchange.priority,
+            rates=self._team.rates,
+        )
+
+    def _callers(self, question: Question) -> tuple[ModelCaller, ModelCaller]:
+        record = self._call.record
+        judges = Origin(trace_id=self._call.trace_id, key=record.key, client=record.client)
+        members = msgspec.structs.replace(judges, parameters=question.parameters, logprobs=self._team.entry.logprobs)
+        return self.around.callers.caller(members), self.around.callers.caller(judges)
+
+    async def _ask_alone(self, model: str, question: Question) -> Reply:
+        """Ask the fallback ourselves, since the client has heard events already."""
+        call = self._call
+        caller, _ = self._callers(question)
+        return await caller.ask(
+            model,
+            list(question.messages),
+            deadline_s=call.deadline_s - _MARGIN_S,
+            temperature=question.temperature,
+            seed=question.seed,
+            max_tokens=question.max_tokens,
+            tenant=call.exchange.tenant,
+            priority=call.exchange.priority,
+        )
+
+    # What is told.
+
+    def _observers(self, trail: RunTrail | None) -> list[Observer]:
+        observers: list[Observer] = [self._count]
+        if trail is not None:
+            observers.append(trail.event)
+        if self._tells:
+            observers.append(self._tell)
+        return observers
+
+    def _count(self, kind: str, data: Mapping[str, Any]) -> None:
+        if kind == "failed":
+            self.around.figures.ask(self._team.name, data["member"], data["failure"])
+        elif kind == "candidate":
+            outcome = (
+                "failed"
+                if data.get("failure")
+                else "vote"
+                if data.get("answer") and not data.get("flags")
+                else "flagged"
+            )
+            self.around.figures.ask(self._team.name, data["member"], outcome)
+
+    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Write an event into the client's stream."""
+        if not self._over:
+            payload = self._relay.deliver([Notice(kind, Raw(msgspec.json.encode(data)))])
+            stage = max(self._relay.stage, _CONTENT_STAGE)
+            self._call.exchange.content(self._attempt, payload, stage, clock.monotonic())
+
+    def _deliver(self, reply: Reply, outcome: Outcome, alone: Reply | None = None) -> None:
+        """Give the client its answer: the team's, or that of the fallback alone after the team's attempt."""
+        if self._over:
+            return
+        self._over = True
+        call, relay, attempt = self._call, self._relay, self._attempt
+        prompt_tokens, completion_tokens, cost = outcome.prompt_tokens, outcome.completion_tokens, outcome.cost
+        if alone is not None:
+            prompt_tokens += alone.prompt_tokens
+            completion_tokens += alone.completion_tokens
+            cost += alone.cost
+        details = {"cost": Raw(msgspec.json.encode(cost))} if cost else None
+        events: list[Event] = [
+            TextDelta(reply.text),
+            Finish(reply.finish_reason, version=reply.version),
+            Usage(prompt_tokens, completion_tokens, details=details),
+        ]
+        record = call.record
+        payload = relay.deliver(events) if call.view.stream else relay.deliver_whole(events)
+        record.finish_reason, record.version = relay.finish_reason, relay.version
+        record.prompt_tokens, record.completion_tokens = relay.prompt_tokens, relay.completion_tokens
+        record.delivered_chars = relay.delivered_chars
+        now_s = clock.monotonic()
+        attempt.head_s = attempt.head_s or now_s
+        if call.view.stream:
+            call.exchange.ended(attempt, payload + relay.finish(), now_s)
+        else:
+            call.exchange.whole(attempt, payload, now_s)
+
+    def _fail(self, error: AutoGLMError) -> None:
+        if not self._over:
+            self._over = True
+            outcome = "refused" if error.code in ("invalid_request", "content_policy") else "undecided"
+            self._call.exchange.failed(self._attempt, outcome, error.message, clock.monotonic(), error)

@@ -1,0 +1,60 @@
+"""What may be written of virtual models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from open_autoglm.quantities import Count, Seconds
+from open_autoglm.voting.settings import TeamSettings
+
+MEMBERS_MAX = 64
+"""Of one virtual model."""
+
+DEPTH_MAX = 2
+"""A member may be a virtual model itself, whose members are not."""
+
+CooperationStrategy = Literal[
+    "dynamic_voting",
+    "self_consistency",
+    "universal_self_consistency",
+    "ahead_by_k",
+    "cascade",
+    "best_of_n",
+    "mixture",
+    "hedged",
+    "debate",
+]
+
+
+class CooperationBudget(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one answer of a virtual model may cost. Zero means no limit.
+
+    Attributes:
+        tokens: over all members.
+        money: over all members, in the currency of the prices.
+    """
+
+    tokens: Count = 0
+    money: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class CooperationEntry(TeamSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A virtual model: a name behind which several models work on one answer. A strategy reads what it needs.
+
+    Attributes:
+        strategy: how they come to one answer.
+        members: names of models, virtual ones too, at most 64.
+        timeout_s: for the answer as a whole; with a fallback, which needs time too, at most 60 % of the request's time.
+        budget: what it may cost.
+        fallback: the model that answers when cooperation fails.
+        logprobs: ask members for log probabilities, of which the confidence of their answers is made.
+    """
+
+    strategy: CooperationStrategy
+    members: list[str]
+    timeout_s: Seconds = field(default=30.0, name="timeout")
+    budget: CooperationBudget = CooperationBudget()
+    fallback: str | None = None
+    logprobs: bool = False

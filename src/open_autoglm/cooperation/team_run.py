@@ -1,0 +1,311 @@
+"""One run of a virtual model: asks what its strategy wants asked, until there is a decision.
+
+| an ask is | until | then |
+|---|---|---|
+| delayed (`after_s`) | its time has come, or nothing else is under way | under way |
+| under way | its task ends | the strategy takes what became of it |
+| under way | there is a decision, time is over, or the client leaves | its task is cancelled, and with it the attempt |
+
+Invariants: when `run` returns or raises, none of its tasks is left; each ask was reserved in the ledger before and is
+settled after, once; candidates are taken in the order in which they ended, those of one moment by their number; a
+defect in one ask is a candidate that failed, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from open_autoglm import clock
+from open_autoglm.cooperation.caller import ModelCaller, Reply
+from open_autoglm.cooperation.question import Question
+from open_autoglm.errors import AutoGLMError, ServerError
+from open_autoglm.scheduling.budget import BudgetExhausted, Ledger, Reservation, estimate
+from open_autoglm.voting.candidate import Ask, Candidate, Decision
+from open_autoglm.voting.strategy import Strategy
+
+Observer = Callable[[str, Mapping[str, Any]], None]
+"""Told of what happens: the event's kind, and its data with `at_ms` since the start of the run. Must not raise."""
+
+Reader = Callable[[Ask, Reply], tuple[str, tuple[str, ...]]]
+"""Makes of a reply what is compared of it, and why it is no vote."""
+
+ASKS_MAX: Final = 2048
+"""Of one run, whatever its strategy wants; for the ledger's calls."""
+_ANSWER_TOKENS: Final = 1024
+"""What an answer is taken to have when the client sets no limit."""
+
+_log = logging.getLogger(__name__)
+
+
+class Rates(Struct, frozen=True):
+    """What a member costs at most, for a million tokens each."""
+
+    input_per_million: float = 0.0
+    output_per_million: float = 0.0
+
+
+class Terms(Struct, frozen=True):
+    """The bounds of one run.
+
+    Attributes:
+        deadline_s: monotonic seconds; the best answer so far counts then.
+        tenant, priority: with which members are asked.
+        rates: of members, by name.
+    """
+
+    deadline_s: float
+    tenant: str = ""
+    priority: int = 2
+    rates: dict[str, Rates] = {}
+
+
+class Means(NamedTuple):
+    """What a run works with.
+
+    Attributes:
+        caller: asks for answers; `judges_caller` asks those who choose among them.
+        reader: see `Reader`.
+        ledger: what the run may spend.
+    """
+
+    caller: ModelCaller
+    judges_caller: ModelCaller
+    reader: Reader
+    ledger: Ledger
+
+
+class Outcome(Struct, frozen=True):
+    """How a run ended.
+
+    Attributes:
+        decision: of the strategy.
+        reply: whose text the client gets; None when nothing could be decided.
+        candidates: those the strategy took, in that order.
+        prompt_tokens, completion_tokens: of all replies together.
+        cost: money, of all replies, and an estimate for what was cancelled.
+        error: what to tell the client when there is no reply and no fallback.
+    """
+
+    decision: Decision
+    reply: Reply | None
+    candidates: tuple[Candidate, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    error: AutoGLMError | None
+
+
+class TeamRun:
+    """See the module.
+
+    Args:
+        strategy: not begun.
+        question: of the client.
+        means: see `Means`.
+        terms: see `Terms`.
+        observers: told of each event, in turn.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        question: Question,
+        means: Means,
+        terms: Terms,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self._strategy = strategy
+        self._question = question
+        self._means = means
+        self._ledger = means.ledger
+        self._terms = terms
+        self._observers = observers
+        self._started_s = clock.monotonic()
+        self._tasks: dict[asyncio.Task[Candidate], tuple[Ask, Reservation]] = {}
+        self._candidates: list[Candidate] = []
+        self._replies: dict[int, Reply] = {}
+        self._errors: dict[int, AutoGLMError] = {}
+        self._delayed: list[tuple[float, Ask]] = []
+        self._asks = 0
+        self._exhausted = False
+
+    async def run(self) -> Outcome:
+        """Ask until it is decided. A run that is cancelled cancels all it has asked."""
+        strategy = self._strategy
+        try:
+            self._launch(strategy.begin())
+            while strategy.decision is None:
+                await self._next()
+        finally:
+            await self._cancel_rest()
+        decision = strategy.decision
+        assert decision is not None
+        self._tell("decided", msgspec.to_builtins(decision))
+        return self._outcome(decision)
+
+    # Asking.
+
+    def _launch(self, asks: list[Ask]) -> None:
+        """Begin asks, or note when they are to begin."""
+        now_s = clock.monotonic()
+        for ask in asks:
+            if ask.after_s > 0.0:
+                self._delayed.append((now_s + ask.after_s, ask))
+            else:
+                self._begin(ask)
+        self._launch_due(now_s)
+
+    def _launch_due(self, now_s: float) -> None:
+        """Begin delayed asks whose time has come, and the next of them while nothing else is under way."""
+        self._delayed.sort(key=lambda each: (each[0], each[1].number))
+        while self._delayed and (self._delayed[0][0] <= now_s or not self._tasks):
+            self._begin(self._delayed.pop(0)[1])
+
+    def _begin(self, ask: Ask) -> None:
+        """Ask, unless the budget is at its end: then nothing further is asked, and what is under way may end."""
+        reservation = None if self._exhausted else self._reserve(ask)
+        if reservation is not None:
+            self._asks += 1
+            self._tell("asked", {"number": ask.number, "member": ask.member, "purpose": ask.purpose})
+            self._tasks[asyncio.ensure_future(self._ask(ask))] = ask, reservation
+
+    def _reserve(self, ask: Ask) -> Reservation | None:
+        """Set aside what the ask may cost; None when that is not there, and nothing further will be asked."""
+        rates = self._terms.rates.get(ask.member, Rates())
+        most = self._question.max_tokens or _ANSWER_TOKENS
+        tokens, money = estimate(
+            self._question.prompt_tokens(ask), most, rates.input_per_million, rates.output_per_million
+        )
+        try:
+            return self._ledger.reserve(tokens, money)
+        except BudgetExhausted as error:
+            self._exhausted = True
+            self._tell("budget", {"lacking": error.kind, "asked": error.asked, "left": error.left})
+            return None
+
+    async def _ask(self, ask: Ask) -> Candidate:
+        begun_s = clock.monotonic()
+        question, terms = self._question, self._terms
+        caller = self._means.judges_caller if ask.purpose == "judge" else self._means.caller
+        try:
+            reply = await caller.ask(
+                ask.member,
+                question.asked(ask),
+                deadline_s=terms.deadline_s,
+                temperature=question.temperature if ask.temperature is None else ask.temperature,
+                seed=question.seed if ask.seed is None else ask.seed,
+                max_tokens=question.max_tokens,
+                tenant=terms.tenant,
+                priority=terms.priority,
+            )
+            answer, flags = self._means.reader(ask, reply)
+        except AutoGLMError as error:
+            self._errors[ask.number] = error
+            return Candidate(ask.number, ask.member, latency_s=clock.monotonic() - begun_s, failure=error.code)
+        except Exception as error:  # one ask's defect must not end the run
+            _log.exception("asking %s failed", ask.member)
+            self._errors[ask.number] = ServerError("internal_error", f"asking failed: {type(error).__name__}")
+            return Candidate(ask.number, ask.member, latency_s=clock.monotonic() - begun_s, failure="internal_error")
+        self._replies[ask.number] = reply
+        return Candidate(
+            ask=ask.number,
+            member=ask.member,
+            answer=answer,
+            text=reply.text,
+            confidence=reply.confidence,
+            latency_s=clock.monotonic() - begun_s,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            cost=reply.cost,
+            version=reply.version,
+            flags=flags,
+        )
+
+    # What becomes of it.
+
+    async def _next(self) -> None:
+        """Wait for the next to end, and let the strategy take it."""
+        strategy = self._strategy
+        if not self._tasks:
+            strategy.stop("budget_exhausted" if self._exhausted else "nobody_left")
+            return
+        due_s = min([self._terms.deadline_s, *(due_s for due_s, _ in self._delayed[:1])])
+        left_s = due_s - clock.monotonic()
+        if left_s > 0.0:
+            done, _ = await asyncio.wait(self._tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda task: self._tasks[task][0].number):
+                self._take(task)
+        if strategy.decision is None:
+            self._launch_due(clock.monotonic())
+        if strategy.decision is None and clock.monotonic() >= self._terms.deadline_s:
+            strategy.stop("deadline")
+
+    def _take(self, task: asyncio.Task[Candidate]) -> None:
+        ask, reservation = self._tasks.pop(task)
+        if task.cancelled():  # the server stops, or ends it for a reason of its own
+            candidate = Candidate(ask.number, ask.member, failure="client_closed")
+        else:
+            candidate = task.result()
+        self._ledger.settle(reservation, candidate.prompt_tokens + candidate.completion_tokens, candidate.cost)
+        if self._strategy.decision is not None:
+            self._tell("failed", {"number": ask.number, "member": ask.member, "failure": "late"})
+            return
+        self._candidates.append(candidate)
+        self._tell("candidate", msgspec.to_builtins(candidate))
+        self._launch(self._strategy.take(candidate))
+
+    async def _cancel_rest(self) -> None:
+        """Nobody waits for the others any more."""
+        rest, self._tasks = self._tasks, {}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task, (ask, reservation) in rest.items():
+            if task.cancelled() or ask.number not in self._replies:
+                # What was written until then nobody has counted; the prompt was sent.
+                rates = self._terms.rates.get(ask.member, Rates())
+                tokens, money = estimate(self._question.prompt_tokens(ask), 0, rates.input_per_million, 0.0)
+                self._ledger.settle(reservation, min(tokens, reservation.tokens), min(money, reservation.money))
+                failure = "cancelled"
+            else:
+                reply = self._replies[ask.number]
+                self._ledger.settle(reservation, reply.prompt_tokens + reply.completion_tokens, reply.cost)
+                failure = "late"
+            self._tell("failed", {"number": ask.number, "member": ask.member, "failure": failure})
+
+    def _outcome(self, decision: Decision) -> Outcome:
+        replies = self._replies.values()
+        reply = self._replies.get(decision.candidate)
+        return Outcome(
+            decision=decision,
+            reply=reply,
+            candidates=tuple(self._candidates),
+            prompt_tokens=sum(each.prompt_tokens for each in replies),
+            completion_tokens=sum(each.completion_tokens for each in replies),
+            cost=self._ledger.snapshot().money,
+            error=None if reply is not None else self._error(decision),
+        )
+
+    def _error(self, decision: Decision) -> AutoGLMError:
+        """Why there is no answer; what all members said alike is said as they said it."""
+        errors = list(self._errors.values())
+        if errors and len(errors) == self._asks and len({error.code for error in errors}) == 1:
+            return errors[0]
+        match decision.reason:
+            case "deadline":
+                return ServerError("deadline_exceeded", "no member answered in time")
+            case "budget_exhausted":
+                return ServerError("insufficient_quota", "the budget for one answer is too small for an answer")
+            case reason:
+                return ServerError("no_quorum", f"the members came to no answer: {reason}")
+
+    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        at_ms = round((clock.monotonic() - self._started_s) * 1000, 3)
+        for observer in self._observers:
+            observer(kind, {**data, "at_ms": at_ms})

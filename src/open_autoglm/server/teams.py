@@ -1,0 +1,104 @@
+"""The virtual models of a server: made ready with each configuration, counted, and their knowledge kept."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+import msgspec
+from msgspec import structs as struct_of
+
+from open_autoglm.backends.caller import CallerSource, ModelCaller, Origin
+from open_autoglm.config.cooperation_checks import team_members
+from open_autoglm.config.schema import ServerConfig
+from open_autoglm.cooperation.backend import Surroundings, Team, TeamBackend
+from open_autoglm.cooperation.figures import TeamFigures
+from open_autoglm.cooperation.knowledge import Library
+from open_autoglm.cooperation.settings import CooperationEntry
+from open_autoglm.cooperation.team_run import Rates
+from open_autoglm.exchange.settings import Timeouts
+from open_autoglm.voting.settings import TeamSettings
+
+_SAVE_S: Final = 10.0
+"""Between two writings of what was learned."""
+_SPARE_S: Final = 1.0
+"""Given to a team beyond its own time, so that it ends by itself."""
+
+
+class Teams:
+    """See the module.
+
+    Args:
+        library: what virtual models know.
+        rng: for seeds.
+        loop: for writing in a thread.
+
+    Attributes:
+        desk: who asks members; set before the first request.
+        figures: for metrics.
+        around: what virtual models share; whoever takes down runs is set there.
+    """
+
+    def __init__(self, library: Library, rng: random.Random, loop: asyncio.AbstractEventLoop) -> None:
+        self.library = library
+        self.figures = TeamFigures()
+        self.desk: CallerSource | None = None
+        self.around = Surroundings(self, self.figures, rng)
+        self._loop = loop
+        self._saved_s = 0.0
+        self._saving: asyncio.Future[None] | None = None
+
+    def caller(self, origin: Origin) -> ModelCaller:
+        """See `CallerSource.caller`."""
+        assert self.desk is not None, "a virtual model is asked before the server is composed"
+        return self.desk.caller(origin)
+
+    def key(self, name: str, config: ServerConfig) -> object:
+        """What tells a virtual model apart from another one, and from itself once something about it has changed."""
+        entry = config.cooperation[name]
+        return name, msgspec.json.encode(entry), team_members(config, entry), _rates(config, entry)
+
+    def backend(self, name: str, config: ServerConfig) -> TeamBackend:
+        """Make a virtual model."""
+        entry = config.cooperation[name]
+        settings = TeamSettings(**{field: getattr(entry, field) for field in TeamSettings.__struct_fields__})
+        book = self.library.book(name, team_members(config, entry), settings)
+        team = Team(name, entry, book, dict(_rates(config, entry)))
+        return TeamBackend(team, self.around)
+
+    def sweep(self, now_s: float) -> None:
+        """Write what was learned, now and then. Called each second."""
+        if now_s - self._saved_s >= _SAVE_S and (self._saving is None or self._saving.done()):
+            self._saved_s = now_s
+            content = self.library.changes()
+            if content is not None:
+                self._saving = self._loop.run_in_executor(None, self.library.write, content)
+
+    async def close(self) -> None:
+        """Write what was learned since the last time."""
+        if self._saving is not None:
+            await self._saving
+        content = self.library.changes()
+        if content is not None:
+            self.library.write(content)
+
+
+def team_timeouts(entry: CooperationEntry, timeouts: Timeouts) -> Timeouts:
+    """Limits of a virtual model's attempt: a run ends by itself, and what could be hedged its members hedge."""
+    most_s = min(entry.timeout_s + _SPARE_S, timeouts.total_s)
+    return struct_of.replace(
+        timeouts, first_token_hedge_s=timeouts.total_s, first_token_s=most_s, gap_s=timeouts.total_s
+    )
+
+
+def _rates(config: ServerConfig, entry: CooperationEntry) -> tuple[tuple[str, Rates], ...]:
+    """What each model that may be asked costs at most, over its endpoints."""
+    names = dict.fromkeys([*entry.members, entry.judge, entry.aggregator])
+    rates = []
+    for name in names:
+        prices = [model.price for model in config.models if model.name == name and model.price is not None]
+        if prices:
+            most_in = max(price.input_per_million for price in prices)
+            rates.append((name, Rates(most_in, max(price.output_per_million for price in prices))))
+    return tuple(rates)
