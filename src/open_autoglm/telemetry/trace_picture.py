@@ -4,30 +4,29 @@ Invariant: no line is wider than asked for, and nothing in it moves the cursor: 
 network, and its names were chosen by others.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from open_autoglm.telemetry.columns import bar, cells, fit, padded, plain, plain_values
 from open_autoglm.telemetry.redact import clean
 
 WIDTH_MIN = 40
 
-_BLOCKS = " ▏▎▍▌▋▊▉█"
-"""Eighths of a character cell, for bars that begin and end inside one."""
 
-
-def draw(record_json: Mapping[str, Any], width: int) -> str:
+def draw(record_json: Mapping[str, Any], width: int, *, ascii_only: bool = False) -> str:
     """Return the picture of one explanation (`explain.explain`), lines without a trailing line feed.
 
     Args:
         record_json: as `GET /admin/v1/requests/{id}/explain` answers; fields that are missing are left out.
         width: columns of the terminal; below `WIDTH_MIN` that is taken instead.
+        ascii_only: whether only letters of ASCII are used; others are written as `\\u6a21`.
     """
     width = max(width, WIDTH_MIN)
+    record_json = plain_values(dict(record_json)) if ascii_only else record_json
     total_ms = max(_number(record_json.get("total_ms")), 0.001)
     rows = [_stage_row(stage) for stage in _dicts(record_json.get("stages"))]
     attempts = _dicts(record_json.get("attempts"))
-    name_cells = min(max([_cells(row[0]) for row in rows] + [_cells(_attempt_name(a)) for a in attempts] + [5]), 24)
+    name_cells = min(max([cells(row[0]) for row in rows] + [cells(_attempt_name(a)) for a in attempts] + [5]), 24)
     bar_cells = width - name_cells - 14
     lines = _head(record_json)
     lines += [_bar_line(row, name_cells, bar_cells, total_ms) for row in rows]
@@ -38,7 +37,7 @@ def draw(record_json: Mapping[str, Any], width: int) -> str:
     left = [_text(c.get("endpoint")) for c in _dicts(record_json.get("candidates")) if c.get("tried") is False]
     if left:
         lines.append("not tried: " + ", ".join(left))
-    return "\n".join(_fit(line, width) for line in lines)
+    return "\n".join(plain(fit(line, width)) if ascii_only else fit(line, width) for line in lines)
 
 
 def _head(record_json: Mapping[str, Any]) -> list[str]:
@@ -84,42 +83,7 @@ def _attempt_words(attempt: Mapping[str, Any]) -> str:
 
 def _bar_line(row: tuple[str, float, float], name_cells: int, bar_cells: int, total_ms: float) -> str:
     name, at_ms, ms = row
-    shown = _fit(name, name_cells)
-    padding = " " * (name_cells - _cells(shown))
-    return f"{shown}{padding}{ms:>9.1f} ms {_bar(at_ms / total_ms, ms / total_ms, bar_cells)}"
-
-
-def _bar(start: float, share: float, cells: int) -> str:
-    """Draw a bar that covers `share` of `cells` from `start` on; at least an eighth of a cell, so it is seen."""
-    begin = min(int(min(max(start, 0.0), 1.0) * cells), cells - 1)
-    eighths = min(max(round(max(share, 0.0) * cells * 8), 1), (cells - begin) * 8)
-    return (" " * begin + "█" * (eighths // 8) + _BLOCKS[eighths % 8]).rstrip()
-
-
-def _fit(text: str, width: int) -> str:
-    """Cut `text` to `width` columns, with an ellipsis where something was cut."""
-    if _cells(text) <= width:
-        return text
-    cells, kept = 0, []
-    for character in text:
-        cells += _cells(character)
-        if cells > width - 1:
-            break
-        kept.append(character)
-    return "".join(kept) + "…"
-
-
-def _cells(text: str) -> int:
-    """Columns that `text` takes: two for the wide characters of East Asia, none for combining marks."""
-    if text.isascii():
-        return len(text)
-    return sum(_cell(character) for character in text)
-
-
-def _cell(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return f"{padded(name, name_cells)}{ms:>9.1f} ms {bar(at_ms / total_ms, ms / total_ms, bar_cells)}"
 
 
 def _text(value: object) -> str:
