@@ -65,6 +65,7 @@ class Checks:
         self._hedges()
         self._cluster()
         self._cooperation()
+        self._tools()
         self._workers()
         self._planned()
 
@@ -243,6 +244,13 @@ class Checks:
             from open_autoglm.config.cooperation_checks import cooperation_problems  # brings every strategy
 
             for path, message in cooperation_problems(self.config, self._known_models(), self.flat):
+                self._add(path, message)
+
+    def _tools(self) -> None:
+        if self.problems.written("tools") and not self._refused("tools"):
+            from open_autoglm.config.tool_checks import tool_problems  # most configurations name no tool
+
+            for path, message in tool_problems(self.config.tools):
                 self._add(path, message)
 
     def _workers(self) -> None:

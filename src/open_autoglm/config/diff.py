@@ -21,6 +21,7 @@ RESTART_PATHS = (
     "server.workers",
     "server.data_dir",
     "tls",
+    "tools",
     "logging.file",
     "logging.format",
     "cluster",

@@ -37,6 +37,7 @@ from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
+from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
 
@@ -221,6 +222,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         budgets: money and tokens.
         sessions: context that is kept.
         cooperation: virtual models, by name.
+        tools: what tasks of virtual models may call.
         database: a shared database.
         service: this server among other services.
         mcp: the Model Control Protocol.
@@ -260,6 +262,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     budgets: BudgetSettings = BudgetSettings()
     sessions: SessionSettings = SessionSettings()
     cooperation: dict[str, CooperationEntry] = {}
+    tools: ToolSettings = ToolSettings()
     database: DatabaseSettings | None = None
     service: ServiceSettings = ServiceSettings()
     mcp: McpSettings = McpSettings()

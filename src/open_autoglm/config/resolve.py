@@ -116,6 +116,7 @@ class Resolver:
             budgets=document.budgets,
             sessions=document.sessions,
             cooperation=self._cooperation(models),
+            tools=document.tools,
             database=self._database(),
         )
 

@@ -37,6 +37,7 @@ from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
+from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
 Dialect = Literal["openai", "anthropic", "generate", "mcp", "embedded"]
@@ -212,6 +213,7 @@ class ServerConfig(Struct, frozen=True):
         tickets: by which clients ask nodes themselves.
         cluster: how members find each other; there is none without a secret.
         cooperation: virtual models, by name.
+        tools: what their tasks may call.
         mcp, service, sync, budgets, sessions, database: mostly for later versions; see `planned.py`.
     """
 
@@ -250,4 +252,5 @@ class ServerConfig(Struct, frozen=True):
     budgets: BudgetSettings = BudgetSettings()
     sessions: SessionSettings = SessionSettings()
     cooperation: dict[str, CooperationEntry] = {}
+    tools: ToolSettings = ToolSettings()
     database: DatabaseSettings | None = None
