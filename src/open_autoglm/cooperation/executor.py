@@ -67,7 +67,8 @@ class StepCall:
 Perform = Callable[[StepCall], Awaitable[Any]]
 """Makes one try; returns a JSON value. Raises AutoGLMError or ToolError; cancelled at its deadline."""
 Record = Callable[[Sequence[RunEvent]], Awaitable[None]]
-"""Returns when the events are kept as safely as they are to be; what it raises ends the run's execution."""
+"""Returns when the events are kept as safely as they are to be, and the run's new state, without events too; what it
+raises ends the run's execution."""
 Planner = Callable[[GraphRun, str], Awaitable[tuple[Task, ...]]]
 """Gives tasks in the place of a failed one, by its id; none when it knows no other way."""
 
@@ -127,21 +128,25 @@ class Executor:
         self._limits = limits or ExecutorLimits()
         self._rng = rng or random.Random()
         self._inbox: deque[tuple[RunEvent, asyncio.Future[None] | None]] = deque()
-        self._told = 0
         self._news = asyncio.Event()
         self._steps: dict[str, asyncio.Task[None]] = {}
+        self._kept_state = ""
         self._over = False
+        self._draining = False
 
     async def execute(self) -> RunState:
         """Go on until the run is over, or nothing can happen before a person gives word; return which. Once only.
+
+        What was handed in by `tell` before comes first. After `drain` it may return `running`.
 
         Raises:
             AutoGLMError: what `record` raised; what was not recorded did not happen for a later execution.
         """
         fault: AutoGLMError | None = None
-        timer = asyncio.get_running_loop().call_later(
-            max(0.0, self._deadline_s - clock.monotonic()), self._post, Stopped("deadline_exceeded")
-        )
+        left_s = self._deadline_s - clock.monotonic()
+        if left_s <= 0:
+            self._post(Stopped("deadline_exceeded"))
+        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._post, Stopped("deadline_exceeded"))
         try:
             async with asyncio.TaskGroup() as group:
                 try:
@@ -158,26 +163,31 @@ class Executor:
             raise fault
         return self.run.state
 
-    async def tell(self, event: RunEvent) -> None:
-        """Hand in what happened outside: a part of the plan, a person's word, an order to stop. Return when it is kept.
+    def tell(self, event: RunEvent) -> asyncio.Future[None]:
+        """Hand in what happened outside: a part of the plan, a person's word, an order to stop.
+
+        Returns:
+            Done when the event is kept; with RequestError when the tasks of a plan are wrong, and none was added; with
+            `conflict` when the execution ended before it; with what `record` raised.
 
         Raises:
-            RequestError: `conflict`, the execution is over; or the tasks of a plan are wrong, and none was added.
+            RequestError: `conflict`, the execution is over.
             ServerError: `overloaded`, too much waits already.
-            AutoGLMError: what `record` raised.
         """
         if self._over:
             raise _is_over(self._run_id)
-        if self._told >= self._limits.news:
-            raise ServerError("overloaded", f"{self._told} events of run {self._run_id!r} wait already; try again")
+        if len(self._inbox) >= self._limits.news:
+            raise ServerError("overloaded", f"{len(self._inbox)} events of run {self._run_id!r} wait; try again")
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._told += 1
         self._inbox.append((event, kept))
         self._news.set()
-        try:
-            await kept
-        finally:
-            self._told -= 1
+        return kept
+
+    def drain(self) -> None:
+        """Start nothing more, and have `execute` return when what is being performed has ended."""
+        self.run.hold()
+        self._draining = True
+        self._news.set()
 
     def _close(self, fault: AutoGLMError | None) -> None:
         self._over = True
@@ -188,7 +198,7 @@ class Executor:
 
     async def _go_on(self, group: asyncio.TaskGroup) -> None:
         await self._keep_and_do(group, [], [], self.run.begin())
-        while self._inbox or self.run.state == "running":
+        while self._inbox or (self.run.state == "running" and not (self._draining and not self._steps)):
             # Each step, the planner and the run itself have a limit of time, after which something comes in.
             await self._news.wait()
             self._news.clear()
@@ -236,9 +246,10 @@ class Executor:
     ) -> None:
         at_ms = self._at_ms()
         events += [TaskStarted(start.task.id, start.attempt, at_ms) for start in effects if isinstance(start, Start)]
-        if self._record is not None and events:
+        if self._record is not None and (events or self.run.state != self._kept_state):
             try:
                 await self._record(events)
+                self._kept_state = self.run.state
             except AutoGLMError as error:
                 _answer(waiting, error)
                 raise

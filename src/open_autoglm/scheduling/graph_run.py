@@ -178,6 +178,7 @@ class GraphRun:
         self._unsettled = 0
         self._replans: dict[str, bool] = {}
         self._began = False
+        self._held = False
         self._finished: RunState | None = None
         self._effects: list[Effect] = []
 
@@ -197,6 +198,10 @@ class GraphRun:
         self._effects += [AskPerson(task_id, why) for task_id, why in self.asking.items()]
         self._effects += [Replan(task_id) for task_id, unanswered in self._replans.items() if unanswered]
         return self._flush()
+
+    def hold(self) -> None:
+        """Start nothing more; what runs may end."""
+        self._held = True
 
     def take(self, event: RunEvent) -> list[Effect]:
         """Take what happened; what is said of a task that is not waiting for it changes nothing.
@@ -397,7 +402,7 @@ class GraphRun:
 
     def _flush(self) -> list[Effect]:
         """Start what there is room for, and hand out what is to be done."""
-        while self._busy[""] < self._limits.running and (task := self._next()) is not None:
+        while not self._held and self._busy[""] < self._limits.running and (task := self._next()) is not None:
             self.states[task.id] = "running"
             self._busy[task.tool] += 1
             self._busy[""] += 1

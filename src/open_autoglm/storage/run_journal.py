@@ -19,7 +19,7 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -139,8 +139,15 @@ class RunJournal:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join, self._limits.busy_s * 2)
 
-    async def create(self, run_id: str, about: bytes, events: Sequence[bytes], *, now_ms: int) -> None:
+    async def create(self, run_id: str, about: bytes, events: Sequence[bytes], *, now_ms: int, expires_ms: int) -> None:
         """Keep a new run of this process, with its first events, as part 0.
+
+        Args:
+            run_id: unique.
+            about: JSON.
+            events: JSON texts, without line breaks.
+            now_ms: wall time, milliseconds.
+            expires_ms: wall time at which it is to go on, to be stopped, even if it waits for a person; milliseconds.
 
         Raises:
             RequestError: `conflict`, there is one of that id.
@@ -149,9 +156,9 @@ class RunJournal:
         body = b"\n".join(events)
 
         def work(database: sqlite3.Connection) -> None:
-            row = (run_id, "running", self.owner, about, now_ms, now_ms)
+            row = (run_id, "running", self.owner, about, now_ms, now_ms, expires_ms)
             found = database.execute(
-                "INSERT OR IGNORE INTO runs(id,state,owner,about,began,changed) VALUES(?,?,?,?,?,?)", row
+                "INSERT OR IGNORE INTO runs(id,state,owner,about,began,changed,expires) VALUES(?,?,?,?,?,?,?)", row
             )
             if not found.rowcount:
                 raise RequestError("conflict", f"there is a run {run_id!r} already")
@@ -252,17 +259,26 @@ class RunJournal:
 
         await self._ask(work)
 
-    async def orphans(self, limit: int) -> list[str]:
-        """Runs that should go on, and that no living process drives; the oldest first."""
+    async def orphans(self, limit: int, *, now_ms: int, driven: Collection[str] = ()) -> list[str]:
+        """Runs that should go on and that nobody drives, the oldest first.
+
+        Args:
+            limit: most of them.
+            now_ms: wall time, milliseconds: those that wait for a person longer than they may are to go on, too.
+            driven: runs that this process does drive.
+        """
 
         def work(database: sqlite3.Connection) -> list[str]:
-            found = database.execute("SELECT id,owner FROM runs WHERE state='running' ORDER BY number")
+            found = database.execute(
+                "SELECT id,owner FROM runs WHERE state='running' OR (state='waiting' AND expires<?) ORDER BY number",
+                (now_ms,),
+            )
+            lives = {self.owner: False}
             free: list[str] = []
-            lives: dict[str, bool] = {self.owner: True}
             for run_id, owner in found:
-                if owner and owner not in lives:
+                if owner not in lives:
                     lives[owner] = not self._free(owner)
-                if not owner or not lives[owner]:
+                if not lives[owner] and run_id not in driven:
                     free.append(run_id)
                     if len(free) == limit:
                         break

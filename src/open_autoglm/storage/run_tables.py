@@ -20,7 +20,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _TABLES: Final = (
     "CREATE TABLE runs(number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, owner TEXT NOT NULL,"
-    " about BLOB NOT NULL, began INTEGER NOT NULL, changed INTEGER NOT NULL)",
+    " about BLOB NOT NULL, began INTEGER NOT NULL, changed INTEGER NOT NULL, expires INTEGER NOT NULL)",
     "CREATE INDEX runs_by_state ON runs(state, number)",
     # Rows come at the end of the table whatever their run, so a transaction of many runs writes few pages.
     "CREATE TABLE parts(number INTEGER PRIMARY KEY, run INTEGER NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL)",

@@ -330,15 +330,37 @@ def test_results_are_json_and_bounded() -> None:
 
 def test_too_much_news_is_refused() -> None:
     async def scene() -> None:
-        limits = ExecutorLimits(news=2)
-        executor = _executor(_run(_task("a", args={"s": 5.0})), _sleep, record=Book(takes_s=1.0), limits=limits)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(executor.execute())
-            await asyncio.sleep(0.5)
-            waiting = [group.create_task(executor.tell(Approval("a", "done"))) for _ in range(2)]
-            await asyncio.sleep(0)
-            with pytest.raises(ServerError, match="2 events"):
-                await executor.tell(Approval("a", "done"))
-            await asyncio.gather(*waiting)
+        executor = _executor(_run(_task("a")), _sleep, limits=ExecutorLimits(news=2))
+        told = [executor.tell(Approval("a", "done")) for _ in range(2)]
+        with pytest.raises(ServerError, match="2 events"):
+            executor.tell(Approval("a", "done"))
+        assert await executor.execute() == "done"
+        await asyncio.gather(*told)
 
     VirtualLoop().run(scene())
+
+
+def test_what_was_handed_in_before_is_taken_first() -> None:
+    run = _run(_task("ask", tool="approval"), _task("a", "ask"))
+
+    async def scene() -> RunState:
+        executor = _executor(run, _sleep)
+        executor.tell(Approval("ask", "approved"))
+        return await executor.execute()
+
+    assert VirtualLoop().run(scene()) == "done"
+
+
+def test_draining_lets_what_runs_end_and_starts_nothing() -> None:
+    run = _run(_task("a", args={"s": 3.0}), _task("b", "a"))
+
+    async def scene() -> tuple[RunState, float]:
+        executor = _executor(run, _sleep)
+        async with asyncio.TaskGroup() as group:
+            going = group.create_task(executor.execute())
+            await asyncio.sleep(1.0)
+            executor.drain()
+        return going.result(), clock.monotonic() - START_S
+
+    assert VirtualLoop().run(scene()) == ("running", pytest.approx(3.0))
+    assert run.states == {"a": "done", "b": "ready"}

@@ -29,7 +29,7 @@ async def _open(path: Path, limits: JournalLimits | None = None) -> AsyncIterato
 
 
 async def _create(journal: RunJournal, run_id: str, now_ms: int = NOW_MS) -> None:
-    await journal.create(run_id, b"{}", [b'{"kind":"plan"}'], now_ms=now_ms)
+    await journal.create(run_id, b"{}", [b'{"kind":"plan"}'], now_ms=now_ms, expires_ms=now_ms + 1000)
 
 
 async def test_what_was_kept_is_there_in_order_after_opening_again(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_too_many_calls_at_once_are_refused(tmp_path: Path) -> None:
 async def test_too_many_bytes_at_once_are_refused(tmp_path: Path) -> None:
     async with _open(tmp_path, JournalLimits(waiting_bytes=100)) as journal:
         with pytest.raises(ServerError, match="wait"):
-            await journal.create("r1", b"{}", [b"x" * 100], now_ms=NOW_MS)
+            await journal.create("r1", b"{}", [b"x" * 100], now_ms=NOW_MS, expires_ms=NOW_MS)
 
 
 async def test_a_closed_journal_says_so(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ async def test_what_is_old_or_too_much_is_deleted_and_its_room_given_back(tmp_pa
     limits = JournalLimits(keep_s=100.0, keep=2)
     async with _open(tmp_path, limits) as journal:
         for n in range(6):
-            await journal.create(f"r{n}", b"{}", [b"x" * 100_000], now_ms=NOW_MS)
+            await journal.create(f"r{n}", b"{}", [b"x" * 100_000], now_ms=NOW_MS, expires_ms=NOW_MS)
         for n in range(5):  # r5 goes on
             ended_ms = NOW_MS + n * 1000
             await journal.append(f"r{n}", 1, [b"end"], state="done", now_ms=ended_ms)
@@ -160,20 +160,30 @@ async def test_a_run_is_driven_by_one_at_a_time_and_by_another_once_that_is_gone
         await _create(one, "r1")
         async with _open(tmp_path) as other:
             assert not await other.claim("r1")
-            assert await other.orphans(10) == []
+            assert await other.orphans(10, now_ms=NOW_MS) == []
             with pytest.raises(RequestError, match="not driven by this process"):
                 await other.append("r1", 1, [b"x"], state="running", now_ms=NOW_MS)
             await one.release("r1")
-            assert await other.orphans(10) == ["r1"]
+            assert await other.orphans(10, now_ms=NOW_MS) == ["r1"]
             assert await other.claim("r1")
             assert not await one.claim("r1")
             with pytest.raises(RequestError, match="no longer"):
                 await one.append("r1", 1, [b"x"], state="running", now_ms=NOW_MS)
             await other.append("r1", 1, [b"y"], state="running", now_ms=NOW_MS)
-        assert await one.orphans(10) == ["r1"]
+        assert await one.orphans(10, now_ms=NOW_MS) == ["r1"]
         assert await one.claim("r1")
+        assert await one.orphans(10, now_ms=NOW_MS) == ["r1"], "it was left without being released"
+        assert await one.orphans(10, now_ms=NOW_MS, driven={"r1"}) == []
         assert not await one.claim("none")
         assert fnmatch.filter(os.listdir(tmp_path), "runs-*.lock") == [f"runs-{one.owner}.lock"]
+
+
+async def test_a_run_that_waits_longer_than_it_may_is_found(tmp_path: Path) -> None:
+    async with _open(tmp_path) as journal:
+        await _create(journal, "r1")
+        await journal.append("r1", 1, [], state="waiting", now_ms=NOW_MS)
+        assert await journal.orphans(10, now_ms=NOW_MS + 1000) == []
+        assert await journal.orphans(10, now_ms=NOW_MS + 1001) == ["r1"]
 
 
 async def test_a_file_of_others_or_of_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
