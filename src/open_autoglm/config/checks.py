@@ -22,6 +22,8 @@ from open_autoglm.secret import Secret
 HOST_CHARACTERS_MAX = 253
 """Of a host name (RFC 1035, without the root's dot)."""
 
+AUDIT_KEY_CHARACTERS_MIN = 16
+
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*)|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 _EVERY_NETWORK = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
@@ -66,6 +68,7 @@ class Checks:
         self._cluster()
         self._cooperation()
         self._tools()
+        self._audit()
         self._workers()
         self._planned()
 
@@ -252,6 +255,14 @@ class Checks:
 
             for path, message in tool_problems(self.config.tools):
                 self._add(path, message)
+
+    def _audit(self) -> None:
+        audit = self.config.audit
+        if audit.required and not audit.enabled:
+            self._add("audit.required", "records cannot be required while `audit.enabled` is false; keep one of them")
+        if audit.key is not None and len(audit.key.reveal()) < AUDIT_KEY_CHARACTERS_MIN:
+            message = f"is shorter than {AUDIT_KEY_CHARACTERS_MIN} characters; make one with `autoglm keys new`"
+            self._add("audit.key", message)
 
     def _workers(self) -> None:
         """What several processes cannot do together."""

@@ -24,6 +24,7 @@ RESTART_PATHS = (
     "tools",
     "logging.file",
     "logging.format",
+    "audit",
     "cluster",
 )
 """What a running server cannot change: sockets that are open, folders and files that are in use."""

@@ -36,7 +36,7 @@ from open_autoglm.resilience.settings import (
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
-from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
+from open_autoglm.telemetry.settings import AuditSettings, ExplainSettings, LoggingSettings
 from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
@@ -218,6 +218,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         drain: how long requests may finish when the server stops.
         logging: what is written down.
         explain: records of requests for `autoglm trace`.
+        audit: records of what virtual models did.
         tickets: by which clients ask nodes themselves.
         budgets: money and tokens.
         sessions: context that is kept.
@@ -258,6 +259,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
     explain: ExplainSettings = ExplainSettings()
+    audit: AuditSettings = AuditSettings()
     tickets: TicketSettings = TicketSettings()
     budgets: BudgetSettings = BudgetSettings()
     sessions: SessionSettings = SessionSettings()

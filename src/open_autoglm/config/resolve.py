@@ -103,6 +103,7 @@ class Resolver:
             drain=document.drain,
             logging=document.logging,
             explain=document.explain,
+            audit=document.audit,
             tickets=document.tickets,
             mcp=document.mcp,
             cluster=self._cluster(document.cluster),

@@ -36,7 +36,7 @@ from open_autoglm.resilience.settings import (
 from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
-from open_autoglm.telemetry.settings import ExplainSettings, LoggingSettings
+from open_autoglm.telemetry.settings import AuditSettings, ExplainSettings, LoggingSettings
 from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
@@ -209,7 +209,7 @@ class ServerConfig(Struct, frozen=True):
         auth: who is let in.
         tls: files of the data listener, absolute.
         drain: how it stops.
-        logging, explain: what is written down.
+        logging, explain, audit: what is written down.
         tickets: by which clients ask nodes themselves.
         cluster: how members find each other; there is none without a secret.
         cooperation: virtual models, by name.
@@ -244,6 +244,7 @@ class ServerConfig(Struct, frozen=True):
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
     explain: ExplainSettings = ExplainSettings()
+    audit: AuditSettings = AuditSettings()
     tickets: TicketSettings = TicketSettings()
     mcp: McpSettings = McpSettings()
     cluster: ClusterSettings = ClusterSettings()

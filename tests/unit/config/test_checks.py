@@ -50,6 +50,8 @@ models:
             "`server.max_connections` says 5; keep one",
         ),
         ("server: {port: 1}\nservice: {port: 2}", 5, "service.port", "`server.port` says 1; keep one"),
+        ("audit: {enabled: false, required: true}", 4, "audit.required", "cannot be required while `audit.enabled`"),
+        ("audit: {key: 0123456789abcde}", 4, "audit.key", "is shorter than 16 characters"),
         ("cluster: {join: ['h:1']}", 4, "cluster.join", "no cluster without `cluster.secret`"),
         ("cluster: {secret: short}", 4, "cluster.secret", "is too short; 16 characters are the least"),
         ("cluster: {secret: 0123456789abcdef, join: [h]}", 4, "cluster.join[0]", "is no address; write HOST:PORT"),
