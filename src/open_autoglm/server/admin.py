@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from open_autoglm.server.admin_listener import AdminListener
+    from open_autoglm.server.audit_desk import Said
+    from open_autoglm.server.context_endpoint import ContextEndpoint
 
 __all__ = ["AdminControl", "EndpointAction", "JSONObject", "RequestFilter", "RolloutStep", "build_admin", "serve_admin"]
 
@@ -144,6 +146,14 @@ class AdminControl(Protocol):
         """One request as `telemetry.explain.explain` tells it; `None` when it is not (or no longer) known."""
         ...
 
+    def feedback(self, run: str, said: Said) -> Awaitable[JSONObject]:
+        """Take down what somebody says of a run; returns `run`, `by`, `right`, and whether a model `learned` of it.
+
+        Raises:
+            AutoGLMError: `not_found`, `conflict`, `invalid_request`; nothing was taken down.
+        """
+        ...
+
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject | Awaitable[JSONObject]:
         """Force an endpoint's breaker open, or reset it; returns the endpoint's row of `models`.
 
@@ -153,7 +163,9 @@ class AdminControl(Protocol):
         ...
 
 
-def build_admin(control: AdminControl, *, key: Secret, allowed_hosts: Collection[str] = ()) -> Starlette:
+def build_admin(
+    control: AdminControl, *, key: Secret, allowed_hosts: Collection[str] = (), context: ContextEndpoint | None = None
+) -> Starlette:
     """Return the admin application.
 
     Args:
@@ -162,10 +174,11 @@ def build_admin(control: AdminControl, *, key: Secret, allowed_hosts: Collection
         allowed_hosts: names that `Host` may say beside those of the loopback, without port: the address that the
             listener is bound to, when it is not the loopback, and names that lead to it. Guards against
             DNS rebinding.
+        context: speaks the context protocol, which is described elsewhere than in the OpenAPI document.
     """
     from open_autoglm.server.admin_app import build
 
-    return build(control, key=key, allowed_hosts=allowed_hosts)
+    return build(control, key=key, allowed_hosts=allowed_hosts, context=context)
 
 
 async def serve_admin(

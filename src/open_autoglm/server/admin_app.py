@@ -24,6 +24,7 @@ from open_autoglm.server.admin import AdminControl
 from open_autoglm.server.admin_guard import Access, Gate, Guard, error_response
 from open_autoglm.server.admin_query import TEXT_CHARS_MAX, read_query
 from open_autoglm.server.admin_routes import ROUTES, AdminCall, AdminRoute
+from open_autoglm.server.context_endpoint import PATH, ContextDoor, ContextEndpoint
 
 _log = logging.getLogger(__name__)
 
@@ -77,13 +78,17 @@ class Door:
         return await route.handler(AdminCall(self._control, request, path, query))
 
 
-def build(control: AdminControl, *, key: Secret, allowed_hosts: Collection[str] = ()) -> Starlette:
+def build(
+    control: AdminControl, *, key: Secret, allowed_hosts: Collection[str] = (), context: ContextEndpoint | None = None
+) -> Starlette:
     """Return the application; see `admin.build_admin`."""
     gate = Gate(key)
     by_path: dict[str, dict[str, AdminRoute]] = {}
     for route in ROUTES:
         by_path.setdefault(route.path, {})[route.method] = route
     routes = [Route(path, Door(control, gate, found)) for path, found in by_path.items()]
+    if context is not None:
+        routes.append(Route(PATH, ContextDoor(gate, context)))
     routes.append(Route("/{rest:path}", Door(control, gate, {})))
     app = Starlette(routes=routes, middleware=[Middleware(Guard, allowed_hosts=allowed_hosts)])
     app.router.redirect_slashes = False

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from open_autoglm import clock
 from open_autoglm.backends.backend import Backend
+from open_autoglm.backends.caller import Origin
 from open_autoglm.config import Loaded, Revision, Revisions, diff_configs, load_config, needs_restart, parse_config
 from open_autoglm.config.schema import ModelEntry, ServerConfig
 from open_autoglm.cooperation.knowledge import Library
@@ -33,6 +34,7 @@ from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.admin_key import find_admin_key
 from open_autoglm.server.assembly import Assembly, Built, unavailable
+from open_autoglm.server.audit_desk import AuditDesk
 from open_autoglm.server.dialects import PLAIN_FACE
 from open_autoglm.server.direct_accounts import DirectAccountant
 from open_autoglm.server.drain import Drain
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from open_autoglm.backends.embedded_engine import EmbeddedBackend
     from open_autoglm.server.admin import AdminControl
     from open_autoglm.server.admin_listener import AdminListener
+    from open_autoglm.server.context_endpoint import ContextEndpoint
     from open_autoglm.server.discovery import Discovery
 
 _log = logging.getLogger(__name__)
@@ -112,6 +115,7 @@ class Server:
         config = loaded.config
         # Of several processes one keeps what virtual models learn; the others begin with it.
         self.teams = Teams(Library(config.server.data_dir, writes=place.index == 0), self._rng, loop)
+        self.audit = AuditDesk(config, self.teams)
         self.assembly = Assembly(
             loop, self._rng, pepper, self._open_embedded, clock.monotonic, teams=self.teams, usage=self.tickets
         )
@@ -148,6 +152,7 @@ class Server:
         self.overload = OverloadWatch(self)
         self.lag = LoopLag()
         self._admin: AdminListener | None = None
+        self._context: ContextEndpoint | None = None
         self._witness: LagWitness | None = None
         self.health = Health(self.assembly, loop, self._rng)
         self.health.on_away = self._doubt
@@ -226,7 +231,11 @@ class Server:
             from open_autoglm.server.control import Control
 
             control = Control(self)
-        app = build_admin(control, key=self.admin_key, allowed_hosts=(server.admin_host,))
+        from open_autoglm.server.context_endpoint import ContextEndpoint
+        from open_autoglm.server.context_face import ContextFace
+
+        self._context = ContextEndpoint(ContextFace(control, self.teams.caller(Origin(client="context protocol"))))
+        app = build_admin(control, key=self.admin_key, allowed_hosts=(server.admin_host,), context=self._context)
         admin = await listen_or_tell(
             lambda: serve_admin(app, server.admin_host, port, socks=inherited), server.admin_host, port, "admin-port"
         )
@@ -284,10 +293,13 @@ class Server:
             self._sweep_handle.cancel()
         self.assembly.close()
         await self.teams.close()
+        await self.audit.close()
         for engine in self._engines.values():
             engine.stop()
         if self._witness is not None:
             self._witness.close()
+        if self._context is not None:
+            await self._context.close()
         if self._admin is not None:
             await self._admin.close()
         await asyncio.sleep(0)
