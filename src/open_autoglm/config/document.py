@@ -22,6 +22,7 @@ from open_autoglm.config.planned import (
     SigningSettings,
 )
 from open_autoglm.config.schema import Dialect, DrainSettings, Price, ServerSettings
+from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.cooperation.settings import CooperationEntry, CooperationStrategy
 from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import Hedging, Retries, StreamFailure, Timeouts
@@ -224,6 +225,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         sessions: context that is kept.
         cooperation: virtual models, by name.
         tools: what tasks of virtual models may call.
+        runs: task graphs that outlive the process.
         database: a shared database.
         service: this server among other services.
         mcp: the Model Control Protocol.
@@ -265,6 +267,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     sessions: SessionSettings = SessionSettings()
     cooperation: dict[str, CooperationEntry] = {}
     tools: ToolSettings = ToolSettings()
+    runs: RunSettings = RunSettings()
     database: DatabaseSettings | None = None
     service: ServiceSettings = ServiceSettings()
     mcp: McpSettings = McpSettings()

@@ -118,6 +118,7 @@ class Resolver:
             sessions=document.sessions,
             cooperation=self._cooperation(models),
             tools=document.tools,
+            runs=document.runs,
             database=self._database(),
         )
 

@@ -21,6 +21,7 @@ from open_autoglm.config.planned import (
     SigningSettings,
     SyncSettings,
 )
+from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.dialects.continuation import Continuation
 from open_autoglm.exchange.settings import AnswerLimits, Hedging, Retries, StreamFailure, Timeouts
@@ -214,6 +215,7 @@ class ServerConfig(Struct, frozen=True):
         cluster: how members find each other; there is none without a secret.
         cooperation: virtual models, by name.
         tools: what their tasks may call.
+        runs: task graphs that outlive the process.
         mcp, service, sync, budgets, sessions, database: mostly for later versions; see `planned.py`.
     """
 
@@ -254,4 +256,5 @@ class ServerConfig(Struct, frozen=True):
     sessions: SessionSettings = SessionSettings()
     cooperation: dict[str, CooperationEntry] = {}
     tools: ToolSettings = ToolSettings()
+    runs: RunSettings = RunSettings()
     database: DatabaseSettings | None = None
