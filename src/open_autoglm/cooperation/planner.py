@@ -1,0 +1,414 @@
+"""One answer by plan: a model writes tasks, they are run as they come, and the results make the answer.
+
+| step | goes on with |
+|---|---|
+| plan: the planner writes; each task is checked and started with its last byte | join, when all tasks are settled |
+| join: nothing failed, and the aggregator (if there is one) misses nothing | the answer |
+| join: a task failed, the plan was wrong, or something is missing | plan, `replans` times at most; then the answer |
+| budget or time at its end, at any moment | the answer: the best so far |
+
+Invariants: every call of a model or a tool was reserved in the ledger before; a task that succeeded is not run again,
+whatever later plans say; when `run` returns or raises, nothing that it began goes on.
+Sources: plan-execute with a streamed plan, arXiv 2312.04511.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from msgspec import Struct
+
+from open_autoglm import clock
+from open_autoglm.cooperation.caller import ModelCaller, Reply
+from open_autoglm.cooperation.executor import Executor, StepCall
+from open_autoglm.cooperation.paid_caller import PaidCaller
+from open_autoglm.cooperation.plan_check import TaskCheck
+from open_autoglm.cooperation.plan_outcome import PlanOutcome, Results, as_text, told
+from open_autoglm.cooperation.plan_prompts import (
+    failure_shown,
+    join_prompt,
+    marked,
+    plan_prompt,
+    replan_reason,
+    result_shown,
+)
+from open_autoglm.cooperation.question import Question
+from open_autoglm.cooperation.team_run import Observer, Terms
+from open_autoglm.dialects.canonical import Message, TextPart
+from open_autoglm.errors import AutoGLMError, RequestError, ServerError, UpstreamError
+from open_autoglm.scheduling.budget import BudgetExhausted, Ledger
+from open_autoglm.scheduling.graph_run import GraphRun, RunLimits
+from open_autoglm.scheduling.plan_admission import PlanAdmission
+from open_autoglm.scheduling.plan_cache import PlanCache
+from open_autoglm.scheduling.plan_parser import PlanLimits, PlanParser
+from open_autoglm.scheduling.run_event import Planned, RunEvent, TaskDone, TaskFailed, TaskStarted
+from open_autoglm.scheduling.task import Task
+from open_autoglm.scheduling.task_graph import MODEL_PREFIX, TaskGraph
+from open_autoglm.tools.desk import ToolDesk, digest_of
+from open_autoglm.tools.tool import ToolCall
+from open_autoglm.voting.candidate import Decision
+
+TASKS_MAX: Final = 64
+"""Of one plan."""
+PLAN_TOKENS: Final = 4096
+ANSWER_TOKENS: Final = 1024
+"""What a plan, and an answer, may have where neither the client nor the budget allows less."""
+_JOIN_SHARE = 0.2
+"""Of the time, kept for the aggregator."""
+
+
+class Roles(Struct, frozen=True):
+    """Who does what.
+
+    Attributes:
+        planner: model that writes plans.
+        tools: names of tools that tasks may use; dangerous ones are left out, since nobody is there to agree.
+        models: models that tasks may ask.
+        aggregator: model that writes the answer; the results are put together by rule where it is left out.
+        replans: how often the planner is asked again.
+    """
+
+    planner: str
+    tools: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    aggregator: str = ""
+    replans: int = 2
+
+
+class PlanRun:
+    """See the module.
+
+    Args:
+        roles: see `Roles`.
+        question: of the client.
+        callers: who asks the aggregator, with the client's wishes; and who asks the planner and for tasks. If the
+            latter is a `StreamedCaller`, tasks start while the plan is still written.
+        desk: where tools are called.
+        ledger: what the run may spend.
+        terms: its bounds.
+        observers: told of each event, in turn.
+        cache: plans of earlier runs; None for none.
+        run_id: part of the tools' idempotency keys.
+    """
+
+    def __init__(
+        self,
+        roles: Roles,
+        question: Question,
+        callers: tuple[ModelCaller, ModelCaller],
+        desk: ToolDesk,
+        ledger: Ledger,
+        terms: Terms,
+        *,
+        observers: Sequence[Observer] = (),
+        cache: PlanCache | None = None,
+        run_id: str = "plan",
+    ) -> None:
+        self._roles = roles
+        self._question = question
+        self._answerer, self._caller = callers
+        self._desk = desk
+        self._ledger = ledger
+        self._terms = terms
+        self._observers = observers
+        self._cache = cache if len(question.messages) == 1 else None
+        self._run_id = run_id
+        self._paid = PaidCaller(ledger, terms)
+        self._tools = [tool for tool in desk.tools(roles.tools) if tool.kind != "dangerous"]
+        self._costs = {tool.name: tool.cost for tool in self._tools}
+        self._check = TaskCheck(self._tools, roles.models)
+        self._began_s = clock.monotonic()
+        join_s = (terms.deadline_s - self._began_s) * _JOIN_SHARE if roles.aggregator else 0.0
+        self._work_deadline_s = terms.deadline_s - join_s
+        self._results = Results()
+        self._used: set[str] = set()
+        self._failed: list[tuple[Task, str]] = []  # of the plan that was run last
+        self._promised: dict[str, tuple[int, float]] = {}  # tokens and money of tasks that were let in and not begun
+        self._plans = 0
+        self._problem = ""
+        self._exhausted: BudgetExhausted | None = None
+        self._error: AutoGLMError | None = None
+
+    async def run(self) -> PlanOutcome:
+        """Plan, run, and plan again, until there is an answer. A run that is cancelled cancels all that it began."""
+        try:
+            async with asyncio.timeout(max(0.0, self._terms.deadline_s - clock.monotonic())) as limit:
+                reason, reply = await self._answer()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            reason, reply = "deadline", None
+        outcome = self._outcome(reason, reply)
+        sources = [{"task": each.task, "tool": each.tool, "final": each.final} for each in outcome.sources]
+        self._tell("decided", {"reason": reason, "plans": self._plans, "sources": sources})
+        return outcome
+
+    async def _answer(self) -> tuple[str, Reply | None]:
+        """Why it ended, and what the aggregator wrote."""
+        why = ""
+        for left in reversed(range(self._roles.replans + 1)):
+            tasks, cached = await self._plan_and_run(why)
+            why = self._why_again()
+            if end := self._end():
+                return end, None
+            if why and left:
+                continue
+            reply, missing = await self._join(may_replan=left > 0)
+            if reply is None and (end := self._end()):
+                return end, None
+            if missing and left:
+                why = missing
+                continue
+            if why or missing:
+                return "incomplete", reply
+            if self._cache is not None and self._plans == 1 and not cached:
+                self._cache.put(self._scope(), self._question.text, tasks)
+            return "answered", reply
+        raise AssertionError("the last plan is always followed by an answer")
+
+    def _end(self) -> str:
+        """Why nothing more can be begun; empty when it can."""
+        if self._exhausted is not None:
+            return "budget_exhausted"
+        return "deadline" if clock.monotonic() >= self._work_deadline_s else ""
+
+    # Planning and running.
+
+    async def _plan_and_run(self, why: str) -> tuple[tuple[Task, ...], bool]:
+        """One plan, from its first byte to its last result. Returns its tasks as they were written, or were cached."""
+        self._plans += 1
+        self._promised.clear()
+        run = self._machine()
+
+        async def note(events: Sequence[RunEvent]) -> None:
+            for event in events:
+                self._note(run, event)
+
+        executor = Executor(
+            f"{self._run_id}-{self._plans}", run, self._perform, deadline_s=self._work_deadline_s, record=note
+        )
+        tasks: list[Task] = []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(executor.execute())
+            cached = await self._let_in(group, executor, tasks, why)
+        self._failed = [
+            (run.graph.tasks[task], run.errors[task].message) for task, state in run.states.items() if state == "failed"
+        ]
+        for task, state in run.states.items():
+            if state == "fallback":
+                self._results.add(run.graph.tasks[task], run.results[task])
+        return tuple(tasks), cached
+
+    def _machine(self) -> GraphRun:
+        """A run that knows what succeeded, and whose plan is to come."""
+        run = GraphRun(
+            self._run_id, TaskGraph(), limits=RunLimits(replans=0), repeatable=lambda task: True
+        )  # a dangerous tool would not be
+        run.take(Planned(tuple(Task(task.id, task.tool) for task in self._results.tasks.values()), more=True))
+        for task, value in self._results.values.items():
+            run.take(TaskStarted(task))
+            run.take(TaskDone(task, value))
+        return run
+
+    async def _let_in(self, group: asyncio.TaskGroup, executor: Executor, tasks: list[Task], why: str) -> bool:
+        """Have a plan written, and its tasks taken as they come; return whether it was in the cache."""
+        coming: asyncio.Queue[Task | None] = asyncio.Queue()
+        parser = PlanParser(PlanLimits(tasks=TASKS_MAX), self._check.parameters)
+        cached = None if why or self._cache is None else self._cache.get(self._scope(), self._question.text)
+        writing: asyncio.Task[str] | None = None
+        if cached is None:
+            writing = group.create_task(self._write(parser, coming, why))
+        else:
+            for task in (*cached, None):
+                coming.put_nowait(task)
+        problem = ""
+        try:
+            admission = PlanAdmission(self._results.tasks.values(), self._used, self._admit)
+            while (task := await coming.get()) is not None:
+                tasks.append(task)
+                for each in admission.take(task):
+                    self._used.add(each.id)
+                    await executor.tell(Planned((each,), more=True))
+            if parser.problem is not None:
+                raise parser.problem
+            problem = await writing if writing is not None else ""
+            if not problem:
+                admission.close()
+        except BudgetExhausted as error:
+            self._exhaust(error)
+        except AutoGLMError as error:
+            problem = error.message
+        if writing is not None:
+            writing.cancel()
+        self._problem = problem or ("" if tasks else "the plan has no tasks")
+        self._tell("plan", {"tasks": [told(task) for task in tasks], "problem": problem, "cached": cached is not None})
+        with suppress(RequestError):  # time is over, and with it the run
+            await executor.tell(Planned(()))
+        return cached is not None
+
+    async def _write(self, parser: PlanParser, coming: asyncio.Queue[Task | None], why: str) -> str:
+        """Ask the planner; put tasks into the queue as they come, and None behind them. Returns what went wrong."""
+
+        def hear(piece: str) -> None:
+            for task in parser.feed(piece):
+                coming.put_nowait(task)
+            if parser.problem is not None:
+                coming.put_nowait(None)
+
+        tried = [result_shown(task, self._results.values[task.id]) for task in self._results.tasks.values()]
+        tried += [failure_shown(task, message) for task, message in self._failed]
+        prompt = plan_prompt(self._tools, self._roles.models, TASKS_MAX, tried, why)
+        try:
+            async with asyncio.timeout(self._work_deadline_s - clock.monotonic()):
+                await self._paid.ask(
+                    self._caller,
+                    self._roles.planner,
+                    [_system(prompt), *self._question.messages],
+                    PLAN_TOKENS,
+                    hear=hear,
+                    temperature=0.0,
+                    seed=self._question.seed,
+                )
+            parser.close()
+        except BudgetExhausted as error:
+            self._exhaust(error)
+        except AutoGLMError as error:
+            if error is not parser.problem:
+                self._error = error
+            return error.message
+        except TimeoutError:
+            return "it was not written in time"
+        finally:
+            coming.put_nowait(None)
+        return ""
+
+    def _admit(self, task: Task) -> None:
+        """Check a task that is to be let in; what it may cost is promised until it begins."""
+        self._check.check(task)
+        promised = [*self._promised.values(), self._most(task)]
+        calls = len(promised) + (1 if self._roles.aggregator else 0)
+        self._ledger.check(sum(tokens for tokens, _ in promised), sum(money for _, money in promised), calls)
+        self._promised[task.id] = self._most(task)
+        self._results.expect(task)
+
+    def _most(self, task: Task) -> tuple[int, float]:
+        """Tokens and money that one try of a task may take."""
+        if task.tool.startswith(MODEL_PREFIX):
+            size = len(as_text(task.args.get("prompt", "")).encode("utf-8", "replace"))
+            return self._paid.estimate(task.tool.removeprefix(MODEL_PREFIX), size, ANSWER_TOKENS)
+        return 0, self._costs[task.tool]
+
+    async def _perform(self, step: StepCall) -> Any:
+        """Make one try of a task."""
+        task = step.task
+        self._promised.pop(task.id, None)
+        try:
+            if task.tool.startswith(MODEL_PREFIX):
+                message = Message("user", (TextPart(as_text(step.arguments["prompt"])),))
+                model = task.tool.removeprefix(MODEL_PREFIX)
+                reply = await self._paid.ask(self._caller, model, [message], ANSWER_TOKENS, seed=self._question.seed)
+                return reply.text
+            call = ToolCall(task.tool, step.arguments, step.deadline_s, step.idempotency_key)
+            return await self._desk.call(call, allowed=self._costs, charge=self._charge, observe=self._called)
+        except BudgetExhausted as error:
+            self._exhaust(error)
+            raise
+
+    def _charge(self, tool: str, cost: float) -> None:
+        self._ledger.settle(self._ledger.reserve(0, cost), 0, cost)
+
+    def _note(self, run: GraphRun, event: RunEvent) -> None:
+        match event:
+            case TaskStarted(task=task, attempt=attempt):
+                self._tell("task_started", {"task": task, "tool": run.graph.tasks[task].tool, "attempt": attempt})
+            case TaskDone(task=task, result=result):
+                self._results.add(run.graph.tasks[task], result)
+                self._tell("task_done", {"task": task})
+            case TaskFailed(task=task, code=code):
+                self._tell("task_failed", {"task": task, "code": code})
+
+    # Joining.
+
+    def _why_again(self) -> str:
+        """What the planner would be asked again for; empty when all went well."""
+        if self._problem:
+            return f"the plan was wrong: {self._problem}"
+        return "; ".join(f"task {task.id} failed: {message}" for task, message in self._failed)
+
+    async def _join(self, *, may_replan: bool) -> tuple[Reply | None, str]:
+        """Have the aggregator write the answer. Returns it, or what is missing; neither where a rule is to do it."""
+        tasks = self._results.tasks
+        if not self._roles.aggregator or not tasks:
+            return None, ""
+        shown = [result_shown(task, self._results.values[task.id]) for task in tasks.values()]
+        shown += [failure_shown(task, message) for task, message in self._failed]
+        question = self._question
+        try:
+            reply = await self._paid.ask(
+                self._answerer,
+                self._roles.aggregator,
+                [_system(join_prompt(shown, may_replan=may_replan)), *question.messages],
+                question.max_tokens or ANSWER_TOKENS,
+                temperature=question.temperature,
+                seed=question.seed,
+            )
+        except BudgetExhausted as error:
+            self._exhaust(error)
+            return None, ""
+        except AutoGLMError as error:
+            self._tell("failed", {"member": self._roles.aggregator, "failure": error.code})
+            return None, ""
+        missing = replan_reason(reply.text)
+        return (reply, "") if missing is None else (None, missing)
+
+    def _outcome(self, reason: str, reply: Reply | None) -> PlanOutcome:
+        results = self._results
+        there = bool(results.tasks)
+        text = reply.text if reply is not None else results.text()
+        final = (marked(reply.text, results.tasks) if reply is not None else ()) or results.last()
+        return PlanOutcome(
+            decision=Decision(text, 0 if there else -1, 0.0, 0.0, (), reason),
+            reply=(reply or Reply(text)) if there else None,
+            candidates=(),
+            prompt_tokens=self._paid.prompt_tokens,
+            completion_tokens=self._paid.completion_tokens,
+            cost=self._ledger.snapshot().money,
+            error=None if there else self._no_answer(reason),
+            sources=results.sources(final),
+            plans=self._plans,
+        )
+
+    def _no_answer(self, reason: str) -> AutoGLMError:
+        if self._exhausted is not None:
+            return self._exhausted
+        if reason == "deadline":
+            return ServerError("deadline_exceeded", "no task of the plan was done in time")
+        if self._error is not None:
+            return self._error
+        return UpstreamError(
+            "upstream_error", f"{self._roles.planner!r} found no way to an answer: {self._why_again()}"
+        )
+
+    def _exhaust(self, error: BudgetExhausted) -> None:
+        if self._exhausted is None:
+            self._exhausted = error
+            self._tell("budget", {"lacking": error.kind, "asked": error.asked, "left": error.left})
+
+    def _scope(self) -> str:
+        tools = [[tool.name, tool.description, tool.schema] for tool in self._tools]
+        return digest_of([self._roles.planner, self._roles.models, tools])
+
+    def _called(self, event: Mapping[str, Any]) -> None:
+        self._tell("tool_called", {name: value for name, value in event.items() if name != "kind"})
+
+    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        at_ms = round((clock.monotonic() - self._began_s) * 1000, 3)
+        for observer in self._observers:
+            observer(kind, {**data, "at_ms": at_ms})
+
+
+def _system(text: str) -> Message:
+    return Message("system", (TextPart(text),))
