@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,7 @@ from open_autoglm import clock
 from open_autoglm.backends.caller import ModelCaller
 from open_autoglm.dialects.canonical import Message, TextPart
 from open_autoglm.errors import AutoGLMError, RequestError
+from open_autoglm.gateway.member_call import TEAM_DIALECT
 from open_autoglm.server.admin import AdminControl
 from open_autoglm.telemetry.explain import RequestFilter
 from open_autoglm.telemetry.redact import clean, redact
@@ -29,16 +30,6 @@ _ROWS: Final = 20
 _ROWS_MAX: Final = 200
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 256}
 _LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": _ROWS_MAX, "description": f"How many; {_ROWS} by default."}
-
-
-class RunsView(Protocol):
-    """The records of runs of virtual models, as the admin API shows them."""
-
-    def runs(self, limit: int) -> list[dict[str, Any]] | Awaitable[list[dict[str, Any]]]:
-        """The newest runs."""
-
-    def run(self, run_id: str) -> dict[str, Any] | Awaitable[dict[str, Any] | None] | None:
-        """One run, whole; None when it is not known."""
 
 
 class FaceTool(Struct, frozen=True):
@@ -73,23 +64,22 @@ class ContextFace:
     Args:
         control: the server, as the admin API sees it.
         caller: asks models.
-        runs: records of runs; None where none are kept.
     """
 
-    def __init__(self, control: AdminControl, caller: ModelCaller, runs: RunsView | None = None) -> None:
+    def __init__(self, control: AdminControl, caller: ModelCaller) -> None:
         self._control = control
         self._caller = caller
-        self._runs = runs
         self.tools = {tool.name: tool for tool in self._tools()}
         self.pages = [
             Page("autoglm://models", "models", "Every model with its endpoints and their states."),
             Page("autoglm://status", "status", "The server on one page."),
             Page("autoglm://requests", "requests", f"The newest {_ROWS} requests, without their texts."),
+            Page("autoglm://runs", "runs", f"The newest {_ROWS} runs of virtual models."),
         ]
-        self.families = [Page("autoglm://models/{name}", "model", "One model with its endpoints.")]
-        if runs is not None:
-            self.pages.append(Page("autoglm://runs", "runs", f"The newest {_ROWS} runs of virtual models."))
-            self.families.append(Page("autoglm://runs/{id}", "run", "One run, step by step."))
+        self.families = [
+            Page("autoglm://models/{name}", "model", "One model with its endpoints."),
+            Page("autoglm://runs/{id}", "run", "One run, step by step."),
+        ]
 
     async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Call a tool.
@@ -120,9 +110,9 @@ class ContextFace:
                 page = await self._status({})
             case "requests", "":
                 page = {"requests": await _settled(self._control.requests(_ROWS, RequestFilter()))}
-            case "runs", "" if self._runs is not None:
+            case "runs", "":
                 page = await self._list_runs({})
-            case "runs", str() if self._runs is not None:
+            case "runs", str():
                 page = await self._one_run(name)
             case _:
                 raise KeyError(uri)
@@ -130,7 +120,9 @@ class ContextFace:
 
     def _tools(self) -> list[FaceTool]:
         nothing = {"type": "object", "properties": {}, "additionalProperties": False}
-        tools = [
+        limit = {"type": "object", "properties": {"limit": _LIMIT}, "additionalProperties": False}
+        one = {"type": "object", "properties": {"id": _NAME}, "required": ["id"], "additionalProperties": False}
+        return [
             FaceTool(
                 "list_models",
                 "List models",
@@ -156,19 +148,9 @@ class ContextFace:
                 True,
                 self._status,
             ),
+            FaceTool("list_runs", "List runs", "List the newest runs of virtual models.", limit, True, self._list_runs),
+            FaceTool("show_run", "Show a run", "Show one run of a virtual model step by step.", one, True, self._show),
         ]
-        if self._runs is not None:
-            limit = {"type": "object", "properties": {"limit": _LIMIT}, "additionalProperties": False}
-            one = {"type": "object", "properties": {"id": _NAME}, "required": ["id"], "additionalProperties": False}
-            tools += [
-                FaceTool(
-                    "list_runs", "List runs", "List the newest runs of virtual models.", limit, True, self._list_runs
-                ),
-                FaceTool(
-                    "show_run", "Show a run", "Show one run of a virtual model step by step.", one, True, self._show
-                ),
-            ]
-        return tools
 
     async def _list_models(self, _: dict[str, Any]) -> dict[str, Any]:
         models: dict[str, list[dict[str, Any]]] = {}
@@ -206,8 +188,14 @@ class ContextFace:
         }
 
     async def _list_runs(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        assert self._runs is not None
-        return {"runs": await _settled(self._runs.runs(arguments.get("limit", _ROWS)))}
+        """Requests for virtual models, the newest first: a run has the id of the request that it answers."""
+        limit = arguments.get("limit", _ROWS)
+        models = await _settled(self._control.models())
+        rows: list[dict[str, Any]] = []
+        for name in dict.fromkeys(row["name"] for row in models if row["dialect"] == TEAM_DIALECT):
+            rows += await _settled(self._control.requests(limit, RequestFilter(model=name)))
+        rows.sort(key=lambda row: str(row["received_at"]), reverse=True)
+        return {"runs": rows[:limit]}
 
     async def _show(self, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -216,8 +204,7 @@ class ContextFace:
             raise RequestError("not_found", f"no run {clean(arguments['id'])!r} is known here, or no longer") from None
 
     async def _one_run(self, run_id: str) -> dict[str, Any]:
-        assert self._runs is not None
-        found = await _settled(self._runs.run(run_id))
+        found = await _settled(self._control.explain(run_id))
         if found is None:
             raise KeyError(run_id)
         return dict(found)

@@ -25,7 +25,11 @@ INITIALIZE = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("context")
-    with RunningServer(folder, {"models": [model("nano", "embedded:glm-nano")]}) as running:
+    config = {
+        "models": [model("nano", "embedded:glm-nano")],
+        "cooperation": {"team": {"strategy": "self_consistency", "members": ["nano"], "fallback": "nano"}},
+    }
+    with RunningServer(folder, config) as running:
         yield running
 
 
@@ -44,17 +48,33 @@ async def test_its_tools_tell_and_ask(server: RunningServer, mode: str) -> None:
         assert context.server_info is not None
         assert context.server_info.name == "open-autoglm"
         tools = {tool.name: tool for tool in (await context.list_tools()).tools}
-        assert {"list_models", "ask_model", "server_status"} <= tools.keys()
+        assert tools.keys() == {"list_models", "ask_model", "server_status", "list_runs", "show_run"}
         assert tools["list_models"].annotations.read_only_hint
         assert not tools["ask_model"].annotations.read_only_hint
         listed = (await context.call_tool("list_models", {})).structured_content
-        assert [each["name"] for each in listed["models"]] == ["nano"]
+        assert [each["name"] for each in listed["models"]] == ["nano", "team"]
         assert (await context.call_tool("server_status", {})).structured_content["ready"] is True
         answer = await context.call_tool("ask_model", {"model": "nano", "prompt": "What is 2 + 3?", "max_tokens": 200})
         assert not answer.is_error
         assert "5" in answer.structured_content["text"]
         assert answer.structured_content["usage"]["completion_tokens"] > 0
         assert json.loads(answer.content[0].text) == answer.structured_content
+
+
+async def test_a_virtual_model_is_asked_and_its_run_is_shown(server: RunningServer) -> None:
+    async with client(server) as context:
+        answer = await context.call_tool("ask_model", {"model": "team", "prompt": "What is 2 + 3?"})
+        assert not answer.is_error, answer.content
+        assert "5" in answer.structured_content["text"]
+        runs = (await context.call_tool("list_runs", {"limit": 1})).structured_content["runs"]
+        assert [run["model"] for run in runs] == ["team"]
+        shown = (await context.call_tool("show_run", {"id": runs[0]["request_id"]})).structured_content
+        assert shown["model"] == "team"
+        page = await context.read_resource(f"autoglm://runs/{runs[0]['request_id']}")
+        assert json.loads(page.contents[0].text)["request_id"] == runs[0]["request_id"]
+        answer = await context.call_tool("show_run", {"id": "none"})
+        assert answer.is_error
+        assert "not_found" in answer.content[0].text
 
 
 async def test_what_cannot_be_done_is_told(server: RunningServer) -> None:
@@ -69,7 +89,7 @@ async def test_what_cannot_be_done_is_told(server: RunningServer) -> None:
             assert words in answer.content[0].text
         with pytest.raises(mcp.MCPError, match="no tool"):
             await context.call_tool("drop_tables", {})
-        for uri in ("autoglm://nothing", "autoglm://models/none", "file:///etc/passwd", "autoglm://runs"):
+        for uri in ("autoglm://nothing", "autoglm://models/none", "file:///etc/passwd", "autoglm://runs/none"):
             with pytest.raises(mcp.MCPError, match="no such resource"):
                 await context.read_resource(uri)
 
