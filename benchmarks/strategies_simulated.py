@@ -31,8 +31,8 @@ from open_autoglm.testing.model_zoo import Run, SimulatedModel, Zoo
 from open_autoglm.voting.calibration import (
     Scored,
     agreement_of,
-    calibrated,
     calibration_error,
+    chance,
     fit,
     self_agreement,
 )
@@ -84,9 +84,7 @@ class Case(Struct, frozen=True):
     thresholds: tuple[float, ...]
 
     def calibrate(self, member: str, said: float) -> float:
-        value = calibrated(self.knowledge, member, "", said)
-        assert value is not None
-        return value
+        return chance(next(curve for curve in self.knowledge.calibration if curve.member == member), said)
 
 
 def watched(zoo: Zoo, calibration: int) -> Case:

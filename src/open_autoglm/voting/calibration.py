@@ -21,7 +21,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from open_autoglm.voting.knowledge import Curve, Knowledge
+from open_autoglm.voting.knowledge import Curve
 
 LOG_MAX: Final = 100_000
 """Rows of a log; a longer one is refused: older rows say less of today's model than they cost."""
@@ -61,14 +61,6 @@ def chance(curve: Curve, score: float) -> float:
     low, high = curve.said[above - 1], curve.said[above]
     below = curve.right[above - 1]
     return min(below + (score - low) / (high - low) * (curve.right[above] - below), curve.right[above])
-
-
-def calibrated(knowledge: Knowledge, member: str, task_class: str, said: float | None) -> float | None:
-    """Return the chance that an answer is right by its member's curve; what was said where there is no curve."""
-    for curve in knowledge.calibration:
-        if said is not None and (curve.member, curve.task_class) == (member, task_class):
-            return chance(curve, said)
-    return said
 
 
 def fit(log: Sequence[Scored], member: str = "", task_class: str = "") -> Curve:

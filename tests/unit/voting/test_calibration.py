@@ -12,7 +12,6 @@ from open_autoglm.voting.calibration import (
     LOG_MAX,
     Scored,
     agreement_of,
-    calibrated,
     calibration_error,
     chance,
     fit,
@@ -21,7 +20,7 @@ from open_autoglm.voting.calibration import (
     reliability_table,
     self_agreement,
 )
-from open_autoglm.voting.knowledge import Curve, Knowledge
+from open_autoglm.voting.knowledge import Curve
 
 scores = st.floats(0, 1)
 logs = st.lists(st.builds(Scored, scores, st.booleans()), min_size=1, max_size=60)
@@ -121,12 +120,4 @@ def test_agreement_with_oneself_counts_failures_against_it() -> None:
     assert self_agreement(["8", "7"]) == ("8", 0.5)
     assert self_agreement(["", ""]) == ("", 0.0)
     assert self_agreement([]) == ("", 0.0)
-
-
-def test_only_the_members_own_curve_of_the_class_is_used() -> None:
-    knowledge = Knowledge(calibration=(Curve("a", "sums", (0.0, 1.0), (0.1, 0.5)), Curve("b", "", (0.5,), (0.9,))))
-    assert calibrated(knowledge, "a", "sums", 0.5) == pytest.approx(0.3)
-    assert calibrated(knowledge, "a", "", 0.5) == 0.5
-    assert calibrated(knowledge, "b", "", 0.1) == 0.9
-    assert calibrated(knowledge, "a", "sums", None) is None
     assert agreement_of("a") != "a"
