@@ -6,6 +6,7 @@ Invariant: a body has one form, and comes back as it was but for whole numbers w
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -32,6 +33,7 @@ SCALARS: Final[dict[str, tuple[int, str]]] = {
     "request_id": (28, "string"),
 }
 """Field, number and type of the values that stand alone."""
+_DOUBLES: Final = frozenset(name for name, (_, kind) in SCALARS.items() if kind == "double")
 MESSAGES_NUMBER: Final = 2
 STOP_NUMBER: Final = 6
 _WIRE_TYPES: Final = {
@@ -54,6 +56,8 @@ def encode_body(body: Body) -> bytes:
     extra = {}
     try:
         for name, value in body.items():
+            if type(value) is float and not isfinite(value):
+                raise ValueError(f"{name} is {value}, which is no number in JSON")
             if name in SCALARS and _fits(value, SCALARS[name][1]):
                 setattr(message, name, value)
             elif name == "stop" and _texts(value):
@@ -85,6 +89,9 @@ def decode_body(data: bytes) -> Body:
     if len(message.messages) + len(message.stop) > VALUES_MAX:
         raise ProtocolError("invalid_request", f"a body of more than {VALUES_MAX} values")
     body: Body = {name: getattr(message, name) for name in SCALARS if message.HasField(name)}
+    for name in _DOUBLES & body.keys():
+        if not isfinite(body[name]):
+            raise ProtocolError("invalid_request", f"{name} is {body[name]}, which is no number in JSON")
     if message.stop:
         body["stop"] = list(message.stop)
     if message.messages:

@@ -1,4 +1,5 @@
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,11 @@ def test_what_is_no_body_is_refused(data: bytes) -> None:
 def test_a_text_without_utf8_cannot_be_written() -> None:
     with pytest.raises(ProtocolError, match="cannot be written"):
         encode({"prompt": "\ud800"})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_neither_read_nor_written(value: float) -> None:
+    with pytest.raises(ProtocolError, match="temperature is .*, which is no number in JSON"):
+        decode(b"\x19" + struct.pack("<d", value))
+    with pytest.raises(ProtocolError, match="which is no number in JSON"):
+        encode({"temperature": value})
