@@ -81,7 +81,7 @@ def test_a_text_without_utf8_cannot_be_written() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_number_is_neither_read_nor_written(value: float) -> None:
-    with pytest.raises(ProtocolError, match="temperature is .*, which is no number in JSON"):
+    with pytest.raises(ProtocolError, match="which is no number in JSON"):
         decode(b"\x19" + struct.pack("<d", value))
     with pytest.raises(ProtocolError, match="which is no number in JSON"):
         encode({"temperature": value})
