@@ -23,6 +23,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Final
 
@@ -38,6 +39,8 @@ _FAVOURITE: Final = 0.6
 _FIRST_SHOWN: Final = 0.6
 """Of a judge's blind choices: the first one it was shown."""
 _ASKS_MAX: Final = 2000
+_KEPT: Final = 1 << 17
+"""Answers that need not be drawn again when the next strategy asks the same."""
 
 
 class SimulatedModel(Struct, frozen=True):
@@ -133,6 +136,8 @@ class Zoo:
         self._stubbornness = stubbornness
         self._shared_wrong = shared_wrong
         self._answers = answers
+        self._names = lru_cache(maxsize=_KEPT)(self._shuffled)
+        self._kept = lru_cache(maxsize=_KEPT)(self._drawn)
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -144,6 +149,23 @@ class Zoo:
 
     def answer(self, name: str, item: int, turn: int = 0, task_class: str = "") -> Candidate:
         """Return what a model says when it is asked for the `turn`-th time; its ask has number 0."""
+        return self._kept(name, item, turn, task_class)
+
+    def run(
+        self,
+        strategy: Strategy,
+        item: int,
+        *,
+        task_class: str = "",
+        deadline_s: float = math.inf,
+        calibrate: Calibrate | None = None,
+    ) -> Run:
+        """Let a strategy that has not begun answer an item, in virtual time."""
+        return _Sitting(self, strategy, item, task_class, calibrate).run(deadline_s)
+
+    # Inside.
+
+    def _drawn(self, name: str, item: int, turn: int, task_class: str) -> Candidate:
         model = self.models[name]
         lot = self._lot(item, name, turn)
         latency_s = model.latency_s * math.exp(lot.gauss(0, model.latency_spread))
@@ -160,21 +182,7 @@ class Zoo:
         confidence = 1 / (1 + math.exp(-bent))
         return Candidate(0, name, answer, answer, confidence, latency_s, cost=model.price, flags=flags)
 
-    def run(
-        self,
-        strategy: Strategy,
-        item: int,
-        *,
-        task_class: str = "",
-        deadline_s: float = math.inf,
-        calibrate: Calibrate | None = None,
-    ) -> Run:
-        """Let a strategy that has not begun answer an item, in virtual time."""
-        return _Sitting(self, strategy, item, task_class, calibrate).run(deadline_s)
-
-    # Inside.
-
-    def _names(self, item: int) -> list[str]:
+    def _shuffled(self, item: int) -> list[str]:
         names = [f"{item}.{place}" for place in range(self._answers)]
         self._lot(item, "names", 0).shuffle(names)
         return names
