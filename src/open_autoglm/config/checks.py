@@ -248,6 +248,12 @@ class Checks:
 
             for path, message in cooperation_problems(self.config, self._known_models(), self.flat):
                 self._add(path, message)
+            priced = {model.name for model in self.config.models if model.price is not None}
+            for name, entry in self.config.cooperation.items():
+                if entry.budget.money and not priced.intersection(entry.members):
+                    self.warnings.append(
+                        f"`cooperation.{name}.budget.money`: no member has a `price`, so that no answer costs anything"
+                    )
 
     def _tools(self) -> None:
         if self.problems.written("tools") and not self._refused("tools"):

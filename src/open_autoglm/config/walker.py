@@ -81,8 +81,8 @@ class Walker:
                     if most is not None and len(values) > most:
                         raise Refused(f"has {len(values)} entries; {most} are the most")
                     return values
-                case shape.AnyType():
-                    return self._free(self._unfolded(node))
+                case shape.DictType(value_type=shape.AnyType()) if isinstance(node, Mapping):
+                    return self._free(node)
                 case shape.DictType(value_type=value):
                     return self._dict(value, self._unfolded(node), path)
             return self._scalar(type_, node)

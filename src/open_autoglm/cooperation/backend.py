@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -22,7 +23,7 @@ from open_autoglm.cooperation.caller import CallerSource, ModelCaller, Origin, R
 from open_autoglm.cooperation.figures import TeamFigures
 from open_autoglm.cooperation.knowledge import Book
 from open_autoglm.cooperation.question import Question, question_of
-from open_autoglm.cooperation.reading import make_reader
+from open_autoglm.cooperation.reading import calibrated, make_reader
 from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.cooperation.team_run import ASKS_MAX, Means, Observer, Outcome, Rates, TeamRun, Terms
 from open_autoglm.dialects.canonical import Event, Finish, Notice, TextDelta, Usage
@@ -207,6 +208,7 @@ class TeamAnswer:
             Means(
                 *self._callers(question),
                 make_reader(settings, question),
+                partial(calibrated, knowledge),
                 Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
             ),
             self._terms(),
@@ -240,6 +242,7 @@ class TeamAnswer:
         margin_s = min(_MARGIN_S, (attempt.limit_s - now_s) * _MARGIN_SHARE)
         return Terms(
             deadline_s=min(now_s + self._team.entry.timeout_s, attempt.limit_s - margin_s),
+            asks_deadline_s=call.deadline_s,
             tenant=call.exchange.tenant,
             priority=call.exchange.priority,
             rates=self._team.rates,

@@ -35,6 +35,9 @@ Observer = Callable[[str, Mapping[str, Any]], None]
 Reader = Callable[[Ask, Reply], tuple[str, tuple[str, ...]]]
 """Makes of a reply what is compared of it, and why it is no vote."""
 
+Calibration = Callable[[str, float | None], float | None]
+"""Makes of what a member says of itself the chance that it is right."""
+
 ASKS_MAX: Final = 2048
 """Of one run, whatever its strategy wants; for the ledger's calls."""
 _ANSWER_TOKENS: Final = 1024
@@ -55,11 +58,14 @@ class Terms(Struct, frozen=True):
 
     Attributes:
         deadline_s: monotonic seconds; the best answer so far counts then.
+        asks_deadline_s: of each ask, monotonic seconds, not before `deadline_s`: one that is still under way when the
+            run ends is cancelled, which says nothing against who was asked.
         tenant, priority: with which members are asked.
         rates: of members, by name.
     """
 
     deadline_s: float
+    asks_deadline_s: float
     tenant: str = ""
     priority: int = 2
     rates: dict[str, Rates] = {}
@@ -70,13 +76,14 @@ class Means(NamedTuple):
 
     Attributes:
         caller: asks for answers; `judges_caller` asks those who choose among them.
-        reader: see `Reader`.
+        reader, calibration: see `Reader` and `Calibration`.
         ledger: what the run may spend.
     """
 
     caller: ModelCaller
     judges_caller: ModelCaller
     reader: Reader
+    calibration: Calibration
     ledger: Ledger
 
 
@@ -197,7 +204,7 @@ class TeamRun:
             reply = await caller.ask(
                 ask.member,
                 question.asked(ask),
-                deadline_s=terms.deadline_s,
+                deadline_s=terms.asks_deadline_s,
                 temperature=question.temperature if ask.temperature is None else ask.temperature,
                 seed=question.seed if ask.seed is None else ask.seed,
                 max_tokens=question.max_tokens,
@@ -218,7 +225,7 @@ class TeamRun:
             member=ask.member,
             answer=answer,
             text=reply.text,
-            confidence=reply.confidence,
+            confidence=self._means.calibration(ask.member, reply.confidence),
             latency_s=clock.monotonic() - begun_s,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,

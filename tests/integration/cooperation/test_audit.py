@@ -1,0 +1,225 @@
+"""What a virtual model did, as it is recorded: checked, shown, decided again, labelled, and after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.cooperation.members import Cast, broken, say
+from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
+from tests.integration.upstreams import Upstream, wait_until
+
+EQUAL = {"weighting": "equal", "early_exit": "none"}
+
+
+class Stage:
+    """A server with the team `a` to `d`, of which `d` fails.
+
+    Attributes:
+        audit: the newest file of its records.
+    """
+
+    def __init__(self, server: RunningServer, upstream: Upstream, **team: Any) -> None:
+        self.server = server
+        self.audit = server.folder / "data" / "audit" / "audit.jsonl"
+        self.cast = Cast(server, upstream, say("41"), say("42"), say("42"), broken())
+        self.cast.apply(team={**EQUAL, **team})
+
+    def ask(self) -> str:
+        """Ask the team; return the run's id."""
+        answer = self.server.chat("team")
+        assert answer.json()["choices"][0]["message"]["content"] == "42"
+        return answer.headers["x-request-id"]
+
+    def told(self, *words: str, code: int = 0) -> str:
+        """Run a command beside the server; return what it printed."""
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "MCP_ADMIN_KEY": ADMIN_KEY,
+            "MCP_ADMIN_URL": self.server.admin,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "mcp_server", *words],
+            env=environ,
+            cwd=self.server.folder,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def offline(self, *words: str, code: int = 0) -> str:
+        """Run a command that reads the records."""
+        return self.told(*words, "--file", str(self.audit), code=code)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All that is written."""
+        return [json.loads(line) for line in self.audit.read_bytes().splitlines()] if self.audit.exists() else []
+
+    def wait_ended(self, run: str) -> None:
+        wait_until(lambda: any(each["run"] == run and each["kind"] == "end" for each in self.records()))
+
+
+@pytest.fixture
+def stage(server: RunningServer, upstream: Upstream) -> Stage:
+    return Stage(server, upstream)
+
+
+def test_a_run_is_recorded_checked_shown_and_decided_again(stage: Stage, tmp_path: Path) -> None:
+    run = stage.ask()
+    stage.wait_ended(run)
+    mine = [each for each in stage.records() if each["run"] == run]
+    assert [each["kind"] for each in mine][0] == "begin"
+    assert sorted(each["kind"] for each in mine[1:]) == [*("asked",) * 4, *("candidate",) * 4, "decided", "end"]
+    begin = mine[0]["data"]
+    assert (begin["model"], begin["strategy"]) == ("team", "dynamic_voting")
+    assert [member["name"] for member in begin["members"]] == ["a", "b", "c", "d"]
+    written = stage.audit.read_text()
+    assert "hello" not in written
+    assert '"answer":"42"' not in written
+    assert "whole: records 1 to" in stage.offline("audit", "verify")
+    assert run in stage.offline("audit", "show")
+    shown = stage.offline("audit", "show", run)
+    assert "team  dynamic_voting of 4 members" in shown
+    assert "stopped because all answers were in" in shown
+    assert "the same decision, byte for byte" in stage.offline("replay", run)
+    assert "1 the same, 0 different" in stage.offline("replay")
+    drawn = tmp_path / "run.svg"
+    stage.told("trace", run, "--svg", str(drawn))
+    assert drawn.read_text().startswith("<svg")
+    traced = stage.told("trace", run, "--ascii")
+    assert traced.isascii()
+    assert "< decided" in traced
+    assert "failed, upstream_error" in traced
+    explained = stage.server.admin_get(f"/admin/v1/requests/{run}/explain")["cooperation"]
+    assert explained["state"] == "decided"
+    assert explained["winner"] in ("b", "c")
+    other = stage.server.chat("a").headers["x-request-id"]
+    assert stage.server.admin_get(f"/admin/v1/requests/{other}/explain")["cooperation"] is None
+
+
+def test_a_changed_record_is_found(stage: Stage) -> None:
+    run = stage.ask()
+    stage.wait_ended(run)
+    content = stage.audit.read_bytes()
+    stage.audit.write_bytes(content.replace(b'"reason":"all_in"', b'"reason":"decided"', 1))
+    assert "broken: audit.jsonl line" in stage.offline("audit", "verify", code=1)
+    changed = content.replace(b'"posterior":', b'"posterior":0.5,"was":')
+    stage.audit.write_bytes(changed)
+    assert "different after 4 candidates: posterior was 0.5" in stage.offline("replay", run, code=1)
+    stage.audit.write_bytes(content)
+    assert "no run 'req-no'" in stage.offline("replay", "req-no", code=1)
+
+
+def test_a_label_teaches_once(stage: Stage) -> None:
+    right, wrong, said = (stage.ask() for _ in range(3))
+    assert f"{right}: right, by human; its virtual model learned" in stage.told("feedback", right, "--right")
+    assert "has its label already, by human" in stage.told("feedback", right, "--wrong", code=1)
+    assert "wrong, by human" in stage.told("feedback", wrong, "--wrong")
+    told = stage.told("feedback", said, "--answer", "The answer is 41.", "--by", "verifier", "--json")
+    assert json.loads(told) == {"run": said, "by": "verifier", "right": False, "learned": True}
+    assert "no run 'req-no' is known here" in stage.told("feedback", "req-no", "--right", code=1)
+    wait_until(lambda: sum(each["kind"] == "label" for each in stage.records()) == 3)
+    later = stage.ask()
+    stage.wait_ended(later)
+    [begin] = [each for each in stage.records() if each["run"] == later and each["kind"] == "begin"]
+    skills = {skill["member"]: skill for skill in begin["data"]["knowledge"]["skills"]}
+    assert skills["a"]["wrong"] > skills["a"].get("count", 0) * 0
+    assert skills["b"]["right"] > skills["a"]["right"] or skills["a"]["wrong"] > skills["b"]["wrong"]
+    assert "human said: right" in stage.told("trace", right)
+
+
+def test_what_is_said_must_make_sense(stage: Stage) -> None:
+    run = stage.ask()
+    post = stage.server.admin_post
+    path = f"/admin/v1/requests/{run}/feedback"
+    assert post(path).status_code == 400
+    assert post(f"{path}?right=true&answer=41").json()["error"]["param"] == "answer"
+    assert post(f"{path}?right=true&by=nobody").json()["error"]["param"] == "by"
+    assert post("/admin/v1/requests/req-no/feedback?right=true").status_code == 404
+    assert post(f"{path}?right=true&answer=42").status_code == 200
+    assert post(f"{path}?right=true").status_code == 409
+
+
+def test_a_label_counts_after_a_restart_but_not_for_ever(tmp_path: Path, upstream: Upstream) -> None:
+    stations = [upstream.station(name).always(say(text)) for name, text in (("a", "41"), ("b", "42"), ("c", "42"))]
+    config: dict[str, Any] = {
+        "models": [model(name, station.url) for name, station in zip("abc", stations, strict=True)],
+        "cooperation": {"team": {"strategy": "dynamic_voting", "members": ["a", "b", "c"], **EQUAL}},
+        "audit": {"key": "sixteen characters"},
+    }
+    with RunningServer(tmp_path, config) as server:
+        run = server.chat("team").headers["x-request-id"]
+    with RunningServer(tmp_path, config) as server:
+        post = server.admin_post
+        assert post(f"/admin/v1/requests/{run}/feedback?answer=41").json() == {
+            "run": run,
+            "by": "human",
+            "right": False,
+            "learned": True,
+        }
+        assert post(f"/admin/v1/requests/{run}/feedback?answer=41").status_code == 409
+    with RunningServer(tmp_path, config) as server:
+        assert server.admin_post(f"/admin/v1/requests/{run}/feedback?right=true").status_code == 409
+        other = server.chat("team").headers["x-request-id"]
+    with RunningServer(tmp_path, {**config, "audit": {"key": "sixteen characters", "label_age": "1ms"}}) as server:
+        answer = server.admin_post(f"/admin/v1/requests/{other}/feedback?right=true")
+        assert "a label counts for 0.001 s" in answer.json()["error"]["message"]
+    command = [sys.executable, "-m", "mcp_server", "audit", "verify", "--config", str(tmp_path / "config.json")]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert "with the key" in done.stdout, done.stderr
+
+
+def test_a_killed_server_leaves_records_that_the_next_one_goes_on_with(tmp_path: Path, upstream: Upstream) -> None:
+    stations = [upstream.station(name).always(say("42")) for name in "ab"]
+    config = {
+        "models": [model(name, station.url) for name, station in zip("ab", stations, strict=True)],
+        "cooperation": {"team": {"strategy": "dynamic_voting", "members": ["a", "b"], **EQUAL}},
+    }
+    audit = tmp_path / "data" / "audit" / "audit.jsonl"
+    for _ in range(2):
+        with RunningServer(tmp_path, config) as server:
+            for _ in range(20):
+                server.chat("team")
+            wait_until(lambda: audit.exists() and audit.stat().st_size > 1000)
+            server.process.send_signal(signal.SIGKILL)
+            server.process.wait(10)
+        with audit.open("ab") as file:
+            file.write(b'{"sequence":')  # as if it had been killed within a write
+    with RunningServer(tmp_path, config) as server:
+        run = server.chat("team").headers["x-request-id"]
+        wait_until(lambda: run.encode() in audit.read_bytes())
+    from open_autoglm.telemetry.audit_reader import verify
+
+    verdict = verify(audit)
+    assert verdict.ok, verdict
+    assert sum("cut off after a crash" in note for note in verdict.notes or []) == 2
+
+
+def test_where_records_are_required_a_run_without_them_is_no_answer(tmp_path: Path, upstream: Upstream) -> None:
+    stations = [upstream.station(name).always(say("42")) for name in "ab"]
+    config = {
+        "models": [model(name, station.url) for name, station in zip("ab", stations, strict=True)],
+        "cooperation": {"team": {"strategy": "dynamic_voting", "members": ["a", "b"], **EQUAL}},
+        "audit": {"file": "/dev/full/audit.jsonl", "required": True},
+    }
+    with RunningServer(tmp_path, config) as server:
+        answers = [server.chat("team") for _ in range(2)]
+        assert [answer.json()["error"]["code"] for answer in answers] == ["storage_full"] * 2
+        assert server.chat("a").status_code == 200
+        assert "nothing can be written" in server.log()
+        assert server.admin_get("/admin/v1/status")["audit"]["trouble"]
