@@ -116,7 +116,7 @@ models:                       # entries of one name form a balancing group
     context_window: 128000    # tokens; decides where a too long prompt may go
     price: {input_per_million: 0.5, output_per_million: 1.5}
   - {name: chat-backup, endpoint: "http://127.0.0.1:8002/v1"}
-  - {name: a, endpoint: "http://127.0.0.1:8003/v1"}
+  - {name: a, endpoint: "http://127.0.0.1:8003/v1", price: {output_per_million: 1.5}}
   - {name: b, endpoint: "http://127.0.0.1:8004/v1"}
   - {name: c, endpoint: "http://127.0.0.1:8005/v1"}
 routing: {strategy: least_connections, fallbacks: {chat: [chat-backup]}}
