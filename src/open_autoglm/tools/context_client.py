@@ -207,8 +207,7 @@ class ContextServer:
             return await session.call_tool(name, arguments, idempotency_key)
         except LostConnectionError as error:
             if self._session is session:
-                self._session = None
-                self._wake.set()
+                self._leave("the connection was lost")
             raise ToolError(
                 "tool_unavailable", f"the connection to {self.entry.name!r} was lost", retryable=tool.kind == "read"
             ) from error
@@ -216,8 +215,12 @@ class ContextServer:
     def _list_changed(self) -> None:
         """The server says so: nothing of it is called before its list was read again."""
         self._stale = True
+        self._leave("its list of tools has changed")
+
+    def _leave(self, problem: str) -> None:
+        """Nothing is called until the keeper has looked again."""
         self._session = None
-        self.state, self.problem = "connecting", "its list of tools has changed"
+        self.state, self.problem = "connecting", problem
         self._wake.set()
 
     def _take(self, listed: list[ListedTool]) -> None:

@@ -149,6 +149,8 @@ def test_a_lost_connection_is_made_again_with_backoff() -> None:
             remote.lost = True
             error = await scene.refused("far.read")
             assert (error.code, error.retryable) == ("tool_unavailable", True)
+            assert scene.server.state == "connecting"
+            assert "was lost" in (await scene.refused("far.read")).message
             remote.refuse = OSError("no route")
             await asyncio.sleep(1000)
             waits = [b - a for a, b in zip(remote.connected, remote.connected[1:], strict=False)]
