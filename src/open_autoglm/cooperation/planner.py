@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from open_autoglm import clock
@@ -41,7 +42,7 @@ from open_autoglm.dialects.canonical import Message, TextPart
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError, UpstreamError
 from open_autoglm.scheduling.budget import BudgetExhausted, Ledger
 from open_autoglm.scheduling.graph_run import GraphRun, RunLimits
-from open_autoglm.scheduling.plan_admission import PlanAdmission
+from open_autoglm.scheduling.plan_admission import PlanAdmission, work_of
 from open_autoglm.scheduling.plan_cache import PlanCache
 from open_autoglm.scheduling.plan_parser import PlanLimits, PlanParser
 from open_autoglm.scheduling.run_event import Planned, RunEvent, TaskDone, TaskFailed, TaskStarted
@@ -56,6 +57,8 @@ TASKS_MAX: Final = 64
 PLAN_TOKENS: Final = 4096
 ANSWER_TOKENS: Final = 1024
 """What a plan, and an answer, may have where neither the client nor the budget allows less."""
+RETRIES_MAX: Final = 2
+"""Of a task that a planner wrote."""
 _JOIN_SHARE = 0.2
 """Of the time, kept for the aggregator."""
 
@@ -119,6 +122,7 @@ class PlanRun:
         self._paid = PaidCaller(ledger, terms)
         self._tools = [tool for tool in desk.tools(roles.tools) if tool.kind != "dangerous"]
         self._costs = {tool.name: tool.cost for tool in self._tools}
+        self._readers = {tool.name for tool in self._tools if tool.kind == "read"}
         self._check = TaskCheck(self._tools, roles.models)
         self._began_s = clock.monotonic()
         join_s = (terms.deadline_s - self._began_s) * _JOIN_SHARE if roles.aggregator else 0.0
@@ -126,6 +130,7 @@ class PlanRun:
         self._results = Results()
         self._used: set[str] = set()
         self._failed: list[tuple[Task, str]] = []  # of the plan that was run last
+        self._unclear: set[bytes] = set()  # what tasks do that may have taken effect although they failed
         self._promised: dict[str, tuple[int, float]] = {}  # tokens and money of tasks that were let in and not begun
         self._plans = 0
         self._problem = ""
@@ -204,9 +209,8 @@ class PlanRun:
 
     def _machine(self) -> GraphRun:
         """A run that knows what succeeded, and whose plan is to come."""
-        run = GraphRun(
-            self._run_id, TaskGraph(), limits=RunLimits(replans=0), repeatable=lambda task: True
-        )  # a dangerous tool would not be
+        # What must not be repeated gets one try in `_tamed`; nobody is there who could be asked about another.
+        run = GraphRun(self._run_id, TaskGraph(), limits=RunLimits(replans=0), repeatable=lambda task: True)
         run.take(Planned(tuple(Task(task.id, task.tool) for task in self._results.tasks.values()), more=True))
         for task, value in self._results.values.items():
             run.take(TaskStarted(task))
@@ -229,7 +233,7 @@ class PlanRun:
             admission = PlanAdmission(self._results.tasks.values(), self._used, self._admit)
             while (task := await coming.get()) is not None:
                 tasks.append(task)
-                for each in admission.take(task):
+                for each in admission.take(self._tamed(task)):
                     self._used.add(each.id)
                     await executor.tell(Planned((each,), more=True))
             if parser.problem is not None:
@@ -288,11 +292,20 @@ class PlanRun:
     def _admit(self, task: Task) -> None:
         """Check a task that is to be let in; what it may cost is promised until it begins."""
         self._check.check(task)
+        if work_of(task) in self._unclear:
+            message = f"task {task.id!r} was tried, and may have taken effect; it is not repeated"
+            raise RequestError("invalid_request", message)
         promised = [*self._promised.values(), self._most(task)]
         calls = len(promised) + (1 if self._roles.aggregator else 0)
         self._ledger.check(sum(tokens for tokens, _ in promised), sum(money for _, money in promised), calls)
         self._promised[task.id] = self._most(task)
         self._results.expect(task)
+
+    def _tamed(self, task: Task) -> Task:
+        """Take from a planner what is not for it to decide: keys, and repeating what changes something."""
+        repeatable = task.tool in self._readers or task.tool.startswith(MODEL_PREFIX)
+        retries = min(task.retries, RETRIES_MAX) if repeatable else 0
+        return msgspec.structs.replace(task, idempotency_key="", retries=retries)
 
     def _most(self, task: Task) -> tuple[int, float]:
         """Tokens and money that one try of a task may take."""
@@ -327,7 +340,10 @@ class PlanRun:
             case TaskDone(task=task, result=result):
                 self._results.add(run.graph.tasks[task], result)
                 self._tell("task_done", {"task": task})
-            case TaskFailed(task=task, code=code):
+            case TaskFailed(task=task, code=code, unclear=unclear):
+                failed = run.graph.tasks[task]
+                if unclear and failed.tool in self._costs and failed.tool not in self._readers:
+                    self._unclear.add(work_of(failed))
                 self._tell("task_failed", {"task": task, "code": code})
 
     # Joining.

@@ -36,7 +36,7 @@ class PlanAdmission:
     def __init__(self, succeeded: Collection[Task], used: Collection[str], check: Callable[[Task], None]) -> None:
         self._check = check
         self._used = set(used)
-        self._done = {_work(task): task.id for task in succeeded}
+        self._done = {work_of(task): task.id for task in succeeded}
         self._earlier = {task.id for task in succeeded}
         self._names: dict[str, str] = {}  # this plan's ids -> ids of the run
         self._held: dict[str, tuple[Task, tuple[str, ...]]] = {}
@@ -79,7 +79,7 @@ class PlanAdmission:
 
     def _admit(self, task: Task) -> Iterator[Task]:
         args = rename(task.args, self._names)
-        work = _work(msgspec.structs.replace(task, args=args))
+        work = work_of(msgspec.structs.replace(task, args=args))
         if (before := self._done.get(work)) is not None:
             self._names[task.id] = before
             return
@@ -102,6 +102,6 @@ class PlanAdmission:
         return [*way[way.index(following) :], following]
 
 
-def _work(task: Task) -> bytes:
-    """The same for tasks that do the same, however their references are written."""
+def work_of(task: Task) -> bytes:
+    """What a task does: the same for tasks that do the same, however their references are written."""
     return msgspec.json.encode((task.tool, rename(task.args, {})), order="deterministic")

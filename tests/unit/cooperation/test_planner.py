@@ -142,6 +142,22 @@ def test_a_task_whose_argument_is_a_result_is_checked_when_that_is_there() -> No
     assert ("task_failed", "invalid_arguments") in [(kind, data.get("code")) for kind, data in stage.events]
 
 
+def test_what_may_have_taken_effect_is_not_tried_again_whatever_the_planner_says() -> None:
+    writing = Tool("pay", kind="write", after_s=10.0, timeout_s=1.0)
+    models = plans([{**task(1, "pay", to="Ann"), "retries": 5, "idempotency_key": "mine"}], [task(7, "pay", to="Ann")])
+    stage = Stage(models, [writing])
+    assert stage.play().error is not None
+    assert [key for _, _, key in writing.calls] == ["r:1"]
+    assert "may have taken effect" in models.prompts[2][1]
+
+
+def test_what_only_reads_is_tried_again() -> None:
+    reading = Tool("get", after_s=10.0, timeout_s=1.0)
+    stage = Stage(plans([{**task(1, "get"), "retries": 5}]), [reading], Roles("planner", ("get",), replans=0))
+    stage.play()
+    assert [key for _, _, key in reading.calls] == ["r:1"] * 3
+
+
 def test_a_planner_that_never_gets_it_right_is_asked_no_more_than_it_may_be() -> None:
     models = plans("no plan")
     outcome = Stage(models, [adder()]).play()
