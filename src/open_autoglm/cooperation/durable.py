@@ -33,7 +33,7 @@ from open_autoglm.scheduling.graph_run import GraphRun, RunLimits
 from open_autoglm.scheduling.run_event import Approval, Planned, RunEvent, Stopped, Word
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import TaskGraph
-from open_autoglm.storage.run_journal import ACTIVE, RunJournal, RunRow
+from open_autoglm.storage.run_journal import ACTIVE, KeptRun, RunJournal, RunRow
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class DurableRuns:
         self._repeatable = repeatable
         self._new_graph = new_graph
         self._going: dict[str, _Going] = {}
+        self._creating: set[str] = set()
         self._opening = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
         self._closed = False
@@ -139,17 +140,23 @@ class DurableRuns:
         self._new_graph().add(tasks)
         run_id = f"run-{secrets.token_hex(12)}"
         about = msgspec.json.encode(RunAbout(allowed_s, name, by, tenant))
-        async with self._opening:
-            self._check_open()
-            first = msgspec.json.encode(Planned(tuple(tasks)))
-            now_ms = _now_ms()
-            expires_ms = now_ms + int(allowed_s * 1000)
-            await self._journal.create(run_id, about, [first], now_ms=now_ms, expires_ms=expires_ms)
-            if len(self._going) < self.settings.in_flight:
-                await self._open(run_id)
+        self._check_open()
+        plan = Planned(tuple(tasks))
+        now_ms = _now_ms()
+        expires_ms = now_ms + int(allowed_s * 1000)
+        self._creating.add(run_id)
+        try:
+            await self._journal.create(run_id, about, [msgspec.json.encode(plan)], now_ms=now_ms, expires_ms=expires_ms)
+            if len(self._going) < self.settings.in_flight and not self._closed:
+                run = self._new_run(run_id)
+                run.take(plan)
+                self._go(run_id, run, 1, began_ms=now_ms, allowed_s=allowed_s)
             else:
-                await self._journal.release(run_id)
                 self._behind = True
+                await self._journal.release(run_id)
+                self._room.set()  # there may be room by now
+        finally:
+            self._creating.discard(run_id)
         return run_id
 
     async def say(self, run_id: str, task_id: str, word: Word, *, by: str, note: str = "") -> dict[str, Any]:
@@ -204,15 +211,13 @@ class DurableRuns:
         Raises:
             RequestError: `not_found`.
         """
-        row = await self._row(run_id)
+        kept = await self._kept(run_id)
         going = self._going.get(run_id)
-        if going is not None:
-            return run_view(row, _about(row), going.executor.run)
-        run, _ = await self._load(run_id)
-        if row.state == "waiting":
+        run = going.executor.run if going is not None else self._rebuilt(kept)
+        if going is None and kept.row.state == "waiting":
             run.hold()
             run.begin()
-        return run_view(row, _about(row), run)
+        return run_view(kept.row, _about(kept.row), run)
 
     async def prune(self) -> int:
         """Delete what the settings say is kept no longer, a bounded part of it; return how many runs."""
@@ -240,40 +245,60 @@ class DurableRuns:
         raise ServerError("overloaded", f"run {run_id!r} begins and ends all the time; try again")
 
     async def _claim(self, run_id: str) -> None:
-        row = await self._row(run_id)
+        row = await self._journal.row(run_id)
+        if row is None:
+            raise _unknown(run_id)
         if row.state not in ACTIVE:
             raise RequestError("conflict", f"run {run_id!r} is {row.state}")
         if not await self._journal.claim(run_id):
             raise RequestError("conflict", f"run {run_id!r} is driven by another process; ask there")
 
-    async def _row(self, run_id: str) -> RunRow:
-        row = await self._journal.row(run_id)
-        if row is None:
-            raise RequestError("not_found", f"there is no run {run_id[:80]!r}, or no longer")
-        return row
+    async def _kept(self, run_id: str) -> KeptRun:
+        kept = await self._journal.load(run_id)
+        if kept is None:
+            raise _unknown(run_id)
+        return kept
 
-    async def _load(self, run_id: str) -> tuple[GraphRun, int]:
-        """Make the machine of a run as its journal has it, not begun; and the number of the next part."""
-        run = GraphRun(run_id, TaskGraph(), limits=RunLimits(running=self.settings.steps), repeatable=self._repeatable)
-        for text in await self._journal.events(run_id):
+    def _new_run(self, run_id: str) -> GraphRun:
+        limits = RunLimits(running=self.settings.steps)
+        return GraphRun(run_id, TaskGraph(), limits=limits, repeatable=self._repeatable)
+
+    def _rebuilt(self, kept: KeptRun) -> GraphRun:
+        """The machine of a run as its journal has it, not begun."""
+        run = self._new_run(kept.row.id)
+        for text in kept.events:
             run.take(_events.decode(text))
-        return run, await self._journal.parts(run_id)
+        return run
 
     async def _open(
         self, run_id: str, event: RunEvent | None = None, check: Callable[[GraphRun], None] | None = None
     ) -> asyncio.Future[None] | None:
-        """Drive a run of this process, with an event that it begins with; return when that is kept."""
-        row = await self._row(run_id)
-        run, part = await self._load(run_id)
+        """Drive a run that this process has claimed, with an event that it begins with; return when that is kept."""
+        kept = await self._kept(run_id)
         if check is not None:
-            await self._check_first(run_id, check)
-        now_s = clock.monotonic()
-        began_s = now_s - (_now_ms() - row.began_ms) / 1000
+            looked_at = self._rebuilt(kept)
+            looked_at.hold()
+            looked_at.begin()
+            try:
+                check(looked_at)
+            except RequestError:
+                await self._journal.release(run_id)
+                raise
+        row = kept.row
+        return self._go(
+            run_id, self._rebuilt(kept), kept.parts, began_ms=row.began_ms, allowed_s=_about(row).timeout_s, event=event
+        )
+
+    def _go(
+        self, run_id: str, run: GraphRun, part: int, *, began_ms: int, allowed_s: float, event: RunEvent | None = None
+    ) -> asyncio.Future[None] | None:
+        """Have an executor drive a run of this process; see `_open`."""
+        began_s = clock.monotonic() - (_now_ms() - began_ms) / 1000
         executor = Executor(
             run_id,
             run,
             self._perform,
-            deadline_s=began_s + _about(row).timeout_s,
+            deadline_s=began_s + allowed_s,
             record=self._recorder(run_id, run, part),
             began_s=began_s,
             limits=ExecutorLimits(step_timeout_s=self.settings.step_timeout_s),
@@ -282,17 +307,6 @@ class DurableRuns:
         driving = asyncio.get_running_loop().create_task(self._drive(run_id, executor))
         self._going[run_id] = _Going(executor, driving)
         return kept
-
-    async def _check_first(self, run_id: str, check: Callable[[GraphRun], None]) -> None:
-        """Look at what a run that rests would be if it went on; leave it to nobody if the word on it is wrong."""
-        run, _ = await self._load(run_id)
-        run.hold()
-        run.begin()
-        try:
-            check(run)
-        except RequestError:
-            await self._journal.release(run_id)
-            raise
 
     def _recorder(self, run_id: str, run: GraphRun, part: int) -> Callable[[Sequence[RunEvent]], Any]:
         async def record(events: Sequence[RunEvent]) -> None:
@@ -337,7 +351,7 @@ class DurableRuns:
             room = self.settings.in_flight - len(self._going)
             if room <= 0:
                 return
-            found = await self._journal.orphans(room, now_ms=_now_ms(), driven=set(self._going))
+            found = await self._journal.orphans(room, now_ms=_now_ms(), driven={*self._going, *self._creating})
             self._behind = len(found) == room
             for run_id in found:
                 if await self._journal.claim(run_id):
@@ -353,6 +367,10 @@ class DurableRuns:
 
 def _about(row: RunRow) -> RunAbout:
     return msgspec.json.decode(row.about, type=RunAbout)
+
+
+def _unknown(run_id: str) -> RequestError:
+    return RequestError("not_found", f"there is no run {run_id[:80]!r}, or no longer")
 
 
 def _now_ms() -> int:

@@ -83,6 +83,21 @@ class RunRow:
     changed_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class KeptRun:
+    """All that was kept of a run.
+
+    Attributes:
+        row: about it.
+        events: in order, JSON.
+        parts: how many parts they came in, which is the number of the next one.
+    """
+
+    row: RunRow
+    events: list[bytes]
+    parts: int
+
+
 @dataclass(slots=True)
 class _Job:
     work: Callable[[sqlite3.Connection], Any]
@@ -195,27 +210,18 @@ class RunJournal:
 
         await self._ask(work, len(body))
 
-    async def events(self, run_id: str) -> list[bytes]:
-        """All that was kept of a run, in order; none when there is no such run."""
+    async def load(self, run_id: str) -> KeptRun | None:
+        """All that was kept of a run; None when there is none."""
 
-        def work(database: sqlite3.Connection) -> list[bytes]:
-            found = database.execute(
-                "SELECT body FROM parts JOIN runs ON parts.run=runs.number WHERE runs.id=? ORDER BY seq", (run_id,)
-            )
-            return [event for (body,) in found for event in body.split(b"\n") if event]
+        def work(database: sqlite3.Connection) -> KeptRun | None:
+            found = database.execute(f"SELECT {_COLUMNS},number FROM runs WHERE id=?", (run_id,)).fetchone()  # noqa: S608
+            if found is None:
+                return None
+            bodies = database.execute("SELECT body FROM parts WHERE run=? ORDER BY seq", (found[-1],)).fetchall()
+            events = [event for (body,) in bodies for event in body.split(b"\n") if event]
+            return KeptRun(RunRow(*found[:-1]), events, len(bodies))
 
         return await self._ask(work)
-
-    async def parts(self, run_id: str) -> int:
-        """How many parts were kept of a run, which is the next one's `seq`."""
-
-        def work(database: sqlite3.Connection) -> int:
-            row = database.execute(
-                "SELECT max(seq) FROM parts JOIN runs ON parts.run=runs.number WHERE runs.id=?", (run_id,)
-            ).fetchone()
-            return -1 if row[0] is None else int(row[0])
-
-        return await self._ask(work) + 1
 
     async def row(self, run_id: str) -> RunRow | None:
         """One run; None when there is none."""

@@ -38,12 +38,14 @@ async def test_what_was_kept_is_there_in_order_after_opening_again(tmp_path: Pat
         await journal.append("r1", 1, [b"1", b"2"], state="running", now_ms=NOW_MS + 1)
         await journal.append("r1", 2, [b"3"], state="waiting", now_ms=NOW_MS + 2)
     async with _open(tmp_path) as journal:
-        assert await journal.events("r1") == [b'{"kind":"plan"}', b"1", b"2", b"3"]
-        assert await journal.parts("r1") == 3
+        kept = await journal.load("r1")
+        assert kept is not None
+        assert kept.events == [b'{"kind":"plan"}', b"1", b"2", b"3"]
+        assert (kept.parts, kept.row) == (3, await journal.row("r1"))
         row = await journal.row("r1")
         assert row is not None
         assert (row.state, row.began_ms, row.changed_ms, row.about) == ("waiting", NOW_MS, NOW_MS + 2, b"{}")
-        assert await journal.events("none") == []
+        assert await journal.load("none") is None
         assert await journal.row("none") is None
 
 
@@ -65,7 +67,7 @@ async def test_a_part_that_does_not_follow_is_refused_alone(tmp_path: Path, seq:
         )
         assert isinstance(wrong, RequestError)
         assert right is None
-        assert await journal.events("r1") == [b'{"kind":"plan"}']
+        assert await _events(journal, "r1") == [b'{"kind":"plan"}']
 
 
 async def test_many_runs_share_transactions(tmp_path: Path) -> None:
@@ -75,9 +77,15 @@ async def test_many_runs_share_transactions(tmp_path: Path) -> None:
             await asyncio.gather(
                 *(journal.append(f"r{n}", seq, [b"%d" % seq], state="running", now_ms=NOW_MS) for n in range(50))
             )
-        assert [await journal.events(f"r{n}") for n in range(50)] == [
+        assert [await _events(journal, f"r{n}") for n in range(50)] == [
             [b'{"kind":"plan"}', b"1", b"2", b"3", b"4"] for _ in range(50)
         ]
+
+
+async def _events(journal: RunJournal, run_id: str) -> list[bytes]:
+    kept = await journal.load(run_id)
+    assert kept is not None
+    return kept.events
 
 
 async def _fill(write: Callable[[int], Awaitable[None]]) -> tuple[int, ServerError]:
@@ -108,8 +116,8 @@ async def test_a_full_journal_refuses_clearly_and_keeps_what_it_acknowledged(tmp
         assert small is None, "what fits is kept beside what does not"
         assert isinstance(large, ServerError)
     async with _open(tmp_path) as journal:
-        assert len(await journal.events("r1")) == kept + 1
-        assert await journal.events("r2") == [b'{"kind":"plan"}', b"y"]
+        assert len(await _events(journal, "r1")) == kept + 1
+        assert await _events(journal, "r2") == [b'{"kind":"plan"}', b"y"]
         assert await journal.claim("r1")
         await journal.append("r1", kept + 1, [b"more"], state="done", now_ms=NOW_MS)
 
@@ -131,7 +139,7 @@ async def test_a_closed_journal_says_so(tmp_path: Path) -> None:
     async with _open(tmp_path) as journal:
         await _create(journal, "r1")
     with pytest.raises(ServerError, match="closed"):
-        await journal.events("r1")
+        await journal.load("r1")
     await journal.close()
 
 
