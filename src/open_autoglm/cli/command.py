@@ -56,6 +56,8 @@ COMMANDS = (
     Command("config", "check, compare, show, apply and roll back configurations", "config"),
     Command("requests", "the newest requests of a running server", "requests"),
     Command("trace", "where one request's milliseconds went, and why", "trace"),
+    Command("tools", "what tasks may call: list it, call it, accept a tool that has changed", "tools"),
+    Command("context", "the running server as a server of the context protocol, for desktop clients", "context"),
     Command("doctor", "check this machine, the configuration and every endpoint", "doctor"),
     Command("bench", "load a server step by step and find its knee", "bench"),
     Command("evaluate", "how often models and teams of models are right, by tasks with known answers", "evaluate"),

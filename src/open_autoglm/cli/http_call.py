@@ -96,7 +96,15 @@ def parse_address(text: str) -> Address:
     return Address(tls, parts.hostname, port or (443 if tls else 80), path)
 
 
-def call(target: Target, method: str, path: str, body: object = None, *, timeout_s: float = 10.0) -> Answer:
+def call(
+    target: Target,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    timeout_s: float = 10.0,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """Make one call and read its answer.
 
     Args:
@@ -105,12 +113,13 @@ def call(target: Target, method: str, path: str, body: object = None, *, timeout
         path: from the address's base path on, with its query.
         body: sent as JSON; bytes are sent as they are; None for none.
         timeout_s: for everything together.
+        headers: further ones, or others than the usual.
 
     Raises:
         CommandFailed: no answer, or one that is too long.
     """
     deadline_s = clock.monotonic() + timeout_s
-    with open_call(target, method, path, body, timeout_s=timeout_s) as response:
+    with open_call(target, method, path, body, timeout_s=timeout_s, headers=headers) as response:
         data = b""
         while chunk := response.read1(_READ_BYTES):
             data += chunk
@@ -123,27 +132,33 @@ def call(target: Target, method: str, path: str, body: object = None, *, timeout
 
 @contextmanager
 def open_call(
-    target: Target, method: str, path: str, body: object = None, *, timeout_s: float
+    target: Target,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """Make one call and hand out its answer unread; leaving the context closes the connection, read or not.
 
     Args:
-        target, method, path, body: as for `call`.
+        target, method, path, body, headers: as for `call`.
         timeout_s: longest wait for the connection, and for each piece of the answer.
 
     Raises:
         CommandFailed: no connection, no answer, or the connection broke while the answer was read.
     """
     address = target.address
-    headers = {"accept": "application/json", "connection": "close"}
+    sent = {"accept": "application/json", **(headers or {}), "connection": "close"}
     if target.key is not None:
-        headers["authorization"] = f"Bearer {target.key.reveal()}"
+        sent["authorization"] = f"Bearer {target.key.reveal()}"
     data = body if isinstance(body, bytes) or body is None else json.dumps(body, ensure_ascii=False).encode()
     if data is not None:
-        headers["content-type"] = "application/json"
+        sent["content-type"] = "application/json"
     connection = _connection(target, timeout_s)
     try:
-        connection.request(method, address.base_path + path, data, headers)
+        connection.request(method, address.base_path + path, data, sent)
         yield connection.getresponse()
     except TimeoutError:
         raise CommandFailed(f"{address} did not answer within {timeout_s:g} s; is it overloaded?") from None
