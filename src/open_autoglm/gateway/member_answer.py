@@ -7,6 +7,8 @@ from math import exp, isfinite
 import msgspec
 from msgspec import Struct, field
 
+from open_autoglm.dialects.sse import EventReader
+
 
 class _TokenScore(Struct, gc=False):
     logprob: float | None = None
@@ -37,6 +39,16 @@ class _Answer(Struct, gc=False):
     usage: _Usage | None = None
 
 
+class _Piece(Struct, gc=False):
+    delta: _Message = field(default_factory=_Message)
+    finish_reason: str | None = None
+
+
+class _Chunk(Struct, gc=False):
+    choices: list[_Piece] = []
+    usage: _Usage | None = None
+
+
 class MemberAnswer(Struct, frozen=True):
     """Of the answer's first choice.
 
@@ -57,6 +69,7 @@ class MemberAnswer(Struct, frozen=True):
 
 
 _answers = msgspec.json.Decoder(_Answer, strict=False)
+_chunks = msgspec.json.Decoder(_Chunk, strict=False)
 
 
 def read_answer(body: bytes) -> MemberAnswer | None:
@@ -78,6 +91,51 @@ def read_answer(body: bytes) -> MemberAnswer | None:
         cost=cost,
         confidence=_mean_probability(choice.logprobs),
     )
+
+
+class HeardAnswer:
+    """An answer that comes as a stream of chat completion chunks, as our own face writes them.
+
+    Attributes:
+        broken: it is no such stream.
+    """
+
+    __slots__ = ("_finish_reason", "_pieces", "_reader", "_usage", "broken")
+
+    def __init__(self) -> None:
+        self.broken = False
+        self._reader = EventReader()
+        self._pieces: list[str] = []
+        self._finish_reason = "stop"
+        self._usage = _Usage()
+
+    def feed(self, payload: bytes) -> str:
+        """Read on; return the text that came."""
+        return "".join([self._read(data) for _, data in self._reader.feed(payload)])
+
+    def end(self) -> MemberAnswer:
+        """The answer so far."""
+        usage = self._usage
+        cost = usage.cost if isfinite(usage.cost) and usage.cost > 0.0 else 0.0
+        text = "".join(self._pieces)
+        return MemberAnswer(text, self._finish_reason, usage.prompt_tokens, usage.completion_tokens, cost, None)
+
+    def _read(self, data: bytes) -> str:
+        if data == b"[DONE]":
+            return ""
+        try:
+            chunk = _chunks.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self.broken = True
+            return ""
+        self._usage = chunk.usage or self._usage
+        if not chunk.choices:
+            return ""
+        piece = chunk.choices[0]
+        self._finish_reason = piece.finish_reason or self._finish_reason
+        text = piece.delta.content or ""
+        self._pieces.append(text)
+        return text
 
 
 def _mean_probability(scores: _Scores | None) -> float | None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -28,7 +29,7 @@ from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.gateway.call import Running
 from open_autoglm.gateway.gateway import Gateway
-from open_autoglm.gateway.member_answer import MemberAnswer, read_answer
+from open_autoglm.gateway.member_answer import HeardAnswer, MemberAnswer, read_answer
 from open_autoglm.ids import IdSource
 from open_autoglm.routing.endpoint import Endpoint
 
@@ -40,6 +41,16 @@ TEAM_DIALECT: Final = "cooperation"
 _log = logging.getLogger(__name__)
 _TOKEN_BYTES: Final = 4
 _ANSWER_TOKENS: Final = 1024
+
+
+class Wishes(NamedTuple):
+    """What else one question is asked with; see `ModelCaller.ask`."""
+
+    temperature: float | None
+    seed: int | None
+    max_tokens: int | None
+    tenant: str
+    priority: int
 
 
 class MemberDesk:
@@ -88,37 +99,77 @@ class MemberCaller:
         priority: int = 2,
     ) -> Reply:
         """See `ModelCaller.ask`."""
+        wishes = Wishes(temperature, seed, max_tokens, tenant, priority)
+        return await self._ask(member, messages, deadline_s, wishes)
+
+    async def ask_streamed(
+        self,
+        member: str,
+        messages: list[Message],
+        hear: Callable[[str], None],
+        *,
+        deadline_s: float,
+        temperature: float | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        tenant: str = "",
+        priority: int = 2,
+    ) -> Reply:
+        """As `ask`; `hear` is given each piece of the text as it comes, and must not raise. There is no confidence."""
+        wishes = Wishes(temperature, seed, max_tokens, tenant, priority)
+        return await self._ask(member, messages, deadline_s, wishes, hear)
+
+    async def _ask(
+        self,
+        member: str,
+        messages: list[Message],
+        deadline_s: float,
+        wishes: Wishes,
+        hear: Callable[[str], None] | None = None,
+    ) -> Reply:
         gateway, origin = self._gateway, self._origin
         plans = gateway.snapshot.plans
         plan = plans.get(member) or plans.get("*")
         if plan is None:
             raise RequestError("model_not_found", f"no model {member[:200]!r} is served here")
-        fields: dict[str, Any] = {
-            "model": member,
-            "messages": [message_fields(message) for message in messages],
-            **origin.parameters,
-        }
-        given = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
-        fields.update((name, value) for name, value in given.items() if value is not None)
-        if origin.logprobs:
-            fields["logprobs"] = True
         now_s = clock.monotonic()
         record = RequestRecord(
             ROUTE, now_s, gateway.snapshot.revision, self._ids.request_id(), clock.wall(), origin.client
         )
-        call = MemberCall(gateway, record, member, msgspec.json.encode(fields), min(deadline_s, now_s + plan.total_s))
+        body = self._body(member, messages, wishes, streamed=hear is not None)
+        until_s = min(deadline_s, now_s + plan.total_s)
+        if hear is None:
+            call = MemberCall(gateway, record, member, body, until_s)
+        else:
+            call = HeardCall(gateway, record, member, body, until_s)
+            call.hear = hear
         record.own_id = True
         record.trace_id = call.trace_id = origin.trace_id
         record.key = origin.key
-        call.exchange = exchange = Exchange(plan, call, record, call.deadline_s, self._rng, False)
-        exchange.tenant = tenant
-        exchange.priority = priority
+        call.exchange = exchange = Exchange(plan, call, record, call.deadline_s, self._rng, hear is not None)
+        exchange.tenant = wishes.tenant
+        exchange.priority = wishes.priority
         exchange.start(now_s)
         try:
             return await call.reply
         except asyncio.CancelledError:
             call.abort()
             raise
+
+    def _body(self, member: str, messages: list[Message], wishes: Wishes, *, streamed: bool) -> bytes:
+        """A chat completion as a client would ask for it."""
+        fields: dict[str, Any] = {
+            "model": member,
+            "messages": [message_fields(message) for message in messages],
+            **self._origin.parameters,
+        }
+        given = {"temperature": wishes.temperature, "seed": wishes.seed, "max_tokens": wishes.max_tokens}
+        fields.update((name, value) for name, value in given.items() if value is not None)
+        if streamed:
+            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        elif self._origin.logprobs:
+            fields["logprobs"] = True
+        return msgspec.json.encode(fields)
 
 
 class MemberCall(Running):
@@ -211,10 +262,7 @@ class MemberCall(Running):
         if answer is None:
             self.fail(UpstreamError("upstream_error", f"the answer of {self.model!r} is no chat completion"))
             return
-        reply = self._reply(attempt, answer)
-        self._settle(200, "", "", attempt.ended_s)
-        if not self.reply.done():
-            self.reply.set_result(reply)
+        self._answer(attempt, answer)
 
     def fail(self, error: AutoGLMError) -> None:
         """See `Sink.fail`."""
@@ -241,6 +289,12 @@ class MemberCall(Running):
             self.reply.cancel()
 
     # Inside.
+
+    def _answer(self, attempt: Attempt, answer: MemberAnswer) -> None:
+        reply = self._reply(attempt, answer)
+        self._settle(200, "", "", attempt.ended_s)
+        if not self.reply.done():
+            self.reply.set_result(reply)
 
     def _reply(self, attempt: Attempt, answer: MemberAnswer) -> Reply:
         record, target = self.record, self._targets[attempt.number]
@@ -283,3 +337,42 @@ class MemberCall(Running):
             exchange.client_gone(record.ended_s)
         exchange.release()
         self._gateway.account(record)
+
+
+class HeardCall(MemberCall):
+    """The same, of a model that is heard while it writes.
+
+    Attributes:
+        hear: told each piece of the text.
+    """
+
+    __slots__ = ("_heard", "hear")
+
+    hear: Callable[[str], None]
+
+    def begin(self, attempt: Attempt, payload: bytes) -> None:
+        """See `Sink.begin`."""
+        self._heard = HeardAnswer()
+        self.record.first_s = attempt.first_s
+        self.write(payload)
+
+    def write(self, payload: bytes) -> None:
+        """See `Sink.write`."""
+        self.record.bytes_out += len(payload)
+        text = self._heard.feed(payload)
+        if text and not self._settled:
+            self.hear(text)
+
+    def end(self, attempt: Attempt, payload: bytes) -> None:
+        """See `Sink.end`."""
+        self.write(payload)
+        self.record.served_by = attempt.group
+        if self._heard.broken:
+            self.fail(UpstreamError("upstream_error", f"the answer of {self.model!r} is no chat completion"))
+        else:
+            self._answer(attempt, self._heard.end())
+
+    def finish(self, attempt: Attempt) -> bytes:
+        """See `Sink.finish`."""
+        handle: Handle = attempt.handle  # type: ignore[assignment]
+        return handle.finish()
