@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from open_autoglm.voting.calibration import curves_of
 from open_autoglm.voting.candidate import Decision
 from open_autoglm.voting.knowledge import Knowledge, Member
 from open_autoglm.voting.reliability import Reliability
@@ -34,17 +35,18 @@ class Book:
         knowledge: what was known before.
     """
 
-    __slots__ = ("_reliability", "changed", "members", "settings")
+    __slots__ = ("_curves", "_reliability", "changed", "members", "settings")
 
     def __init__(self, members: tuple[Member, ...], settings: TeamSettings, knowledge: Knowledge) -> None:
         self.members = members
         self.settings = settings
         self._reliability = Reliability(members, settings, knowledge)
+        self._curves = curves_of(settings, (member.name for member in members))
         self.changed = False
 
     def knowledge(self) -> Knowledge:
-        """All that is known now."""
-        return self._reliability.knowledge()
+        """All that is known now; of calibration what the settings say."""
+        return msgspec.structs.replace(self._reliability.knowledge(), calibration=self._curves)
 
     def decided(self, decision: Decision) -> None:
         """Learn from a decision where nobody says what is right; nothing, unless the settings say so."""

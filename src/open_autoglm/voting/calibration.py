@@ -16,12 +16,13 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final
 
 from msgspec import Struct
 
 from open_autoglm.voting.knowledge import Curve
+from open_autoglm.voting.settings import TeamSettings
 
 LOG_MAX: Final = 100_000
 """Rows of a log; a longer one is refused: older rows say less of today's model than they cost."""
@@ -61,6 +62,42 @@ def chance(curve: Curve, score: float) -> float:
     low, high = curve.said[above - 1], curve.said[above]
     below = curve.right[above - 1]
     return min(below + (score - low) / (high - low) * (curve.right[above] - below), curve.right[above])
+
+
+def curves_of(settings: TeamSettings, members: Iterable[str]) -> tuple[Curve, ...]:
+    """Return the curves that the settings name, of the settings' class of tasks.
+
+    Raises:
+        ValueError: one is of no member, or its points do not rise.
+    """
+    names = {name for member in members for name in (member, agreement_of(member))}
+    curves = []
+    for member, points in settings.curves.items():
+        if member not in names:
+            raise ValueError(f"curves names {member!r}, which is no member")
+        if not points or any(len(point) != 2 for point in points):
+            raise ValueError(f"the curve of {member!r} must be pairs of a confidence and a chance")
+        said, right = tuple(point[0] for point in points), tuple(point[1] for point in points)
+        if any(low >= high for low, high in pairwise(said)) or any(low > high for low, high in pairwise(right)):
+            raise ValueError(f"the curve of {member!r} must rise, in confidence and in chance")
+        curves.append(Curve(member, settings.task_class, said, right))
+    return tuple(curves)
+
+
+def thinned(curve: Curve, error_max: float = 0.005) -> Curve:
+    """Return a curve of fewer points, of 4 digits, that says the same but for `error_max` and rounding."""
+    last = len(curve.said) - 1
+    kept, open_ends = {0, last}, [(0, last)]
+    while open_ends:
+        low, high = open_ends.pop()
+        chord = Curve("", "", (curve.said[low], curve.said[high]), (curve.right[low], curve.right[high]))
+        inner = range(low + 1, high)
+        far = max(inner, key=lambda at: abs(chance(chord, curve.said[at]) - curve.right[at]), default=low)
+        if abs(chance(chord, curve.said[far]) - curve.right[far]) > error_max:
+            kept.add(far)
+            open_ends += [(low, far), (far, high)]
+    points = {round(curve.said[at], 4): round(curve.right[at], 4) for at in sorted(kept)}
+    return Curve(curve.member, curve.task_class, tuple(points), tuple(points.values()))
 
 
 def fit(log: Sequence[Scored], member: str = "", task_class: str = "") -> Curve:

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from open_autoglm.voting.ahead_by_k import AheadByK
 from open_autoglm.voting.best_of_n import BestOfN
+from open_autoglm.voting.calibration import curves_of
 from open_autoglm.voting.cascade import Cascade
 from open_autoglm.voting.debate import Debate
 from open_autoglm.voting.dynamic_voting import DynamicVoting
@@ -53,7 +54,7 @@ def make_strategy(
         seed: of whatever is drawn; the same one gives the same run.
 
     Raises:
-        ValueError: no such strategy, no members, one twice, or too few for the settings.
+        ValueError: no such strategy, no members, one twice, too few for the settings, or a curve that is none.
     """
     if not members:
         raise ValueError(f"strategy {name!r} has no members")
@@ -61,4 +62,5 @@ def make_strategy(
         raise ValueError(f"strategy {name!r} names a member twice: {[member.name for member in members]}")
     if (maker := STRATEGIES.get(name)) is None:
         raise ValueError(f"strategy {name!r} is none of {sorted(STRATEGIES)}")
+    curves_of(settings, (member.name for member in members))
     return maker(members, settings, knowledge, seed)

@@ -46,6 +46,8 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
         early_exit: when dynamic voting does not wait for all.
         quorum: members of so many failure domains must have answered, else nothing is decided.
         confidence_weighting: a vote weighs by its own confidence, where it has one, instead of its member's record.
+        curves: by member, points of its calibration: the confidence told and the chance of being right, both rising;
+            `autoglm evaluate --tune` finds them. A confidence is what it says where its member has none.
         pessimistic: weigh by a low quantile of what a member's accuracy may be, instead of by its mean.
         pessimistic_quantile: which one.
         reliability_clip: no accuracy is taken to be nearer to 0 or 1 than this.
@@ -111,6 +113,7 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
     early_exit: EarlyExit = "certain"
     quorum: Annotated[int, Meta(ge=1, le=64)] = 1
     confidence_weighting: bool = False
+    curves: dict[str, Annotated[list[list[Ratio]], Meta(max_length=300)]] = {}
     pessimistic: bool = False
     pessimistic_quantile: Chance = 0.25
     reliability_clip: Annotated[float, Meta(ge=0.001, le=0.25)] = 0.02

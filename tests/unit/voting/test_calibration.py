@@ -14,13 +14,17 @@ from open_autoglm.voting.calibration import (
     agreement_of,
     calibration_error,
     chance,
+    curves_of,
     fit,
     fit_freely,
     fit_smoothly,
     reliability_table,
     self_agreement,
+    thinned,
 )
-from open_autoglm.voting.knowledge import Curve
+from open_autoglm.voting.catalog import make_strategy
+from open_autoglm.voting.knowledge import Curve, Knowledge, Member
+from open_autoglm.voting.settings import TeamSettings
 
 scores = st.floats(0, 1)
 logs = st.lists(st.builds(Scored, scores, st.booleans()), min_size=1, max_size=60)
@@ -121,3 +125,30 @@ def test_agreement_with_oneself_counts_failures_against_it() -> None:
     assert self_agreement(["", ""]) == ("", 0.0)
     assert self_agreement([]) == ("", 0.0)
     assert agreement_of("a") != "a"
+
+
+def test_a_thinned_curve_says_the_same() -> None:
+    smooth, free = fit_smoothly(boastful(500, 5), "a", "c"), fit_freely(boastful(3000, 5), "a", "c")
+    assert len(thinned(smooth).said) <= 20
+    for curve in (smooth, free):
+        thin = thinned(curve)
+        assert len(thin.said) < len(curve.said)
+        assert (thin.member, thin.task_class) == ("a", "c")
+        for place in range(101):
+            assert chance(thin, place / 100) == pytest.approx(chance(curve, place / 100), abs=0.0052)
+        assert curves_of(
+            TeamSettings(curves={"a": [list(each) for each in zip(thin.said, thin.right, strict=True)]}), "a"
+        )
+
+
+def test_curves_of_the_settings_are_checked() -> None:
+    points = [[0.2, 0.1], [0.9, 0.8]]
+    settings = TeamSettings(task_class="sums", curves={"a": points, agreement_of("b"): [[0.5, 0.5]]})
+    assert curves_of(settings, "ab") == (
+        Curve("a", "sums", (0.2, 0.9), (0.1, 0.8)),
+        Curve(agreement_of("b"), "sums", (0.5,), (0.5,)),
+    )
+    assert curves_of(TeamSettings(), "ab") == ()
+    for curves in ({"c": points}, {"a": []}, {"a": [[0.5]]}, {"a": points[::-1]}, {"a": [[0.1, 0.9], [0.2, 0.8]]}):
+        with pytest.raises(ValueError, match="curve"):
+            make_strategy("cascade", (Member("a"), Member("b")), TeamSettings(curves=curves), Knowledge(), 1)
