@@ -10,4 +10,5 @@ uv pip compile "${flags[@]}" --extra context -c requirements/core.txt pyproject.
 uv pip compile "${flags[@]}" --extra onnx -c requirements/core.txt pyproject.toml -o requirements/onnx.txt
 uv pip compile "${flags[@]}" --group dev -c requirements/core.txt pyproject.toml -o requirements/dev.txt
 uv pip compile "${flags[@]}" --group build -o requirements/build.txt
+uv pip compile "${flags[@]}" --group context-servers -o requirements/context-servers.txt
 uv pip compile "${flags[@]}" --group engines -c requirements/dev.txt pyproject.toml -o requirements/engines.txt
