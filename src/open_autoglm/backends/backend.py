@@ -56,6 +56,11 @@ class ModelCall:
     created_s: int
     delivered: Delivered | None
 
+    @property
+    def hops(self) -> int:
+        """How many servers have it from another server, where that is said."""
+        return self.view.hops
+
     def header(self, name: str) -> bytes | None:
         """A header of the client's request, by its name in lower case; None where it has none."""
         return None

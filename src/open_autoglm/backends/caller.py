@@ -69,6 +69,7 @@ class Origin(Struct, frozen=True):
         key: name of the client's key, for logs.
         client: address of the client, for logs.
         parameters: further fields of a chat completion, plain JSON values, as `top_p` or `response_format`.
+        hops: how many servers have that request from another server; sent on, so that circles of servers end.
         logprobs: whether log probabilities are asked for, which confidence is made of.
     """
 
@@ -76,6 +77,7 @@ class Origin(Struct, frozen=True):
     key: str = ""
     client: str = ""
     parameters: dict[str, Any] = {}
+    hops: int = 0
     logprobs: bool = False
 
 

@@ -289,7 +289,7 @@ def _request(request: InferRequest, model: str, call: ModelCall) -> bytes:
         fields.pop(name, None)
     try:
         view = call.view
-        preamble = write_request(model, view.session[:255], trace_id=bytes.fromhex(call.trace_id), hops=view.hops)
+        preamble = write_request(model, view.session[:255], trace_id=bytes.fromhex(call.trace_id), hops=call.hops)
     except AutoGLMError as error:
         raise RequestError("invalid_request", error.message) from error
     return preamble + CODECS[_CODEC].encode(fields)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -22,6 +22,7 @@ from open_autoglm.backends.backend import ModelCall, unsent
 from open_autoglm.cooperation.caller import CallerSource, ModelCaller, Origin, Reply
 from open_autoglm.cooperation.figures import TeamFigures
 from open_autoglm.cooperation.knowledge import Book
+from open_autoglm.cooperation.planner import PlanRun, Roles
 from open_autoglm.cooperation.question import Question, question_of
 from open_autoglm.cooperation.reading import calibrated, make_reader
 from open_autoglm.cooperation.settings import CooperationEntry
@@ -31,6 +32,8 @@ from open_autoglm.dialects.relay import EventRelay
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.scheduling.budget import Ledger
+from open_autoglm.scheduling.plan_cache import PlanCache
+from open_autoglm.tools.desk import ToolDesk
 from open_autoglm.voting.catalog import make_strategy
 
 _MARGIN_S: Final = 0.1
@@ -69,12 +72,14 @@ class Team(Struct, frozen=True):
         entry: as it is configured.
         book: what is known of its members.
         rates: what members cost.
+        plans: those that are kept; None where none is.
     """
 
     name: str
     entry: CooperationEntry
     book: Book
     rates: dict[str, Rates]
+    plans: PlanCache | None = None
 
 
 class Surroundings(Struct):
@@ -85,12 +90,14 @@ class Surroundings(Struct):
         figures: count.
         rng: for seeds.
         trails: take down runs; None where nobody does.
+        desk: opens, when it is first wanted, the desk where the tools of plans are called.
     """
 
     callers: CallerSource
     figures: TeamFigures
     rng: random.Random
     trails: Trails | None = None
+    desk: Callable[[], Awaitable[ToolDesk]] | None = None
 
 
 class TeamBackend:
@@ -188,7 +195,6 @@ class TeamAnswer:
         settings = book.settings
         knowledge = book.knowledge().of(settings.task_class)
         seed = around.rng.getrandbits(31) if question.seed is None else question.seed
-        strategy = make_strategy(entry.strategy, book.members, settings, knowledge, seed)
         trail = None
         if around.trails is not None:
             header = {
@@ -202,18 +208,22 @@ class TeamAnswer:
                 "question": question.text,
             }
             trail = around.trails.begin(call.request_id, header)
-        run = TeamRun(
-            strategy,
-            question,
-            Means(
-                *self._callers(question),
-                make_reader(settings, question),
-                partial(calibrated, knowledge),
-                Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
-            ),
-            self._terms(),
-            self._observers(trail),
-        )
+        run: TeamRun | PlanRun
+        if entry.strategy == "plan_execute":
+            run = await self._plan_run(question, trail)
+        else:
+            run = TeamRun(
+                make_strategy(entry.strategy, book.members, settings, knowledge, seed),
+                question,
+                Means(
+                    *self._callers(question),
+                    make_reader(settings, question),
+                    partial(calibrated, knowledge),
+                    Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
+                ),
+                self._terms(),
+                self._observers(trail),
+            )
         try:
             outcome = await run.run()
         except BaseException as error:
@@ -236,6 +246,23 @@ class TeamAnswer:
             assert outcome.error is not None
             self._fail(outcome.error)
 
+    async def _plan_run(self, question: Question, trail: RunTrail | None) -> PlanRun:
+        """The run of a virtual model that plans."""
+        entry = self._team.entry
+        assert self.around.desk is not None, "a plan is wanted before the server is composed"
+        planner = entry.planner or entry.members[0]
+        return PlanRun(
+            Roles(planner, entry.tools, tuple(entry.members), entry.aggregator, entry.replans),
+            question,
+            self._callers(question),
+            await self.around.desk(),
+            Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
+            self._terms(),
+            observers=self._observers(trail),
+            cache=self._team.plans,
+            run_id=self._call.request_id,
+        )
+
     def _terms(self) -> Terms:
         call, attempt = self._call, self._attempt
         now_s = clock.monotonic()
@@ -250,7 +277,7 @@ class TeamAnswer:
 
     def _callers(self, question: Question) -> tuple[ModelCaller, ModelCaller]:
         record = self._call.record
-        judges = Origin(trace_id=self._call.trace_id, key=record.key, client=record.client)
+        judges = Origin(trace_id=self._call.trace_id, key=record.key, client=record.client, hops=self._call.hops)
         members = msgspec.structs.replace(judges, parameters=question.parameters, logprobs=self._team.entry.logprobs)
         return self.around.callers.caller(members), self.around.callers.caller(judges)
 

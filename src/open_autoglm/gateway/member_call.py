@@ -146,6 +146,7 @@ class MemberCaller:
         record.own_id = True
         record.trace_id = call.trace_id = origin.trace_id
         record.key = origin.key
+        call.servers = origin.hops
         call.exchange = exchange = Exchange(plan, call, record, call.deadline_s, self._rng, hear is not None)
         exchange.tenant = wishes.tenant
         exchange.priority = wishes.priority
@@ -184,9 +185,10 @@ class MemberCall(Running):
 
     Attributes:
         reply: the answer, or why there is none.
+        servers: see `Origin.hops`.
     """
 
-    __slots__ = ("_gateway", "_settled", "_targets", "ready_since_s", "reply")
+    __slots__ = ("_gateway", "_settled", "_targets", "ready_since_s", "reply", "servers")
 
     def __init__(self, gateway: Gateway, record: RequestRecord, model: str, body: bytes, deadline_s: float) -> None:
         self._gateway = gateway
@@ -200,12 +202,18 @@ class MemberCall(Running):
         self.deadline_s = deadline_s
         self.created_s = int(record.received_wall_s)
         self.delivered = None
+        self.servers = 0
         record.bytes_in = len(body)
         record.admitted_s = record.read_s = record.received_s
         self._targets: list[Endpoint] = []
         self._settled = False
         self.ready_since_s = 0.0
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    @property
+    def hops(self) -> int:
+        """See `ModelCall.hops`: those of the request that it is asked for."""
+        return self.servers
 
     # The sink that the exchange drives.
 

@@ -119,7 +119,7 @@ def test_a_member_is_asked_as_a_client_would_and_is_a_request_of_its_own() -> No
     async def play(caller: ModelCaller, gateway: Gateway) -> Reply:
         return await ask(caller, gateway, temperature=0.5, seed=3, max_tokens=9, tenant="t", priority=1)
 
-    reply = stage.run(play, replace(ORIGIN, parameters={"top_p": 0.9}))
+    reply = stage.run(play, replace(ORIGIN, parameters={"top_p": 0.9}, hops=3))
     assert (reply.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens) == ("42", "stop", 100, 10)
     assert (reply.cost, reply.endpoint, reply.confidence) == (pytest.approx(0.13), "a", None)
     [call] = stage.speakers["a"].calls
@@ -131,7 +131,7 @@ def test_a_member_is_asked_as_a_client_would_and_is_a_request_of_its_own() -> No
         "seed": 3,
         "max_tokens": 9,
     }
-    assert (call.exchange.tenant, call.exchange.priority) == ("t", 1)
+    assert (call.exchange.tenant, call.exchange.priority, call.hops) == ("t", 1, 3)
     [record] = stage.records
     assert (record.route, record.model, record.status, record.key) == ("member", "m", 200, "somebody")
     assert (record.trace_id, record.client) == (ORIGIN.trace_id, "10.0.0.1")
