@@ -37,7 +37,9 @@ WARM_S, MEASURE_S = 10.0, 40.0
 FAIR_SERVICE_S = (0.2, 0.05)
 """Times of an upstream; in the shorter one half of it is hardly more than what a busy machine takes now and then."""
 SETTLE_S = 30.0
-"""Until the limit of an endpoint nobody has asked before is what the endpoint can do; see docs/health.md."""
+SETTLE_TIMES = 450
+"""Until the limit is what the endpoint can do, at least so long and so many times as long as a request takes; see
+docs/health.md. It is found out by whole answers, here the only ones."""
 GREEDY = 20.0
 WINDOWS = 3
 FLOOD_NICE = 10
@@ -77,10 +79,12 @@ async def overloaded(port: int) -> dict[str, Any]:
     }
 
 
-async def shared(port: int, capacity: float) -> dict[str, Any]:
+async def shared(port: int, service_s: float) -> dict[str, Any]:
     """One key at half of its fair share, alone and beside another that sends twenty times as much."""
     client = Client("127.0.0.1", port, answer_text)
-    modest_rate = capacity / 4
+    modest_rate = SLOTS / service_s / 4
+    settle_s = max(SETTLE_S, SETTLE_TIMES * service_s)
+    flood_s = settle_s + WINDOWS * MEASURE_S
 
     def modest(rng: random.Random, number: int) -> Question:
         return Question(f"modest {number}", key="key-modest")
@@ -88,12 +92,13 @@ async def shared(port: int, capacity: float) -> dict[str, Any]:
     alone = await _windows(client, modest_rate, modest, 3, MEASURE_S / 2)
     # A process of its own, so that this one is not late in reading what the modest key gets.
     flood = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.reliability.overload", "--greedy", str(port), str(modest_rate * GREEDY)),
+        *(sys.executable, "-m", "benchmarks.reliability.overload"),
+        *("--greedy", str(port), str(modest_rate * GREEDY), str(flood_s)),
         stdout=asyncio.subprocess.PIPE,
     )
-    await asyncio.sleep(SETTLE_S)
+    await asyncio.sleep(settle_s)
     beside = await _windows(client, modest_rate, modest, 6, MEASURE_S)
-    told, _ = await asyncio.wait_for(flood.communicate(), SETTLE_S + MEASURE_S)
+    told, _ = await asyncio.wait_for(flood.communicate(), flood_s)
     client.close()
     own_ms = [window["p99_ms"] for window in alone]
     with_ms = [window["p99_ms"] for window in beside]
@@ -128,7 +133,7 @@ async def measure(only: str | None) -> dict[str, Any]:
         results["fairness"] = {}
         for service_s in FAIR_SERVICE_S:
             async with _fresh(service_s) as port:
-                results["fairness"][f"{1000 * service_s:g} ms"] = await shared(port, SLOTS / service_s)
+                results["fairness"][f"{1000 * service_s:g} ms"] = await shared(port, service_s)
     return results
 
 
@@ -140,12 +145,12 @@ async def _fresh(service_s: float) -> AsyncIterator[int]:
             yield gateway.port
 
 
-async def flood_with(port: int, rate: float) -> dict[str, Any]:
+async def flood_with(port: int, rate: float, duration_s: float) -> dict[str, Any]:
     """What the greedy key sends, from a process of its own that takes no core from whom it is measured beside."""
     os.nice(FLOOD_NICE)
     client = Client("127.0.0.1", port, answer_text)
     load = Load(client, rate, lambda rng, number: Question(f"greedy {number}", key="key-greedy"), 5)
-    await load.run(SETTLE_S + WINDOWS * MEASURE_S)
+    await load.run(duration_s)
     client.close()
     return summary(load.outcomes)
 
@@ -153,11 +158,13 @@ async def flood_with(port: int, rate: float) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--greedy", nargs=2, metavar=("PORT", "RATE"), help="only send what the greedy key sends")
+    parser.add_argument(
+        "--greedy", nargs=3, metavar=("PORT", "RATE", "SECONDS"), help="only send what the greedy key sends"
+    )
     parser.add_argument("--only", choices=("overload", "fairness"), help="one of the two parts")
     chosen = parser.parse_args()
     if chosen.greedy:
-        result = uvloop.run(flood_with(int(chosen.greedy[0]), float(chosen.greedy[1])))
+        result = uvloop.run(flood_with(int(chosen.greedy[0]), *map(float, chosen.greedy[1:])))
     else:
         result = uvloop.run(measure(chosen.only))
     print(json.dumps(result, indent=1, ensure_ascii=False))
