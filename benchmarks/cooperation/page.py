@@ -1,0 +1,258 @@
+"""Writes `docs/cooperation.md` from the figures; every figure of the page is from them, and so is every verdict."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from benchmarks.cooperation.table import NETWORK_MS, PARAMETERS_M
+
+_GAINS: Final = {
+    "votes": "several answers to every question",
+    "escalation": "other answers only where the first is unsure",
+    "tools": "exact computation only where the first is unsure, or always",
+}
+
+
+def page(result: dict[str, Any]) -> str:
+    """The whole page."""
+    parts = [_HEAD.format(prices=_prices(), networks=_networks(), share="20 %")]
+    parts.append(_short(result))
+    parts += [_section(found) for found in result["sets"]]
+    parts += [_planning(result["planning"]), _scores(result["scores"]), _TAIL]
+    return "\n".join(parts)
+
+
+_HEAD: Final = """# Cooperation, measured
+
+<!-- Written by `python -m benchmarks.cooperation.run`; do not edit. -->
+
+What several models are worth together, by the models that ship: they are small, they really err, and thousands of
+questions with known answers take minutes. The figures are of these models and these questions. They show that the
+machinery does what it says and what it costs; they do not promise the same gain for other models, and less of it is to
+be expected where models err alike. Two large models that are both wrong say the same in most cases; these seldom do.
+
+## How to repeat it
+
+```sh
+export PYTHONPATH=src OMP_NUM_THREADS=1
+python -m benchmarks.cooperation.answers          # asks the models; answers and confidences come out the same again
+python -m benchmarks.cooperation.answers --check  # asks a part of it and compares
+python -m benchmarks.cooperation.run              # plays every strategy on the answers, and writes this page
+```
+
+Your own models and questions: [`autoglm evaluate`](cli.md#autoglm-evaluate).
+
+- **Questions** are the frozen held-out sets in `training/heldout`; no model was trained on their operands, names or,
+  where it is said, wordings. Each task set below is named by a rule that looks at no item.
+- **Calibration** is apart: curves from token probability to chance, members' records, errors in common and every
+  threshold come from `arithmetic-3-calibration`, `intent`, `tool` and `plan`, of which no item is counted. A threshold
+  is the quantile at {share} of the confidence on that split, for every team; it was not tuned.
+- **Strategies** are those of the server, the same code, played on the answers that the models gave. An answer of the
+  calculator is right or wrong like any other: the model writes the expression, the tool computes it.
+- **Right** is the exact answer: the number, the label, the JSON. In brackets the 95 % interval (Wilson).
+- **Recomputed**: the calculator computes the operation and the operands that a model has written down in its thinking.
+  The model is asked nothing more. It is a function that knows how these models write, no tool that any model could use.
+- **Cost** is money for a thousand questions. The calculator is free, an expression that a model writes for it is not.
+  Price list, for a million tokens written, by the models' size: {prices}.
+- **Calls** are questions to members, for each question of the client; what was cancelled counts.
+- **Latency** is virtual time, every member on a core of its own. `here`: with the times that the answers took on the
+  machine that made the table, alone on one core, server and HTTP not included. `network`: behind an imagined network,
+  log-normal (sigma 0.35), five times as long once in a hundred, with these medians: {networks}.
+- **Way** is how much of the distance from the best member to the *ceiling* (someone is right) a team covers.
+- **Provisional**: one run, on two shared cores.
+"""
+
+
+def _short(result: dict[str, Any]) -> str:
+    """The best of each kind, set by set."""
+    lines = [
+        "## In short",
+        "",
+        "| questions | best single | best vote | best escalation | best tool |",
+        "|---|---|---|---|---|",
+    ]
+    for found in result["sets"]:
+        cells = []
+        for gain in ("single", *_GAINS):
+            rows = [row for row in found["rows"] if row["gain"] == gain]
+            best = max(rows, key=lambda row: row["accuracy"], default=None)
+            cells.append("-" if best is None else f"{best['accuracy'] * 100:.1f} %, {best['name']}")
+        lines.append(f"| {found['name']} ({found['items']:,}) | " + " | ".join(cells) + " |")
+    direct, planned = (result["planning"][way]["accuracy"] * 100 for way in ("direct", "planned"))
+    lines += [
+        "",
+        f"Planning, apart: of questions of several sums {direct:.1f} % right at once, {planned:.1f} % by plan.",
+        "",
+        "The gains differ in kind. Votes pay where members differ and none is much better than the rest. One model",
+        "asked in several ways gains nothing that can be told from chance. What pays most is to know when one is",
+        "unsure and to have something exact to turn to. Nothing here helps with intents: one model alone knows them,",
+        "and asking it again changes nothing; who wants more there needs another model, or a person for the unsure ones.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(found: dict[str, Any]) -> str:
+    singles = [row for row in found["rows"] if row["gain"] == "single"]
+    best = max(singles, key=lambda row: row["accuracy"])
+    lines = [
+        f"## {found['name'][0].upper()}{found['name'][1:]}",
+        "",
+        f"{found['items']:,} questions: {found['rule']}. Best single model: {best['name']}, {_share(best)}. "
+        f"Some single model is right: {found['ceiling'] * 100:.1f} %. {_alone(found['calculator'])}",
+        "",
+        "| who | right | way | cost | calls | here p50 / p95 ms | network p50 / p95 ms | ECE | ranking |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_row(row) for row in singles),
+    ]
+    by_name = {row["name"]: row for row in singles}
+    for gain, words in _GAINS.items():
+        rows = [row for row in found["rows"] if row["gain"] == gain]
+        if rows:
+            lines.append(f"| *{gain}: {words}* | | | | | | | | |")
+            lines += [_row(row, _best_member(row, by_name)) for row in rows]
+    lines += ["", *_findings(found, best, by_name), *_shares(found), *_pairs(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _alone(told: dict[str, int]) -> str:
+    read, right = told["read"] / told["sums"] * 100, told["right"] / max(1, told["read"]) * 100
+    return (
+        f"The calculator alone, without a model, reads {read:.1f} % of the sums and has {right:.1f} % of those right."
+    )
+
+
+def _row(row: dict[str, Any], best: dict[str, Any] | None = None) -> str:
+    way = "-"
+    if best is not None:
+        covered = _covered(row, best)
+        way = "-" if covered is None else f"{covered * 100:.0f} %"
+    cells = (
+        row["name"],
+        _share(row),
+        way,
+        f"{row['cost'] / 1000:.4f}",
+        f"{row['calls']:.2f}",
+        f"{row['here_p50_ms']:.1f} / {row['here_p95_ms']:.1f}",
+        f"{row['network_p50_ms']:.0f} / {row['network_p95_ms']:.0f}",
+        f"{row['calibration_error']:.3f}",
+        "-" if row["ranking"] is None else f"{row['ranking']:.3f}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _share(row: dict[str, Any]) -> str:
+    low, high = row["interval"]
+    return f"{row['accuracy'] * 100:.1f} % ({low * 100:.1f}–{high * 100:.1f})"
+
+
+def _best_member(row: dict[str, Any], singles: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The best single model that takes part in a team, by itself."""
+    names = {name.partition("/")[0] for name in row["members"]}
+    rows = [single for name, single in singles.items() if name in names]
+    return max(rows, key=lambda single: single["accuracy"], default=None)
+
+
+def _covered(row: dict[str, Any], best: dict[str, Any]) -> float | None:
+    room = row["ceiling"] - best["accuracy"]
+    return (row["accuracy"] - best["accuracy"]) / room if room > 0.0005 else None
+
+
+def _findings(found: dict[str, Any], best: dict[str, Any], singles: dict[str, dict[str, Any]]) -> list[str]:
+    """A sentence for each team: what it gains over its best member, or that it does not pay."""
+    lines = []
+    slowest = max(single["network_p50_ms"] for single in singles.values())
+    for row in found["rows"]:
+        member = _best_member(row, singles) if row["gain"] != "single" else None
+        if member is None:
+            continue
+        gained = (row["accuracy"] - member["accuracy"]) * 100
+        times = row["cost"] / member["cost"]
+        said = f"{gained:+.1f} points over {member['name']} alone at {times:.1f} times its cost"
+        if row["answered"] < 0.99:
+            answered, right = row["answered"] * 100, row["right_of_answered"] * 100
+            said = f"answers {answered:.1f} % of the questions, of which {right:.1f} % are right, and leaves the rest"
+        elif row["accuracy"] <= member["accuracy"]:
+            said = f"**does not pay**: {said}"
+        elif row["interval"][0] <= member["interval"][1]:
+            said += "; the intervals overlap"
+        if row["network_p50_ms"] > slowest:
+            said += f"; its median is slower than the slowest single model's ({slowest:.0f} ms)"
+        lines.append(f"- {row['name']}: {said}.")
+    return [*lines, ""]
+
+
+def _shares(found: dict[str, Any]) -> list[str]:
+    """Who was asked how often, and accuracy by part of the set."""
+    lines = ["| who | share of its calls |", "|---|---|"]
+    for row in found["rows"]:
+        if row["gain"] != "single":
+            shares = ", ".join(f"{name} {share * 100:.0f} %" for name, share in row["use"].items())
+            lines.append(f"| {row['name']} | {shares} |")
+    if len(found["rows"][0]["by_set"]) > 1:
+        sets = list(found["rows"][0]["by_set"])
+        lines += ["", "| who | " + " | ".join(f"`{name}`" for name in sets) + " |", "|---" * (len(sets) + 1) + "|"]
+        for row in found["rows"]:
+            cells = " | ".join(f"{row['by_set'][name] * 100:.1f} %" for name in sets)
+            lines.append(f"| {row['name']} | {cells} |")
+    return [*lines, ""]
+
+
+def _pairs(found: dict[str, Any]) -> list[str]:
+    if not found["pairs"]:
+        return []
+    lines = ["| errors of | and | correlation (phi) | both wrong: the same answer |", "|---|---|---|---|"]
+    for pair in found["pairs"]:
+        same = "-" if pair["same_wrong"] is None else f"{pair['same_wrong'] * 100:.0f} %"
+        lines.append(f"| {pair['first']} | {pair['second']} | {pair['phi']:.2f} | {same} |")
+    return [*lines, ""]
+
+
+def _planning(told: dict[str, Any]) -> str:
+    direct, planned = told["direct"], told["planned"]
+    return f"""## Planning
+
+{told["questions"]} questions of the plan sets are several sums that lead to one result. Asked as they stand, glm-nano
+has {_share(direct)} right: it was trained on one operation at a time. When it writes a plan and the calculator does the
+parts in order, {_share(planned)} are right.
+"""
+
+
+def _scores(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "## What tells errors best",
+        "",
+        "Chance that a right answer scores higher than a wrong one (1: all errors are last; 0.5: no better than lots),",
+        "by the mean of an answer's token probabilities, by the least of them and by their product, thinking included.",
+        "",
+        "| model | split | mean | least | product |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = ("-" if row[score] is None else f"{row[score]:.3f}" for score in ("mean", "least", "product"))
+        lines.append(f"| {row['model']} | `{row['split']}` | " + " | ".join(cells) + " |")
+    means = {
+        score: sum(row[score] for row in rows) / len(rows)
+        for score in ("mean", "least", "product")
+        if all(row[score] is not None for row in rows)
+    }
+    if means:
+        shown = ", ".join(f"{score} {value:.3f}" for score, value in means.items())
+        lines += ["", f"Over all rows: {shown}. The strategies above use the mean, as the server does."]
+    return "\n".join(lines) + "\n"
+
+
+_TAIL: Final = """## What it does not say
+
+- Mixtures, debates, judges and universal self-consistency need members that read other answers. These models read one
+  question and cannot; the strategies are tested with scripted members, and no gain is claimed for them.
+- A vote is as good as its members are different. Here the seeds and trainings differ, the family does not.
+- Samples of one model at a temperature are worse one by one than its first choice; their vote has to make up for it.
+"""
+
+
+def _prices() -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in PARAMETERS_M.items())
+
+
+def _networks() -> str:
+    return ", ".join(f"{value} ms for {name}" for name, value in NETWORK_MS.items())
