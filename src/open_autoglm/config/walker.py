@@ -81,7 +81,10 @@ class Walker:
                     if most is not None and len(values) > most:
                         raise Refused(f"has {len(values)} entries; {most} are the most")
                     return values
-                case shape.DictType(value_type=shape.AnyType()) if isinstance(node, Mapping):
+                case shape.DictType(value_type=shape.AnyType()):
+                    node = self._unfolded(node)
+                    if not isinstance(node, Mapping):
+                        raise Refused(f"expected a map, got {_named(node)}")
                     return self._free(node)
                 case shape.DictType(value_type=value):
                     return self._dict(value, self._unfolded(node), path)
@@ -184,6 +187,8 @@ class Walker:
         """Any JSON value, as a schema is made of."""
         match node:
             case Mapping(entries=entries):
+                if len({entry.key for entry in entries}) < len(entries):
+                    raise Refused("holds a key twice; keep one")
                 return {entry.key: self._free(entry.value) for entry in entries}
             case Sequence(items=items):
                 return [self._free(each) for each in items]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textwrap import dedent
+from typing import get_args
 
 import pytest
 from tests.unit.config.conftest import Parse, Problems
@@ -19,7 +20,7 @@ models:
 
 
 def test_every_strategy_can_be_written() -> None:
-    assert set(CooperationStrategy.__args__) == set(STRATEGIES)  # type: ignore[attr-defined]
+    assert set(STRATEGIES) <= set(get_args(CooperationStrategy)), "beside them there are those that do not vote"
 
 
 def test_the_tunables_stand_in_the_entry(parse: Parse) -> None:
@@ -49,6 +50,12 @@ def test_the_tunables_stand_in_the_entry(parse: Parse) -> None:
         "required": ["n"],
         "x": None,
     }
+
+
+def test_a_schema_may_come_from_the_environment(parse: Parse) -> None:
+    text = MODELS + "cooperation: {v: {strategy: hedged, members: [a]}}"
+    environ = {"MCP__COOPERATION__v__ANSWER_SCHEMA": '{"type": "object", "maxProperties": 2}'}
+    assert parse(text, environ).config.cooperation["v"].answer_schema == {"type": "object", "maxProperties": 2}
 
 
 def test_the_flat_form_is_a_virtual_model_over_its_endpoints(parse: Parse) -> None:
@@ -96,6 +103,13 @@ def test_money_that_nobody_counts_is_worth_a_word(parse: Parse) -> None:
         ("v: {strategy: vote, members: [a]}", "cooperation.v.strategy", "one of"),
         ("v: {strategy: hedged, members: [a], stop_confidence: 1}", "cooperation.v.stop_confidence", "below 1"),
         ("v: {strategy: hedged, members: [a], reliability_clip: 0.3}", "cooperation.v.reliability_clip", "to 0.25"),
+        ("v: {strategy: hedged, members: [a], answer_schema: x}", "cooperation.v.answer_schema", "expected a map"),
+        ("v: {strategy: hedged, members: [a], answer_schema: [1]}", "cooperation.v.answer_schema", "expected a map"),
+        (
+            "v: {strategy: hedged, members: [a], answer_schema: {x: {y: 1, y: 2}}}",
+            "cooperation.v.answer_schema",
+            "twice",
+        ),
         ("v: {strategy: hedged, members: [a], tokens: 3}", "cooperation.v.tokens", "unknown key"),
     ],
 )
