@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from open_autoglm.cli.evaluate.asking import Outcome, Price
     from open_autoglm.cli.evaluate.summary import Report
     from open_autoglm.cli.evaluate.task import Task
+    from open_autoglm.cli.evaluate.tuning import Tuning
 
 CONCURRENCY_MAX = 64
 FAILURES_MAX = 20
@@ -59,6 +60,13 @@ def configure(parser: ArgumentParser) -> None:
         default=[],
         help="money for a million tokens read and written; may be given for each model",
     )
+    parser.add_argument(
+        "--tune",
+        metavar="SHARE",
+        type=_share,
+        help="find the cheapest cascade of the single models that has at most this share of wrong answers, with 95 %% "
+        "confidence, and print its configuration; models must tell log probabilities",
+    )
     parser.add_argument("--log", metavar="FILE", help="keep the answers there; those that it has are not asked again")
     parser.add_argument("--plot", metavar="FILE.svg", help="draw accuracy and latency")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -81,6 +89,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     if not outcomes:
         raise CommandFailed("nothing was asked, so there is nothing to tell")
     report = report_of(tasks, outcomes, teams, len(models) * len(tasks))
+    tuning = None if arguments.tune is None else _tuning(tasks, outcomes, teams, arguments.tune)
     if arguments.plot:
         from open_autoglm.cli.evaluate.picture import draw
 
@@ -88,9 +97,12 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     if arguments.json:
         import msgspec
 
-        terminal.json(msgspec.to_builtins(report))
+        found = {} if tuning is None else {"tuning": msgspec.to_builtins(tuning)}
+        terminal.json({**msgspec.to_builtins(report), **found})
     else:
         _print(report, terminal)
+        if tuning is not None:
+            _print_tuning(tuning, terminal)
     if interrupted:
         return INTERRUPTED
     return DONE if any(not outcome.failure for outcome in outcomes) else FAILED
@@ -195,6 +207,40 @@ def _price(text: str) -> tuple[str, Price]:
     if not model or not (0 <= price.input < 1e9 and 0 <= price.output < 1e9):
         raise ArgumentTypeError(f"{text!r} is no price; write MODEL=0.5/1.5, money for a million tokens")
     return model, price
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise ArgumentTypeError(f"{text!r} is no share; write 0.05 for 5 %")
+    return share
+
+
+def _tuning(tasks: Sequence[Task], outcomes: Sequence[Outcome], teams: frozenset[str], error_max: float) -> Tuning:
+    from open_autoglm.cli.evaluate.tuning import tune
+
+    try:
+        return tune(tasks, outcomes, teams, error_max)
+    except ValueError as error:
+        raise CommandFailed(f"--tune: {error}") from error
+
+
+def _print_tuning(tuning: Tuning, terminal: Terminal) -> None:
+    from open_autoglm.cli.evaluate.tuning import as_yaml
+
+    terminal.line()
+    terminal.line(f"a cascade, found with {tuning.tasks} tasks; measure it with others:")
+    terminal.line(f"  wrong           {tuning.error * 100:.1f} %, at most {tuning.error_bound * 100:.1f} %")
+    terminal.line(f"  cost of a task  {tuning.cost:.4g}; the last member alone {tuning.best_cost:.4g}")
+    terminal.line(f"  goes further    {tuning.deferred * 100:.0f} % of the tasks")
+    for member, said in tuning.said_error.items():
+        terminal.line(f"  {member}: calibration error {said:.3f}, with its curve {tuning.calibrated_error[member]:.3f}")
+    terminal.line()
+    for line in as_yaml("cascade", tuning):
+        terminal.line(line)
 
 
 _HEAD = ("model", "right", "95 %", "tasks", "failed", "cost", "calls", "p50 ms", "p95 ms", "p99 ms", "ECE", "ranking")
