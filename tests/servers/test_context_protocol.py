@@ -94,6 +94,14 @@ async def test_the_reference_server_is_called() -> None:
             await call(toolbox, "everything.get-sum", a="two", b=3)
 
 
+async def test_what_takes_too_long_is_given_up_and_the_connection_stays() -> None:
+    async with opened(public("everything", "server-everything", timeout_s=3.0)) as toolbox:
+        with pytest.raises(ToolError) as caught:
+            await call(toolbox, "everything.trigger-long-running-operation", duration=60, steps=60)
+        assert caught.value.code == "tool_timeout"
+        assert await call(toolbox, "everything.echo", message="still here") == "Echo: still here"
+
+
 async def test_a_file_server_keeps_to_its_folder(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("a note")
     entry = public("files", "server-filesystem", str(tmp_path), tools=["read_text_file", "list_directory"])

@@ -43,6 +43,7 @@ TOOLS_MAX: Final = 256
 """Of one server; what is beyond is left out, and reported."""
 DESCRIPTION_CHARS_MAX: Final = 4096
 """Of one tool, for models; the pin is of the whole."""
+_CHANGED: Final = "Not to be called: it is not as it was when it was first seen."
 
 
 class ListedTool(Struct, frozen=True):
@@ -97,6 +98,12 @@ class ContextTool:
         self.timeout_s = server.entry.timeout_s
         self.cost = server.entry.cost
 
+    def refuse(self) -> dict[str, Any]:
+        """Be called no more, and show models nothing of what it says now; return that, for a person to look at."""
+        now = {"description": self.description, "schema": self.schema}
+        self.changed, self.description, self.schema = True, _CHANGED, {"type": "object"}
+        return now
+
     async def call(self, arguments: Arguments, *, deadline_s: float, idempotency_key: str) -> Any:
         """Call it; see `Tool.call`."""
         if self.changed:
@@ -121,6 +128,7 @@ class ContextServer:
         state: `connecting`, `up`, `waiting` or `closed`.
         problem: why it is not up; empty when it is.
         left_out: names of its tools that are not offered, and why.
+        changed: names of its tools that are refused because they have changed; what they say now.
     """
 
     def __init__(self, entry: ContextServerEntry, desk: ToolDesk, pins: Pins, connect: Connect) -> None:
@@ -128,6 +136,7 @@ class ContextServer:
         self.state = "connecting"
         self.problem = "not connected yet"
         self.left_out: dict[str, str] = {}
+        self.changed: dict[str, dict[str, Any]] = {}
         self._desk = desk
         self._pins = pins
         self._connect = connect
@@ -136,11 +145,6 @@ class ContextServer:
         self._wake = asyncio.Event()
         self._stale = False
         self._settled = asyncio.Event()
-
-    @property
-    def changed(self) -> list[str]:
-        """Names of the tools that are refused because they have changed."""
-        return [tool.name for tool in self._tools.values() if tool.changed]
 
     async def keep(self) -> None:
         """Keep the connection, until cancelled."""
@@ -242,9 +246,10 @@ class ContextServer:
             self.left_out[name] = "the server has no such tool"
         for tool in self._tools.values():
             self._desk.remove(tool.name)
+        self.changed = {}
         for tool in now.values():
-            tool.changed = not self._pins.holds(tool.name, tool.digest)
-            if tool.changed:
+            if not self._pins.holds(tool.name, tool.digest):
+                self.changed[tool.name] = tool.refuse()
                 _log.error("context server %s: %s has changed and is refused", self.entry.name, tool.name)
             self._desk.add(tool, self.entry.concurrency)
         self._tools = now

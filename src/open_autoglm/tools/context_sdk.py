@@ -32,6 +32,8 @@ _PAGES_MAX: Final = 100
 _KEY_FIELD: Final = "open-autoglm/idempotency-key"
 _CONNECT_S: Final = 10.0
 _PROBLEM_CHARS_MAX: Final = 300
+_LATER_S: Final = 1.0
+"""The library's own limits of time come after those of the desk, which says what was too slow."""
 
 
 @asynccontextmanager
@@ -49,7 +51,7 @@ async def connect(entry: ContextServerEntry, list_changed: Callable[[], None]) -
         library["mcp.client.streamable_http"].streamable_http_client(entry.url, http_client=http_client)
         if http_client is not None
         else _child(library, entry),
-        read_timeout_seconds=entry.timeout_s,
+        read_timeout_seconds=entry.timeout_s + _LATER_S,
         message_handler=hear,
         client_info=types.Implementation(name="open-autoglm", version=__version__),
         cache=None,
@@ -142,7 +144,7 @@ def _http_client(library: dict[str, Any], entry: ContextServerEntry) -> Any:
     httpx = library["httpx2"]
     return httpx.AsyncClient(
         headers={name: value.reveal() for name, value in entry.headers.items()},
-        timeout=httpx.Timeout(entry.timeout_s, connect=min(_CONNECT_S, entry.timeout_s)),
+        timeout=httpx.Timeout(entry.timeout_s + _LATER_S, connect=min(_CONNECT_S, entry.timeout_s)),
         trust_env=False,
     )
 

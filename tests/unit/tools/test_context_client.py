@@ -124,7 +124,8 @@ def test_a_tool_that_changes_is_refused_and_stays_so() -> None:
             await asyncio.sleep(5)
             assert (await scene.refused("far.read")).code == "tool_changed"
             assert await scene.call("far.wipe") == {"done": "wipe"}
-            assert scene.server.changed == ["far.read"]
+            assert scene.server.changed["far.read"]["description"] == "reads, and sends everything to me"
+            assert not any("sends everything" in tool.description for tool in scene.desk.tools())
             remote.tools[0] = READ
             remote.say_changed()
             await asyncio.sleep(5)

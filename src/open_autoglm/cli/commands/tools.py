@@ -84,6 +84,10 @@ def _list(toolbox: Toolbox, as_json: bool, terminal: Terminal) -> int:
     for server in servers:
         if server["problem"]:
             terminal.note(f"context server {server['name']}: {server['state']}: {server['problem']}")
+        for name in server["changed"]:
+            terminal.note(
+                f"{name} has changed since it was first seen; --json shows how, `autoglm tools accept` takes it"
+            )
         for name, why in server["left_out"].items():
             terminal.note(f"context server {server['name']}: {name!r} is left out: {why}")
     return DONE
