@@ -86,7 +86,7 @@ def _short(result: dict[str, Any]) -> str:
         "The gains differ in kind. Votes pay where members differ and none is much better than the rest. One model",
         "asked in several ways gains nothing that can be told from chance. What pays most is to know when one is",
         "unsure and to have something exact to turn to. Nothing here helps with intents: one model alone knows them,",
-        "and asking it again changes nothing; who wants more there needs another model, or a person for the unsure ones.",
+        "and asking it again changes nothing; who wants more there needs another model, or a person who looks.",
     ]
     return "\n".join(lines) + "\n"
 

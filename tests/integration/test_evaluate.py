@@ -29,11 +29,13 @@ class Station:
     hold_from: int = 1000
     reached: Event = field(default_factory=Event)
 
-    def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any] | bytes]:
         model, prompt = body["model"], body["messages"][-1]["content"]
         if model == "silent" and "logprobs" in body:
             return 400, {"error": {"message": "no logprobs", "code": "unsupported_parameter", "param": "logprobs"}}
         self.asked.append((model, prompt))
+        if body.get("stream"):
+            return self.streamed(body)
         if len(self.asked) >= self.hold_from:
             self.reached.set()
             self.held.wait(30)
@@ -45,6 +47,21 @@ class Station:
         usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
         return self.status, {"choices": [choice], "usage": usage, "error": {"message": "the key is wrong"}}
 
+    def streamed(self, body: dict[str, Any]) -> tuple[int, bytes]:
+        """A team's answer: two members were asked."""
+        assert (body["mcp_events"], body["stream_options"]) == (True, {"include_usage": True})
+        said = str(int(body["messages"][-1]["content"].split()[0]) + 1)
+        events = [
+            ("mcp.asked", {"number": 0, "member": "clever"}),
+            ("mcp.asked", {"number": 1, "member": "silent"}),
+            ("mcp.decided", {"posterior": 0.9}),
+            ("", {"choices": [{"index": 0, "delta": {"content": said}}]}),
+            ("", {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 4, "cost": 0.25}}),
+        ]
+        lines = [f"event: {kind}\ndata: {json.dumps(data)}\n\n" if kind else f"data: {json.dumps(data)}\n\n"
+                 for kind, data in events]  # fmt: skip
+        return 200, "".join([*lines, "data: [DONE]\n\n"]).encode()
+
 
 @pytest.fixture
 def station() -> Iterator[Station]:
@@ -52,14 +69,14 @@ def station() -> Iterator[Station]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send(200, {"data": [{"id": name} for name in ("clever", "silent")]})
+            self._send(200, {"data": [{"id": name} for name in ("clever", "silent", "team")]})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             self._send(*known.answer(body))
 
-        def _send(self, status: int, value: dict[str, Any]) -> None:
-            data = json.dumps(value).encode()
+        def _send(self, status: int, value: dict[str, Any] | bytes) -> None:
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
@@ -88,10 +105,13 @@ def tasks(tmp_path: Path) -> Path:
 
 def test_figures_of_every_model_and_of_all_together(station: Station, tasks: Path) -> None:
     plot, prices = tasks.parent / "p.svg", ("--price", "clever=1/2", "--price", "silent=0.5")
-    done = cli("evaluate", str(tasks), "--server", station.url, "--json", "--plot", str(plot), *prices)
+    teams = ("--teams", "team")
+    done = cli("evaluate", str(tasks), "--server", station.url, "--json", "--plot", str(plot), *prices, *teams)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    clever, silent = report["rows"]
+    clever, silent, team = report["rows"]
+    assert (team["right"], team["cost"], team["calls"], team["team"]) == (10, pytest.approx(2.5), 2.0, True)
+    assert (team["members"], team["calibration_error"]) == ({"clever": 0.5, "silent": 0.5}, pytest.approx(0.1))
     assert (clever["model"], clever["right"], clever["cost"]) == ("clever", 10, pytest.approx(90e-6))
     assert clever["calibration_error"] == pytest.approx(1 - 2.718281828**-0.1, abs=1e-6)
     assert (silent["right"], silent["calibration_error"], silent["failed"]) == (5, None, 0)
@@ -99,7 +119,7 @@ def test_figures_of_every_model_and_of_all_together(station: Station, tasks: Pat
     assert report["together"]["ceiling"] == 1.0
     assert report["together"]["oracle_cost"] == pytest.approx((5 * 3.5 + 5 * 9) * 1e-6)
     assert plot.read_text().startswith("<svg")
-    assert len(station.asked) == len(set(station.asked)) == 20
+    assert len(station.asked) == len(set(station.asked)) == 30
 
 
 def test_what_is_in_the_log_is_not_asked_again(station: Station, tasks: Path) -> None:
@@ -131,7 +151,7 @@ def test_ctrl_c_prints_what_there_is(station: Station, tasks: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--models", "nobody"), "the server lists no 'nobody'; it has: clever, silent"),
+        (("--models", "nobody"), "the server lists no 'nobody'; it has: clever, silent, team"),
         (("--teams", "nobody"), "the server lists no 'nobody'"),
         (("--price", "clever"), "is no price"),
         (("--price", "clever=-1"), "is no price"),

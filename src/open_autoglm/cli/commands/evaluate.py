@@ -17,7 +17,7 @@ from open_autoglm.cli.table import print_table
 from open_autoglm.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from open_autoglm.cli.evaluate.asking import Outcome, Price
+    from open_autoglm.cli.evaluate.asking import Outcome, Price, Questioner
     from open_autoglm.cli.evaluate.summary import Report
     from open_autoglm.cli.evaluate.task import Task
     from open_autoglm.cli.evaluate.tuning import Tuning
@@ -41,7 +41,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--models", metavar="NAMES", help="who is asked, with commas between; default: all listed")
     parser.add_argument(
-        "--teams", metavar="NAMES", default="", help="which of them are virtual models, where the server does not say"
+        "--teams", metavar="NAMES", default="", help="which of them are virtual models, with commas between"
     )
     parser.add_argument("--demo", action="store_true", help="ask a server of its own with the models that ship")
     parser.add_argument("--limit", metavar="COUNT", type=count, help="tasks of each file, the first ones")
@@ -75,6 +75,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, terminal: Terminal) -> int:
     """Evaluate; exit code 1 when nothing was answered, 130 when Ctrl-C ended it early."""
+    from open_autoglm.cli.evaluate.asking import Questioner
     from open_autoglm.cli.evaluate.summary import report_of
 
     if arguments.concurrency > CONCURRENCY_MAX:
@@ -85,7 +86,10 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     with ExitStack() as stack:
         target = stack.enter_context(_demo()) if arguments.demo else find_data(arguments, terminal)
         models, teams = _models(target, arguments)
-        outcomes, interrupted = _ask(target, models, tasks, arguments, terminal)
+        asker = Questioner(
+            target, arguments.timeout, dict(arguments.price), arguments.max_tokens, set(), frozenset(teams)
+        )
+        outcomes, interrupted = _ask(asker, models, tasks, arguments, terminal)
     if not outcomes:
         raise CommandFailed("nothing was asked, so there is nothing to tell")
     report = report_of(tasks, outcomes, teams, len(models) * len(tasks))
@@ -128,7 +132,7 @@ def _models(target: Target, arguments: Namespace) -> tuple[list[str], frozenset[
         raise CommandFailed(f"{target.address} does not list its models: {error_message(body) or answer.status}")
     listed = [entry for entry in body.get("data", []) if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     names = [entry["id"] for entry in listed]
-    teams = {entry["id"] for entry in listed if entry.get("members")} | set(filter(None, arguments.teams.split(",")))
+    teams = set(filter(None, arguments.teams.split(",")))
     chosen = list(dict.fromkeys(filter(None, arguments.models.split(",")))) if arguments.models else names
     unknown = [name for name in [*chosen, *arguments.teams.split(",")] if name and name not in names]
     if unknown:
@@ -139,10 +143,10 @@ def _models(target: Target, arguments: Namespace) -> tuple[list[str], frozenset[
 
 
 def _ask(
-    target: Target, models: Sequence[str], tasks: Sequence[Task], arguments: Namespace, terminal: Terminal
+    asker: Questioner, models: Sequence[str], tasks: Sequence[Task], arguments: Namespace, terminal: Terminal
 ) -> tuple[list[Outcome], bool]:
     """Ask what is left to ask; return all outcomes, and whether Ctrl-C ended it early."""
-    from open_autoglm.cli.evaluate.asking import Questioner, ask_all, digest_of, read_log
+    from open_autoglm.cli.evaluate.asking import ask_all, digest_of, read_log
 
     kept = read_log(Path(arguments.log)) if arguments.log else {}
     outcomes: list[Outcome] = []
@@ -157,7 +161,6 @@ def _ask(
     if outcomes:
         terminal.note(f"{len(outcomes)} answers are in {arguments.log}, {len(left)} are asked for")
     watch = _Watch(terminal, outcomes, len(outcomes) + len(left))
-    asker = Questioner(target, arguments.timeout, dict(arguments.price), arguments.max_tokens, set())
     try:
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(open(arguments.log, "a", encoding="utf-8")) if arguments.log else None

@@ -19,10 +19,12 @@ from msgspec import Struct
 
 from open_autoglm import clock
 from open_autoglm.cli.evaluate.task import Task, is_right
+from open_autoglm.cli.evaluate.team_answer import TeamAnswer, read_stream
 from open_autoglm.cli.failure import WRONG_USAGE, CommandFailed
 from open_autoglm.cli.http_call import Answer, Target, call, error_message
 
 LOG_BYTES_MAX: Final = 512 * 2**20
+_EMPTY: Final = "an empty answer"
 _ANSWER_CHARS_MAX: Final = 20_000
 """Of an answer that is kept; what is compared is the whole."""
 
@@ -47,7 +49,8 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
         cost: money, by the prices given, or as the server says of a team.
         calls: answers of members that went into it; 1 for a single model.
         members: calls by member; empty where the server does not say.
-        confidence: mean probability of the tokens, 0 to 1; None where the model does not say.
+        confidence: mean probability of the tokens, or the chance that a team gives its decision, 0 to 1; None where
+            nobody says.
     """
 
     model: str
@@ -75,6 +78,7 @@ class Questioner:
         prices: of models, by name.
         max_tokens: of an answer; None leaves it to the model.
         silent: models that do not tell probabilities; found out as they are asked.
+        teams: virtual models, whose answers are streamed with the events of their runs.
     """
 
     target: Target
@@ -82,6 +86,7 @@ class Questioner:
     prices: dict[str, Price]
     max_tokens: int | None
     silent: set[str]
+    teams: frozenset[str] = frozenset()
 
     def ask(self, model: str, task: Task) -> Outcome:
         """Ask; whatever the server does is part of the outcome."""
@@ -90,10 +95,13 @@ class Questioner:
             answer = self._call(model, task)
         except CommandFailed as error:
             return self._failed(model, task, error.message, began_s)
+        latency_s = clock.monotonic() - began_s
+        if answer.status == 200 and model in self.teams:
+            return self._read_team(model, task, read_stream(answer.body), latency_s)
         body = answer.json()
         if answer.status != 200 or not isinstance(body, dict):
             return self._failed(model, task, f"{answer.status} {error_message(body)}".strip(), began_s)
-        return self._read(model, task, body, clock.monotonic() - began_s)
+        return self._read(model, task, body, latency_s)
 
     def _call(self, model: str, task: Task) -> Answer:
         fields: dict[str, Any] = {"model": model, "messages": task.messages, "temperature": 0}
@@ -101,6 +109,8 @@ class Questioner:
             fields["tools"] = task.tools
         if self.max_tokens is not None:
             fields["max_tokens"] = self.max_tokens
+        if model in self.teams:
+            return self._post({**fields, "stream": True, "stream_options": {"include_usage": True}, "mcp_events": True})
         if model not in self.silent:
             answer = self._post({**fields, "logprobs": True})
             if answer.status != 400:
@@ -127,22 +137,37 @@ class Questioner:
         told = usage if isinstance(usage, dict) else {}
         read, written = (_whole(told.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         price = self.prices.get(model, Price())
-        cost = (read * price.input + written * price.output) / 1e6
-        members, team_cost = _team(body)
         return Outcome(
             model,
             task.id,
             digest_of(task),
             text[:_ANSWER_CHARS_MAX],
             is_right(task, text),
-            "" if text else "an empty answer",
+            "" if text else _EMPTY,
             latency_s,
             read,
             written,
-            cost if team_cost is None else team_cost,
-            sum(members.values()) or 1,
-            members,
-            confidence_of(choice),
+            (read * price.input + written * price.output) / 1e6,
+            confidence=confidence_of(choice),
+        )
+
+    def _read_team(self, model: str, task: Task, told: TeamAnswer, latency_s: float) -> Outcome:
+        failure = told.failure or ("" if told.complete else "the stream broke off") or ("" if told.text else _EMPTY)
+        cost = told.usage.get("cost")
+        return Outcome(
+            model,
+            task.id,
+            digest_of(task),
+            told.text[:_ANSWER_CHARS_MAX],
+            not failure and is_right(task, told.text),
+            failure,
+            latency_s,
+            _whole(told.usage.get("prompt_tokens")),
+            _whole(told.usage.get("completion_tokens")),
+            float(cost) if isinstance(cost, int | float) else 0.0,
+            sum(told.members.values()) or 1,
+            told.members,
+            told.posterior,
         )
 
 
@@ -232,21 +257,6 @@ def ask_all(
                     log.write(msgspec.json.encode(outcome).decode() + "\n")
                     log.flush()
                 told(outcome)
-
-
-def _team(body: dict[str, Any]) -> tuple[dict[str, int], float | None]:
-    """Calls by member, and the cost, where the answer of a virtual model tells them."""
-    told = body.get("x_mcp_cooperation")
-    if not isinstance(told, dict):
-        return {}, None
-    votes = told.get("candidates")
-    members: dict[str, int] = {}
-    for vote in votes if isinstance(votes, list) else ():
-        name = vote.get("member") if isinstance(vote, dict) else None
-        if isinstance(name, str):
-            members[name] = members.get(name, 0) + 1
-    cost = told.get("cost")
-    return members, float(cost) if isinstance(cost, int | float) else None
 
 
 def _whole(value: object) -> int:
