@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
-from open_autoglm.server.admin_guard import Gate, error_response
+from open_autoglm.server.admin_guard import BODY_BYTES_MAX, Gate, error_response, too_large
 
 if TYPE_CHECKING:
     from open_autoglm.server.context_face import ContextFace
 
 _log = logging.getLogger(__name__)
 
-PATH = "/context"
+PATH: Final = "/context"
+_BODY_S: Final = 30.0
+"""Longest time for a request's body, seconds; as for the admin API."""
 
 
 class ContextEndpoint:
@@ -93,6 +96,7 @@ class ContextDoor:
             self._gate.check(scope, "key")
             if scope["method"] != "POST":  # no stream is offered to GET, and there is no session to DELETE
                 raise RequestError("method_not_allowed", f"{scope['method']} is not for this path: POST")
+            body = await _body(Request(scope, receive))
             app = await self._endpoint.app()
         except AutoGLMError as error:
             response = error_response(error, scope["request_id"])
@@ -100,4 +104,49 @@ class ContextDoor:
                 response.headers["allow"] = "POST"
             await response(scope, receive, send)
             return
-        await app(scope, receive, send)
+        except ClientDisconnect:
+            return
+        await _while_there(app, scope, body, receive, send)
+
+
+async def _body(request: Request) -> bytes:
+    data = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > BODY_BYTES_MAX:
+                    raise too_large()
+    except TimeoutError as error:
+        raise RequestError("request_timeout", f"the body did not come within {_BODY_S:g} s") from error
+    return bytes(data)
+
+
+async def _while_there(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    """Let an application answer a request whose body is here, for as long as the client is there."""
+    gone = asyncio.Event()
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    answering = asyncio.ensure_future(app(scope, receive_again, send))
+    watching = asyncio.ensure_future(watch())
+    try:
+        await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        watching.cancel()
+        answering.cancel()
+        await asyncio.wait((answering, watching))
+    if not answering.cancelled():
+        answering.result()
