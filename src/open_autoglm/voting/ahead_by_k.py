@@ -79,7 +79,7 @@ class AheadByK:
         standings = ranked(votes, self._vote_weights())
         # An answer that nobody gave has the score 0; the first must be ahead of it as well.
         rivals = [standing.score for standing in standings[1:]]
-        return standings[0].score - max(0.0, *rivals)
+        return standings[0].score - max([0.0, *rivals])
 
     def _refill(self) -> list[Ask]:
         ballot, settings = self._ballot, self._settings

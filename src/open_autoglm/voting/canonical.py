@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -51,7 +52,12 @@ _FENCE: Final = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)```", re.DOTALL)
 _JSON_STARTS_MAX: Final = 64
 """Places in a text at which a JSON value is looked for."""
 _JSON_DEPTH_MAX: Final = 64
-_LETTER: Final = re.compile(r"\(([A-Za-z])\)|(?<![A-Za-z'])([A-Z])(?![A-Za-z']|\ [a-z])")
+_LETTER: Final = re.compile(
+    r"""\(([A-Za-z])\)
+    | (?<![A-Za-z'])([B-HJ-Z]|A(?!\ (?!(?:and|as|because|but|is|or|since|was)\b)[a-z]))(?![A-Za-z'])""",
+    re.VERBOSE,
+)
+"""Not the words I and A."""
 _ONE_LETTER: Final = re.compile(r"(?:option|choice|answer|选项|选)?\ ?\(?([A-Za-z])\)?", re.IGNORECASE)
 _FIRST_LETTER: Final = re.compile(r"\s*[*(\[]{0,3}([A-Z])(?:[)\].:]|\*\*)")
 _YES: Final = frozenset({"yes", "true", "correct", "是", "是的", "对", "对的", "正确"})
@@ -172,7 +178,7 @@ def _letter_in(part: str) -> str:
     first = _FIRST_LETTER.match(part)
     if first:
         return first[1]
-    letters = {(match[1] or match[2]).upper() for match in _LETTER.finditer(part)} - {"I"}
+    letters = {(match[1] or match[2]).upper() for match in _LETTER.finditer(part)}
     return letters.pop() if len(letters) == 1 else ""
 
 
@@ -206,11 +212,13 @@ def _json(text: str) -> str:
         place = min(starts)
         try:
             value, end = decoder.raw_decode(text, place)
-            if end - place > best_chars:
-                best, best_chars = _written(value), end - place
-            place = end
         except (ValueError, InvalidOperation, RecursionError):
             place += 1
+            continue
+        if end - place > best_chars:
+            with suppress(ValueError):
+                best, best_chars = _written(value), end - place
+        place = end
     return best
 
 

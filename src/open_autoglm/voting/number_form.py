@@ -29,7 +29,7 @@ _DIGITS: Final = r"""
     (?:\d{1,3}(?:\.\d{3})+,\d+          # 1.234,56
     | \d{1,3}(?:\.\d{3}){2,}(?![\d.])   # 1.234.567
     | \d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?   # 1,234.56 and 12,34,567
-    | \d{1,3}(?:['\u2009]\d{3})+(?!\d)(?:[.,]\d+)? # 1'234.56, 1 234,56
+    | \d{1,3}(?:'\d{3})+(?!\d)(?:[.,]\d+)?  # 1'234.56
     | \d+(?:\.\d+)? | \.\d+)
 """
 _NUMBER: Final = re.compile(
@@ -184,11 +184,11 @@ def _decimal(digits: str) -> Fraction | None:
     if len(digits) > DIGITS_MAX:
         return None
     comma, dot = digits.rfind(","), digits.rfind(".")
-    if (comma > dot >= 0) or (comma >= 0 and "\u2009" in digits):  # 1.234,56
+    if (comma > dot >= 0) or (comma >= 0 and "'" in digits):  # 1.234,56
         digits = digits.replace(".", "").replace(",", ".")
     elif digits.count(".") > 1:  # 1.234.567
         digits = digits.replace(".", "")
-    return Fraction(re.sub(r"[,'\u2009]", "", digits))
+    return Fraction(re.sub("[,']", "", digits))
 
 
 def _chinese_form(match: re.Match[str]) -> str:

@@ -27,10 +27,9 @@ _SAME: Final = {
     "‘": "'",
     "“": '"',
     "”": '"',
-    "\u00a0": "\u2009",  # spaces that do not break part the thousands of a number
-    "\u202f": "\u2009",
-    "\u2009": "\u2009",
 }
+_THOUSANDS: Final = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+"""A space that does not break, between the thousands of a number."""
 _MARK: Final = re.compile(
     r"""\#{4}
     | \banswer(?:\*\*)?\ (?:is|would\ be|must\ be|should\ be)\b\ ?:?
@@ -58,7 +57,9 @@ def plain(text: str) -> str:
     """Return the text in Unicode's compatibility form, digits as 0 to 9, and no sign that only looks different."""
     if text.isascii():
         return text
-    return unicodedata.normalize("NFKC", "".join(_plain_character(character) for character in text))
+    return unicodedata.normalize(
+        "NFKC", "".join(_plain_character(character) for character in _THOUSANDS.sub("'", text))
+    )
 
 
 def _plain_character(character: str) -> str:
