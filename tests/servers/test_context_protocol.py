@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,26 +42,39 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 async def test_the_conformance_suite_finds_what_is_expected(server: RunningServer, tmp_path: Path) -> None:
     host, _, port = server.admin.removeprefix("http://").partition(":")
     async with key_relay(host, int(port), ADMIN_KEY) as open_port:
-        suite = await asyncio.create_subprocess_exec(
-            *(NODE, SUITE, "server", "--url", f"http://127.0.0.1:{open_port}/context"),
-            *("--expected-failures", str(EXPECTED), "--output-dir", str(tmp_path / "results")),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=tmp_path,
-        )
-        try:
-            async with asyncio.timeout(SUITE_S):
-                told, _ = await suite.communicate()
-        finally:
-            if suite.returncode is None:
-                suite.kill()
-                await suite.wait()
-    assert suite.returncode == 0, told.decode()
+        words = ("server", "--url", f"http://127.0.0.1:{open_port}/context", "--expected-failures", str(EXPECTED))
+        await run_suite(tmp_path, *words, "--output-dir", str(tmp_path / "results"))
     for scenario in PASSES:
         [found] = (tmp_path / "results").glob(f"server-{scenario}-*/checks.json")
         checks = json.loads(found.read_text())
         assert checks
         assert all(check["status"] in ("SUCCESS", "INFO") for check in checks)
+
+
+@pytest.mark.parametrize("scenario", ["initialize", "tools_call", "sse-retry"])
+async def test_the_conformance_suite_is_content_with_our_client(scenario: str, tmp_path: Path) -> None:
+    client = f"{sys.executable} {Path(__file__).parent / 'context' / 'client.py'}"
+    told = await run_suite(tmp_path, "client", "--command", client, "--scenario", scenario)
+    assert "OVERALL: PASSED" in told
+
+
+async def run_suite(folder: Path, *words: str) -> str:
+    suite = await asyncio.create_subprocess_exec(
+        *(NODE, SUITE, *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+    try:
+        async with asyncio.timeout(SUITE_S):
+            told, _ = await suite.communicate()
+    finally:
+        if suite.returncode is None:
+            suite.kill()
+            await suite.wait()
+    assert suite.returncode == 0, told.decode()
+    return told.decode()
 
 
 def public(name: str, package: str, *words: str, **more: Any) -> ContextServerEntry:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import trustme
 
 from open_autoglm import clock
 from open_autoglm.secret import Secret
@@ -20,7 +22,7 @@ JSON = b"content-type: application/json\r\n"
 
 
 @asynccontextmanager
-async def service(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
+async def service(answer: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[bytes]]]:
     """Answers every connection with the same bytes; gives its port and what it was sent."""
     heard: list[bytes] = []
 
@@ -32,7 +34,7 @@ async def service(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1], heard
 
@@ -109,6 +111,24 @@ async def test_failures_say_whether_another_try_may_help() -> None:
         assert (await refused(entry(port, method="POST"), "key-1")).retryable
     error = await refused(entry(port))
     assert (error.code, error.retryable) == ("tool_unavailable", True)
+
+
+async def test_the_certificate_must_be_that_of_the_name() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    for name, code in (("localhost", None), ("other.example", "tool_unavailable")):
+        own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(own)
+        async with service(reply(b"{}"), own) as (port, _):
+            tool = HttpTool(HttpToolEntry("tool", f"https://localhost:{port}/", allow_private=True), context)
+            call = ToolCall("tool", {}, clock.monotonic() + 10)
+            if code is None:
+                assert await ToolDesk([tool]).call(call) == {"status": 200, "body": {}}
+                continue
+            with pytest.raises(ToolError, match="TLS failed") as caught:
+                await ToolDesk([tool]).call(call)
+            assert caught.value.code == code
 
 
 async def test_answers_are_bounded_and_understood() -> None:
