@@ -34,6 +34,18 @@ def told(text: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+def until_cut(server: RunningServer, body: dict[str, Any]) -> str:
+    """What comes of a stream that is cut."""
+    pieces: list[str] = []
+    try:
+        with server.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            for piece in answer.iter_text():
+                pieces.append(piece)  # noqa: PERF402 - what came before the cut counts
+    except httpx2.RemoteProtocolError:
+        return "".join(pieces)
+    raise AssertionError("the stream was not cut")
+
+
 def test_the_majority_answers_in_every_dialect(server: RunningServer, upstream: Upstream) -> None:
     Cast(server, upstream, say("41"), say("42"), say("42")).apply(team=EQUAL)
     answer = server.chat("team")
@@ -172,6 +184,16 @@ def test_without_an_answer_or_a_fallback_the_client_hears_why(server: RunningSer
     answer = server.chat("team")
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "insufficient_quota")
     assert cast.seen == before, "nobody was asked"
+
+
+def test_a_stream_of_events_without_an_answer_ends_with_an_error(server: RunningServer, upstream: Upstream) -> None:
+    cast = Cast(server, upstream, broken(), broken(), broken())
+    for fallback in ({}, {"fallback": "c"}):
+        cast.apply(team={"members": ["a", "b"], **fallback})
+        text = until_cut(server, chat_body("team", stream=True, mcp_events=True))
+        assert told(text)[-1][0] == "decided"
+        assert '"code":"stream_interrupted"' in text
+        assert "[DONE]" not in text
 
 
 def test_a_quorum_that_is_not_reached_is_no_answer(server: RunningServer, upstream: Upstream) -> None:
