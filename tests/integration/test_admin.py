@@ -14,6 +14,7 @@ import pytest
 from open_autoglm.secret import Secret
 from open_autoglm.server.admin import EndpointAction, JSONObject, RequestFilter, build_admin, serve_admin
 from open_autoglm.server.admin_listener import HEAD_BYTES_MAX, AdminListener, open_listener
+from open_autoglm.server.audit_desk import Said
 
 KEY = "admin-key-of-this-test"
 BEARER = {"authorization": f"Bearer {KEY}"}
@@ -75,6 +76,9 @@ class Control:
 
     def explain(self, request_id: str) -> JSONObject | None:
         return None
+
+    async def feedback(self, run: str, said: Said) -> JSONObject:
+        return {}
 
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
         return {}

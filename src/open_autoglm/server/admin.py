@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from open_autoglm.server.admin_listener import AdminListener
+    from open_autoglm.server.audit_desk import Said
     from open_autoglm.server.context_endpoint import ContextEndpoint
 
 __all__ = ["AdminControl", "EndpointAction", "JSONObject", "RequestFilter", "RolloutStep", "build_admin", "serve_admin"]
@@ -143,6 +144,14 @@ class AdminControl(Protocol):
 
     def explain(self, request_id: str) -> JSONObject | Awaitable[JSONObject | None] | None:
         """One request as `telemetry.explain.explain` tells it; `None` when it is not (or no longer) known."""
+        ...
+
+    def feedback(self, run: str, said: Said) -> Awaitable[JSONObject]:
+        """Take down what somebody says of a run; returns `run`, `by`, `right`, and whether a model `learned` of it.
+
+        Raises:
+            AutoGLMError: `not_found`, `conflict`, `invalid_request`; nothing was taken down.
+        """
         ...
 
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject | Awaitable[JSONObject]:

@@ -202,6 +202,18 @@ SCHEMAS: dict[str, Schema] = {
             "stages": _list("Stage"),
             "candidates": _list("Candidate"),
             "attempts": _list("Attempt"),
+            "cooperation": {
+                "type": ["object", "null"],
+                "description": "What a virtual model did for it: asks, votes, decision; null for other models.",
+            },
+        }
+    ),
+    "Label": _object(
+        {
+            "run": _TEXT,
+            "by": {"type": "string", "enum": ["human", "verifier"]},
+            "right": _TRUTH,
+            "learned": {**_TRUTH, "description": "Whether the virtual model is served here, and learned from it."},
         }
     ),
     "Description": _object({"openapi": _TEXT, "info": {"type": "object"}, "paths": {"type": "object"}}),

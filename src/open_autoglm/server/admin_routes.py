@@ -211,6 +211,16 @@ async def _explain(call: AdminCall) -> Response:
     return json_response(told)
 
 
+async def _feedback(call: AdminCall) -> Response:
+    from open_autoglm.server.audit_desk import Said
+
+    by = call.query.get("by", "human")
+    if by not in ("human", "verifier"):
+        raise RequestError("invalid_request", f"query parameter by is {by!r}, not human or verifier", param="by")
+    said = Said(call.query.get("right"), call.query.get("answer"), by)
+    return json_response(await call.control.feedback(call.path["request_id"], said))
+
+
 async def _openapi(call: AdminCall) -> Response:
     from open_autoglm.server.admin_openapi import description_bytes
 
@@ -248,6 +258,13 @@ NOTE_FIELDS = (
     text("version", "The `note_version` that was shown; empty when there never was a note.", empty=True),
 )
 
+FEEDBACK_FIELDS = (
+    flag("right", "Whether its decision was right; may be left out when `answer` says which one is."),
+    text("answer", "The right answer, as a member may write it."),
+    text("by", "Who says so: human or verifier; human when left out."),
+)
+
+_FEEDBACK = "/admin/v1/requests/{request_id}/feedback"
 _EXPLAIN = "/admin/v1/requests/{request_id}/explain"
 _ENDPOINT = "/admin/v1/models/{name}/endpoints/{endpoint}/{action}"
 
@@ -350,6 +367,17 @@ ROUTES: tuple[AdminRoute, ...] = (
         query=REQUEST_FILTERS,
     ),
     AdminRoute("GET", _EXPLAIN, "key", "explain", "Why one request went as it did.", _explain, "Explanation"),
+    AdminRoute(
+        "POST",
+        _FEEDBACK,
+        "key",
+        "feedback",
+        "Say of a virtual model's answer whether it was right; once, and it learns from it.",
+        _feedback,
+        "Label",
+        query=FEEDBACK_FIELDS,
+        statuses=(200, 409),
+    ),
     AdminRoute("GET", "/openapi.json", "key", "openapi", "This description.", _openapi, "Description"),
     *(
         AdminRoute("GET", path, "key", part, f"Not part of this version: {part}.", _not_built(words), statuses=(501,))

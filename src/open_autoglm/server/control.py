@@ -10,8 +10,10 @@ from open_autoglm.config import Loaded, Revision, diff_configs, parse_config
 from open_autoglm.errors import RequestError
 from open_autoglm.native import current_form
 from open_autoglm.rollout.plan import RolloutRules
+from open_autoglm.server.audit_desk import Lesson, Said, found_run, label_told
 from open_autoglm.server.models_view import models_view
 from open_autoglm.telemetry.explain import RequestFilter, explain, summarize
+from open_autoglm.telemetry.run_record import RunRecord
 
 if TYPE_CHECKING:
     from open_autoglm.server.admin import EndpointAction, JSONObject, RolloutStep
@@ -57,6 +59,7 @@ class Control:
             "overload": {"stage": server.overload.stage, "cause": server.overload.cause},
             "waiting": server.gateway.queue_depths(),
             "sources": server.sources.flagged(clock.monotonic()),
+            "audit": server.audit.status(),
         }
 
     def config_active(self) -> JSONObject:
@@ -152,7 +155,22 @@ class Control:
 
     def explain(self, request_id: str) -> JSONObject | None:
         record = self._server.explain.get(request_id)
-        return None if record is None else explain(record, self._candidates())
+        if record is None:
+            return None
+        return {**explain(record, self._candidates()), "cooperation": self._server.audit.view(request_id)}
+
+    def run_record(self, run: str) -> RunRecord | None:
+        """A run that is in this process's memory."""
+        return self._server.audit.trail.runs.get(run)
+
+    async def feedback(self, run: str, said: Said) -> JSONObject:
+        audit = self._server.audit
+        label, lesson = audit.label(found_run(run, await audit.find(run)), said)
+        return label_told(run, label, learned=audit.learn(lesson))
+
+    def learn(self, lesson: Lesson) -> bool:
+        """Have a virtual model of this process learn; whether it is served here."""
+        return self._server.audit.learn(lesson)
 
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
         now_s = clock.monotonic()

@@ -34,6 +34,7 @@ from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.server.accounts import Accountant
 from open_autoglm.server.admin_key import find_admin_key
 from open_autoglm.server.assembly import Assembly, Built, unavailable
+from open_autoglm.server.audit_desk import AuditDesk
 from open_autoglm.server.dialects import PLAIN_FACE
 from open_autoglm.server.direct_accounts import DirectAccountant
 from open_autoglm.server.drain import Drain
@@ -114,6 +115,7 @@ class Server:
         config = loaded.config
         # Of several processes one keeps what virtual models learn; the others begin with it.
         self.teams = Teams(Library(config.server.data_dir, writes=place.index == 0), self._rng, loop)
+        self.audit = AuditDesk(config, self.teams)
         self.assembly = Assembly(
             loop, self._rng, pepper, self._open_embedded, clock.monotonic, teams=self.teams, usage=self.tickets
         )
@@ -291,6 +293,7 @@ class Server:
             self._sweep_handle.cancel()
         self.assembly.close()
         await self.teams.close()
+        await self.audit.close()
         for engine in self._engines.values():
             engine.stop()
         if self._witness is not None:

@@ -1,9 +1,9 @@
 """The record of every run of cooperation: who was asked, what came, how it was decided, and why.
 
 Invariants: telling the trail something costs an encoding and a list append, and never waits for the disk: a thread
-writes, from the first run on. What does not fit or cannot be written is lost, counted, logged at once, and said in the
-chain itself as soon as the disk takes it. Only where records are `required` does a run that cannot be recorded end with
-an error.
+writes, from the first record on. What does not fit or cannot be written is lost, counted, logged at once, and said in
+the chain itself as soon as the disk takes it. Only where records are `required` does a run that cannot be recorded end
+with an error.
 
 | a run is told by | becomes the chain's records |
 |---|---|
@@ -115,7 +115,7 @@ class AuditTrail:
         """A run begins.
 
         Args:
-            run: its id, the request's.
+            run: its id, the request's; where a client gives the same one twice, `~2`, `~3`, … is added.
             header: what it begins with, see `run_record.RunRecord`.
 
         Raises:
@@ -124,11 +124,12 @@ class AuditTrail:
         if self.required:
             self._refuse_in_trouble()
         self._start()
+        run = self.runs.free(run)
         salt = secrets.token_bytes(16)
         privacy = Privacy(texts=self.texts, key=self._digest_key(run, salt))
         plain = _plain(header)
         data: dict[str, Any] = {name: plain.pop(name) for name in _NO_TEXTS if name in plain}
-        data |= privacy.data(plain) | {"salt": salt.hex()}
+        data |= privacy.data(plain) | {"salt": salt.hex(), "texts": self.texts}
         record = RunRecord(run, clock.iso_utc(clock.wall()), data)
         trail = RunTrail(self, record, privacy)
         record.size = self._put(run, "begin", data)
@@ -137,13 +138,14 @@ class AuditTrail:
 
     def label(self, record: RunRecord, label: Label) -> None:
         """Write down what was said of a run; the caller has seen that it may be."""
+        self._start()
         record.labels.append(label)
         self._put(record.run, "label", {"by": label.by, "right": label.right, "answer": label.answer})
 
     def privacy_of(self, record: RunRecord) -> Privacy:
         """What turns an answer into what that run's records have in its place."""
         salt = bytes.fromhex(str(record.header.get("salt", "")))
-        return Privacy(texts=self.texts, key=self._digest_key(record.run, salt))
+        return Privacy(texts=record.header.get("texts") is True, key=self._digest_key(record.run, salt))
 
     async def settled(self, run: RunTrail | None = None, deadline_s: float = SETTLE_S) -> None:
         """Wait until all that was told so far is written; at once where nothing is required.

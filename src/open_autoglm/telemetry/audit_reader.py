@@ -160,6 +160,29 @@ def find_run(path: Path, run: str) -> list[Told]:
     return found
 
 
+def ended_runs(path: Path) -> Iterator[list[Told]]:
+    """The records of each run that has ended, in the order of the ends; they are not checked.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    under_way: dict[str, list[Told]] = {}
+    for file in files_of(path):
+        for line in _lines(file):
+            told = _told(line)
+            if told is None or not told.run:
+                continue
+            if told.kind == "begin":
+                under_way[told.run] = []
+                if len(under_way) > _UNDER_WAY_MAX:  # the oldest was cut off, or lost its end
+                    del under_way[next(iter(under_way))]
+            entries = under_way.get(told.run)
+            if entries is not None and len(entries) < ENTRIES_MAX:
+                entries.append(told)
+                if told.kind == "end":
+                    yield under_way.pop(told.run)
+
+
 def newest_runs(path: Path, limit: int) -> list[Told]:
     """The records with which the newest runs ended, the newest first.
 
@@ -175,6 +198,7 @@ def newest_runs(path: Path, limit: int) -> list[Told]:
     return found
 
 
+_UNDER_WAY_MAX: Final = 10_000
 _ENDED: Final = re.compile(rb'"kind":"end",')
 
 

@@ -121,13 +121,22 @@ def recording_of(record: RunRecord) -> Recording:
                 "asked": told["asked"],
                 "candidates": candidates,
                 "decision": record.decision,
-                "stopped": record.end.get("stopped", ""),
+                "stopped": record.end.get("stopped") or _stopped(record.decision),
                 "answers": record.end.get("answers", []),
             },
             Recording,
         )
     except (KeyError, msgspec.ValidationError) as error:
         raise ValueError(f"the record is not one of a strategy: {error}") from error
+
+
+def _stopped(decision: dict[str, Any]) -> str:
+    """Why a strategy was told to stop, by what it says itself."""
+    said = [decision.get("reason"), *decision.get("notes", [])]
+    return next((str(word) for word in said if word in _STOPS), "")
+
+
+_STOPS: Final = ("deadline", "budget_exhausted", "nobody_left")
 
 
 class RunStore:
@@ -159,6 +168,14 @@ class RunStore:
         if self._runs.get(record.run) is record:
             self._size += size
             self._trim()
+
+    def free(self, run: str) -> str:
+        """A name for a new run: its id, unless there is one of that name already."""
+        number, name = 1, run
+        while name in self._runs:
+            number += 1
+            name = f"{run}~{number}"
+        return name
 
     def get(self, run: str) -> RunRecord | None:
         """The run of this id."""

@@ -19,6 +19,7 @@ from open_autoglm.server.admin_app import Door
 from open_autoglm.server.admin_guard import BODY_BYTES_MAX
 from open_autoglm.server.admin_openapi import SCHEMAS, description
 from open_autoglm.server.admin_routes import ROUTES, AdminRoute
+from open_autoglm.server.audit_desk import Said
 from open_autoglm.telemetry.explain import RequestFilter
 
 KEY = new_key()
@@ -132,7 +133,13 @@ class Control:
         if request_id != "r1":
             return None
         stage = {"name": "admit", "at_ms": 0.0, "ms": 0.5}
-        return self._row(**SUMMARY, rejected="", queue=None, stages=[stage], candidates=[], attempts=[])
+        return self._row(
+            **SUMMARY, rejected="", queue=None, stages=[stage], candidates=[], attempts=[], cooperation=None
+        )
+
+    async def feedback(self, run: str, said: Said) -> JSONObject:
+        self.asked.append(("feedback", run, said))
+        return self._row(run=run, by=said.by, right=said.right is not False, learned=True)
 
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
         self.asked.append((action, model, endpoint))
@@ -460,6 +467,19 @@ async def test_a_wrong_parameter_is_named(client: Client, control: Control, quer
     assert response.status_code == 400
     assert error_of(response)["param"] == param
     assert not control.asked
+
+
+async def test_saying_what_was_right(client: Client, control: Control) -> None:
+    async with client(headers=BEARER) as http:
+        told = await http.post("/admin/v1/requests/r1/feedback?right=true&by=verifier")
+        assert told.json() == {"run": "r1", "by": "verifier", "right": True, "learned": True}
+        assert control.asked[-1] == ("feedback", "r1", Said(True, None, "verifier"))
+        await http.post("/admin/v1/requests/r1/feedback?answer=42")
+        assert control.asked[-1] == ("feedback", "r1", Said(None, "42", "human"))
+        wrong = await http.post("/admin/v1/requests/r1/feedback?right=yes")
+        assert error_of(wrong)["param"] == "right"
+        wrong = await http.post("/admin/v1/requests/r1/feedback?right=true&by=me")
+        assert error_of(wrong)["param"] == "by"
 
 
 async def test_explaining_a_request(client: Client, control: Control) -> None:

@@ -218,6 +218,26 @@ def test_without_a_run_there_is_no_file_and_no_thread(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_label_is_written_after_a_restart_too(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    trail = AuditTrail(Disk(path))
+    tell(trail)
+    trail.close()
+    trail = AuditTrail(Disk(path))
+    record = record_of(find_run(path, "req-1"))
+    assert record is not None
+    trail.label(record, Label("human", False, "", "t"))
+    trail.close()
+    again = record_of(find_run(path, "req-1"))
+    assert again is not None
+    assert [label.right for label in again.labels] == [False]
+
+
+def test_a_request_id_that_comes_again_is_another_run() -> None:
+    trail = AuditTrail(None)
+    assert [trail.begin("req-1", {}).record.run for _ in range(3)] == ["req-1", "req-1~2", "req-1~3"]
+
+
 def test_without_a_file_the_newest_runs_are_known_all_the_same() -> None:
     trail = AuditTrail(None, keep=2)
     for number in range(3):

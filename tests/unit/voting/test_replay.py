@@ -56,7 +56,7 @@ def run(name: str, settings: TeamSettings, seed: int, *, texts: bool = False, st
     stopped = "" if strategy.decision is not None else "deadline"
     if stopped:
         strategy.stop(stopped)
-    trail.end(strategy.decision, stopped=stopped)
+    trail.end(strategy.decision)
     return trail.record
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from open_autoglm.errors import ServerError
+from open_autoglm.server.audit_desk import Said, found_run, label_told
 from open_autoglm.server.control import Control
 from open_autoglm.server.workers.labelled_metrics import join_metrics
 from open_autoglm.server.workers.messages import Answer, Ask
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from open_autoglm.server.admin import EndpointAction, JSONObject, RolloutStep
     from open_autoglm.server.server import Server
 
-ANSWERED: Final = frozenset(("ready", "metrics", "status", "models", "keys", "requests", "explain", "endpoint_action"))
+ANSWERED: Final = frozenset(
+    ("ready", "metrics", "status", "models", "keys", "requests", "explain", "endpoint_action", "run_record", "learn")
+)
 """Methods of `Control` that one worker may ask of the others."""
 _PATIENCE_S: Final = 1.0
 _SUMMED: Final = ("in_flight", "connections", "log_lines_dropped")
@@ -88,6 +91,7 @@ class WorkersControl:
 
     def __init__(self, server: Server, questions: Questions) -> None:
         self._own = Control(server)
+        self._audit = server.audit
         self._questions = questions
 
     def health(self) -> JSONObject:
@@ -186,6 +190,14 @@ class WorkersControl:
             return own
         told = await self._questions.ask("explain", request_id)
         return next(iter(told.values()), None)
+
+    async def feedback(self, run: str, said: Said) -> JSONObject:
+        """The leader writes the label, and all learn: what virtual models know is each process's own."""
+        audit = self._audit
+        record = self._own.run_record(run) or next(iter((await self._questions.ask("run_record", run)).values()), None)
+        label, lesson = audit.label(found_run(run, record or await audit.find(run)), said)
+        await self._questions.ask("learn", lesson)
+        return label_told(run, label, learned=audit.learn(lesson))
 
     async def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
         row = self._own.endpoint_action(model, endpoint, action)
