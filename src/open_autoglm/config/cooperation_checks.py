@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 
 from open_autoglm.config.keys import nearest
 from open_autoglm.config.schema import ServerConfig
+from open_autoglm.config.tool_checks import CALCULATOR
 from open_autoglm.config.tree import shorten
 from open_autoglm.cooperation.settings import DEPTH_MAX, MEMBERS_MAX, CooperationEntry
+from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.voting.catalog import Knowledge, Member, make_strategy
 
 Found = Iterator[tuple[str, str]]
@@ -27,6 +29,7 @@ def cooperation_problems(config: ServerConfig, known: Collection[str] | None, fl
         if name == "*" or any(model.name == name for model in config.models + config.models_unavailable):
             yield path, f"{shorten(name)} is the name of a model too; call the virtual model something else"
         yield from _entry(path, entry, team_members(config, entry))
+        yield from _tools(path, entry, config.tools)
         if known is not None:
             yield from _unknown(path, entry, {*known, *config.cooperation})
     circle = _circle(config)
@@ -58,6 +61,8 @@ def team_members(config: ServerConfig, entry: CooperationEntry) -> tuple[Member,
 
 def _entry(path: str, entry: CooperationEntry, team: tuple[Member, ...]) -> Found:
     members = entry.members
+    if not members and entry.strategy == "plan_execute" and entry.planner and entry.tools:
+        return
     if not members:
         yield f"{path}.members", "is empty; name the models that work together"
         return
@@ -70,15 +75,29 @@ def _entry(path: str, entry: CooperationEntry, team: tuple[Member, ...]) -> Foun
     if entry.quorum > len(members):
         yield f"{path}.quorum", f"asks for {entry.quorum} answers, but there are {len(members)} members"
         return
+    if entry.strategy == "plan_execute":
+        return
     try:
         make_strategy(entry.strategy, team, entry, Knowledge(), 0)
     except ValueError as error:
         yield path, str(error)
 
 
+def _tools(path: str, entry: CooperationEntry, settings: ToolSettings) -> Found:
+    known = {CALCULATOR} if settings.calculator else set()
+    known |= {each.name for each in settings.python} | {each.name for each in settings.http}
+    servers = {server.name for server in settings.context}
+    for position, tool in enumerate(entry.tools):
+        if tool not in known and tool.partition(".")[0] not in servers:
+            hint = f"; the nearest is {nearest(tool, known)!r}" if known else ""
+            yield f"{path}.tools[{position}]", f"no tool is called {shorten(tool)}{hint}"
+
+
 def _unknown(path: str, entry: CooperationEntry, known: Collection[str]) -> Found:
     named = {f"{path}.members[{position}]": member for position, member in enumerate(entry.members)}
-    named |= {f"{path}.{key}": name for key in ("fallback", "judge", "aggregator") if (name := getattr(entry, key))}
+    named |= {
+        f"{path}.{key}": name for key in ("fallback", "judge", "aggregator", "planner") if (name := getattr(entry, key))
+    }
     for place, name in named.items():
         if name not in known:
             hint = f"; the nearest is {nearest(name, known)!r}" if known else ""
@@ -89,7 +108,7 @@ def _next(config: ServerConfig) -> Mapping[str, list[str]]:
     """Whom a request for each name may lead to."""
     leads = {name: list(fallbacks) for name, fallbacks in config.routing.fallbacks.items()}
     for name, entry in config.cooperation.items():
-        helpers = [each for each in (entry.judge, entry.aggregator, entry.fallback) if each]
+        helpers = [each for each in (entry.judge, entry.aggregator, entry.planner, entry.fallback) if each]
         leads[name] = [*entry.members, *helpers, *leads.get(name, ())]
     return leads
 

@@ -252,7 +252,7 @@ class TeamAnswer:
         assert self.around.desk is not None, "a plan is wanted before the server is composed"
         planner = entry.planner or entry.members[0]
         return PlanRun(
-            Roles(planner, entry.tools, tuple(entry.members), entry.aggregator, entry.replans),
+            Roles(planner, tuple(entry.tools), tuple(entry.members), entry.aggregator, entry.replans),
             question,
             self._callers(question),
             await self.around.desk(),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from open_autoglm.cooperation.team_run import Outcome
-from open_autoglm.scheduling.references import ReferenceProblem, fill, needed
+from open_autoglm.scheduling.references import ReferenceProblem, as_text, fill, needed
 from open_autoglm.scheduling.task import Task
 
 
@@ -105,8 +104,3 @@ def told(task: Task) -> Mapping[str, Any]:
 
 def _needs(task: Task) -> set[str]:
     return {*task.depends_on, *needed(task.args)}
-
-
-def as_text(value: Any) -> str:
-    """A result as text."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

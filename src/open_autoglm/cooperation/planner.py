@@ -27,7 +27,7 @@ from open_autoglm.cooperation.caller import ModelCaller, Reply
 from open_autoglm.cooperation.executor import Executor, StepCall
 from open_autoglm.cooperation.paid_caller import PaidCaller
 from open_autoglm.cooperation.plan_check import TaskCheck
-from open_autoglm.cooperation.plan_outcome import PlanOutcome, Results, as_text, told
+from open_autoglm.cooperation.plan_outcome import PlanOutcome, Results, told
 from open_autoglm.cooperation.plan_prompts import (
     failure_shown,
     join_prompt,
@@ -45,6 +45,7 @@ from open_autoglm.scheduling.graph_run import GraphRun, RunLimits
 from open_autoglm.scheduling.plan_admission import PlanAdmission, work_of
 from open_autoglm.scheduling.plan_cache import PlanCache
 from open_autoglm.scheduling.plan_parser import PlanLimits, PlanParser
+from open_autoglm.scheduling.references import as_text
 from open_autoglm.scheduling.run_event import Planned, RunEvent, TaskDone, TaskFailed, TaskStarted
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import MODEL_PREFIX, TaskGraph

@@ -25,6 +25,7 @@ CooperationStrategy = Literal[
     "mixture",
     "hedged",
     "debate",
+    "plan_execute",
 ]
 
 
@@ -45,10 +46,14 @@ class CooperationEntry(TeamSettings, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         strategy: how they come to one answer.
-        members: names of models, virtual ones too, at most 64.
+        members: names of models, virtual ones too, at most 64; `plan_execute` can do without, with tools alone.
         timeout_s: for the answer as a whole; with a fallback, which needs time too, at most 60 % of the request's time.
         budget: what it may cost.
         fallback: the model that answers when cooperation fails.
+        planner: model that writes the plan of `plan_execute`; the first member where it is left out.
+        tools: names of tools that its tasks may call; dangerous ones are left out, since nobody is there to agree.
+        replans: how often the planner may plan again when a task failed or something is missing.
+        plan_cache: plans that are kept for requests that differ in numbers and quoted texts alone; 0 keeps none.
         logprobs: ask members for log probabilities, of which the confidence of their answers is made.
     """
 
@@ -57,4 +62,8 @@ class CooperationEntry(TeamSettings, frozen=True, kw_only=True, forbid_unknown_f
     timeout_s: Seconds = field(default=30.0, name="timeout")
     budget: CooperationBudget = CooperationBudget()
     fallback: str | None = None
+    planner: str = ""
+    tools: list[str] = field(default_factory=list)
+    replans: Annotated[int, Meta(ge=0, le=2)] = 2
+    plan_cache: Annotated[int, Meta(ge=0, le=100_000)] = 0
     logprobs: bool = False

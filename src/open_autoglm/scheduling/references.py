@@ -8,8 +8,8 @@
 | `$$` | a dollar sign |
 | `$` before anything else | itself |
 
-A string that is one reference and nothing else becomes the value itself, of whatever JSON type; inside other text a
-string is put as it is, all else as JSON. References are looked for in strings at any depth, not in the keys of
+A string that is one reference and nothing else becomes the value itself, of whatever JSON type; inside other text it
+is put as `as_text` writes it. References are looked for in strings at any depth, not in the keys of
 objects, and not in what they are replaced by.
 """
 
@@ -87,6 +87,16 @@ def rename(value: Any, names: Mapping[str, str]) -> Any:
     return value
 
 
+def as_text(value: Any) -> str:
+    """Write a JSON value into a text: a string as it is, all else as JSON.
+
+    Of an object whose only field is `result`, as many tools give it, that field is written.
+    """
+    if isinstance(value, dict) and value.keys() == {"result"}:
+        return as_text(value["result"])
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
 def escape(text: str) -> str:
     """Write a text so that `fill` gives it back as it is."""
     return text.replace("$", "$$")
@@ -118,7 +128,7 @@ class _Filling:
         at = 0
         for match in _REFERENCE.finditer(text):
             self._write(text[at : match.start()], pieces)
-            self._write("$" if match[1] else _as_text(self._result(match)), pieces)
+            self._write("$" if match[1] else as_text(self._result(match)), pieces)
             at = match.end()
         self._write(text[at:], pieces)
         return "".join(pieces)
@@ -177,7 +187,3 @@ def _path(match: re.Match[str]) -> list[str]:
 def _renamed(match: re.Match[str], names: Mapping[str, str]) -> str:
     task, *fields = _path(match)
     return f"${{{'.'.join((names.get(task, task), *fields))}}}"
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -18,6 +18,8 @@ from open_autoglm.cooperation.knowledge import Library
 from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.cooperation.team_run import Rates
 from open_autoglm.exchange.settings import Timeouts
+from open_autoglm.scheduling.plan_cache import PlanCache
+from open_autoglm.server.tool_room import ToolRoom
 from open_autoglm.voting.settings import TeamSettings
 
 _SAVE_S: Final = 10.0
@@ -37,6 +39,7 @@ class Teams:
     Attributes:
         desk: who asks members; set before the first request.
         figures: for metrics.
+        tools: what plans may call.
         around: what virtual models share; whoever takes down runs is set there.
     """
 
@@ -44,7 +47,8 @@ class Teams:
         self.library = library
         self.figures = TeamFigures()
         self.desk: CallerSource | None = None
-        self.around = Surroundings(self, self.figures, rng)
+        self.tools = ToolRoom()
+        self.around = Surroundings(self, self.figures, rng, desk=self.tools.desk)
         self._loop = loop
         self._saved_s = 0.0
         self._saving: asyncio.Future[None] | None = None
@@ -62,9 +66,11 @@ class Teams:
     def backend(self, name: str, config: ServerConfig) -> TeamBackend:
         """Make a virtual model."""
         entry = config.cooperation[name]
+        self.tools.use(config)
         settings = TeamSettings(**{field: getattr(entry, field) for field in TeamSettings.__struct_fields__})
         book = self.library.book(name, team_members(config, entry), settings)
-        team = Team(name, entry, book, dict(_rates(config, entry)))
+        plans = PlanCache(entry.plan_cache) if entry.plan_cache else None
+        team = Team(name, entry, book, dict(_rates(config, entry)), plans)
         return TeamBackend(team, self.around)
 
     def sweep(self, now_s: float) -> None:
@@ -76,7 +82,8 @@ class Teams:
                 self._saving = self._loop.run_in_executor(None, self.library.write, content)
 
     async def close(self) -> None:
-        """Write what was learned since the last time."""
+        """Write what was learned since the last time, and close the tools."""
+        await self.tools.close()
         if self._saving is not None:
             await self._saving
         content = self.library.changes()
@@ -94,7 +101,7 @@ def team_timeouts(entry: CooperationEntry, timeouts: Timeouts) -> Timeouts:
 
 def _rates(config: ServerConfig, entry: CooperationEntry) -> tuple[tuple[str, Rates], ...]:
     """What each model that may be asked costs at most, over its endpoints."""
-    names = dict.fromkeys([*entry.members, entry.judge, entry.aggregator])
+    names = dict.fromkeys([*entry.members, entry.judge, entry.aggregator, entry.planner])
     rates = []
     for name in names:
         prices = [model.price for model in config.models if model.name == name and model.price is not None]

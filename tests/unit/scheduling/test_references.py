@@ -10,6 +10,7 @@ RESULTS: dict[str, Any] = {
     "1": 540,
     "a": {"name": "Ann", "tags": ["x", {"deep": None}], "on": True},
     "step-2": [1.5, "two"],
+    "sum": {"result": "540"},
     "text": "costs $1 ${a}",
 }
 
@@ -24,6 +25,8 @@ RESULTS: dict[str, Any] = {
         ("${a.on}", True),
         ("${step-2.0}", 1.5),
         ("$1-8506", "540-8506"),
+        ("$sum-8506", "540-8506"),
+        ("$sum", {"result": "540"}),
         ("it is ${a.name}!", "it is Ann!"),
         ("${a.tags}", ["x", {"deep": None}]),
         ("all: ${a.tags}", 'all: ["x",{"deep":null}]'),

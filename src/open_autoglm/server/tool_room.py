@@ -1,0 +1,55 @@
+"""The tools that plans of virtual models may call: opened when the first plan wants one, closed with the server.
+
+Invariant: a server whose virtual models do not plan opens no tool and connects to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from open_autoglm.config.schema import ServerConfig
+from open_autoglm.errors import ServerError
+from open_autoglm.tools.desk import ToolDesk
+from open_autoglm.tools.toolbox import Toolbox
+
+_SETTLE_S: Final = 10.0
+"""Given to servers of the context protocol before the first plan is written."""
+
+
+class ToolRoom:
+    """See the module. The tools are those of the configuration that was active when they were opened."""
+
+    def __init__(self) -> None:
+        self._config: ServerConfig | None = None
+        self._toolbox: Toolbox | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+
+    def use(self, config: ServerConfig) -> None:
+        """Take a configuration, for when the tools are opened."""
+        self._config = config
+
+    async def desk(self) -> ToolDesk:
+        """The desk where they are called.
+
+        Raises:
+            AutoGLMError: a tool cannot be had, or the server is stopping.
+        """
+        async with self._opening:
+            if self._closed or self._config is None:
+                raise ServerError("server_draining", "this server is stopping")
+            if self._toolbox is None:
+                toolbox = Toolbox(self._config.tools, Path(self._config.server.data_dir))
+                toolbox.start()
+                await toolbox.settle(_SETTLE_S)
+                self._toolbox = toolbox
+            return self._toolbox.desk
+
+    async def close(self) -> None:
+        """End all connections and children."""
+        async with self._opening:
+            self._closed = True
+            if self._toolbox is not None:
+                await self._toolbox.close()
