@@ -10,12 +10,12 @@ from __future__ import annotations
 from math import comb, exp, lgamma, log, log1p
 from typing import Final
 
-_EXACT_MAX: Final = 2000
+_EXACT_MAX: Final = 256
 """Of a + b: beyond it the sum has too many terms."""
 _TERMS_MAX: Final = 20_000
 _TINY: Final = 1e-300
 _PRECISION: Final = 1e-15
-_HALVINGS: Final = 60
+_HALVINGS: Final = 40
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:

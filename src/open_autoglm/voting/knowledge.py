@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class Member(Struct, frozen=True, omit_defaults=True):
@@ -36,8 +37,8 @@ class Skill(Struct, frozen=True, omit_defaults=True):
 
     member: str
     task_class: str | None
-    right: float
-    wrong: float
+    right: Annotated[float, Meta(gt=0)]
+    wrong: Annotated[float, Meta(gt=0)]
     count: float = 0.0
     mean: float = 0.0
     below: float = 0.0

@@ -15,6 +15,8 @@ in turn.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from open_autoglm.voting.ballot import Ballot
 from open_autoglm.voting.beta import chance_leads
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
@@ -81,8 +83,10 @@ class SelfConsistency:
         first, second = self._ballot.counts()
         left = self._left()
         needed = min(left, (second + left - first) // 2 + 1)
-        if self._settings.adaptive:
-            for more in range(1, needed):
-                if chance_leads(first + more, second) >= self._settings.stop_confidence:
-                    return more
-        return needed
+        if not self._settings.adaptive:
+            return needed
+
+        def sure(more: int) -> bool:
+            return chance_leads(first + more, second) >= self._settings.stop_confidence
+
+        return 1 + bisect_left(range(1, needed), True, key=sure)

@@ -9,6 +9,7 @@ more than the different answers so far, 2 at least. Invariant: frozen, a functio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from math import exp, fsum, log
 from typing import Final
 
@@ -153,22 +154,14 @@ def discounts(members: Sequence[Member], settings: TeamSettings, knowledge: Know
     if not settings.correlation_guard:
         return {member.name: 1.0 for member in members}
     joint = {frozenset((errors.first, errors.second)): errors for errors in knowledge.joint_errors}
-    together = {
-        (one.name, other.name): correlation
-        for one in members
-        for other in members
-        if one is not other and (correlation := _correlation(one, other, settings, joint)) >= settings.correlation_limit
-    }
-    found: dict[str, float] = {}
-    for member in members:
-        others = _cluster(member.name, together) - {member.name}
-        if not others:
-            found[member.name] = 1.0
-            continue
-        # Those of a cluster that are linked only through others count as uncorrelated: it errs towards more weight.
-        mean = fsum(together.get((member.name, other), 0.0) for other in sorted(others)) / len(others)
-        found[member.name] = 1.0 + mean * len(others)
-    return found
+    linked: dict[str, dict[str, float]] = {member.name: {} for member in members}
+    for one, other in combinations(members, 2):
+        correlation = _correlation(one, other, settings, joint)
+        if correlation >= settings.correlation_limit:
+            linked[one.name][other.name] = linked[other.name][one.name] = correlation
+    # Of a cluster of m whose mean correlation with one is rho, 1 + rho * (m - 1) is 1 + the sum of the correlations;
+    # two that are linked only through others count as uncorrelated.
+    return {name: 1.0 + fsum(correlations.values()) for name, correlations in linked.items()}
 
 
 def majority_better(settings: TeamSettings, knowledge: Knowledge) -> bool:
@@ -187,15 +180,3 @@ def _correlation(
     if errors is None:
         return assumed
     return (errors.labels * errors.correlation + _JOINT_PRIOR * assumed) / (errors.labels + _JOINT_PRIOR)
-
-
-def _cluster(start: str, together: Mapping[tuple[str, str], float]) -> set[str]:
-    """Everybody that is linked with `start`, itself included."""
-    found, new = {start}, [start]
-    while new:
-        one = new.pop()
-        for first, second in together:
-            if first == one and second not in found:
-                found.add(second)
-                new.append(second)
-    return found

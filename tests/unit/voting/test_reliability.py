@@ -3,6 +3,7 @@
 import json
 import random
 
+import msgspec
 import pytest
 
 from open_autoglm.voting.candidate import Vote
@@ -170,3 +171,10 @@ def test_classes_are_limited_and_the_oldest_goes() -> None:
     assert {"kept", f"class {CLASSES_MAX + 2}", None} <= classes
     assert "class 0" not in classes
     assert len(reliability.knowledge().losses) == CLASSES_MAX
+
+
+def test_a_snapshot_that_could_not_be_ours_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        Reliability.restored(
+            THREE, TeamSettings(), {"skills": [{"member": "a", "task_class": "", "right": 0, "wrong": 1}]}
+        )
