@@ -127,12 +127,12 @@ class AuditTrail:
         run = self.runs.free(run)
         salt = secrets.token_bytes(16)
         privacy = Privacy(texts=self.texts, key=self._digest_key(run, salt))
-        plain = _plain(header)
+        plain: dict[str, Any] = msgspec.json.decode(encode_data(_plain(header)))  # as it will be read back
         data: dict[str, Any] = {name: plain.pop(name) for name in _NO_TEXTS if name in plain}
         data |= privacy.data(plain) | {"salt": salt.hex(), "texts": self.texts}
         record = RunRecord(run, clock.iso_utc(clock.wall()), data)
         trail = RunTrail(self, record, privacy)
-        record.size = self._put(run, "begin", data)
+        record.size = self._put(run, "begin", data, record.time)
         self.runs.put(record)
         return trail
 
@@ -140,7 +140,7 @@ class AuditTrail:
         """Write down what was said of a run; the caller has seen that it may be."""
         self._start()
         record.labels.append(label)
-        self._put(record.run, "label", {"by": label.by, "right": label.right, "answer": label.answer})
+        self._put(record.run, "label", {"by": label.by, "right": label.right, "answer": label.answer}, label.time)
 
     def privacy_of(self, record: RunRecord) -> Privacy:
         """What turns an answer into what that run's records have in its place."""
@@ -203,14 +203,14 @@ class AuditTrail:
 
     # The queue.
 
-    def _put(self, run: str, kind: str, data: dict[str, Any]) -> int:
+    def _put(self, run: str, kind: str, data: dict[str, Any], time: str = "") -> int:
         """Leave a record to be written; return its size. Never waits, never raises for want of room."""
         encoded = encode_data(data)
         if len(encoded) > LINE_BYTES_MAX // 2:
             encoded = encode_data({"left_out": "too long", "bytes": len(encoded), "at_ms": data.get("at_ms", 0)})
         if self._file is None:
             return len(encoded)
-        pending = Pending(clock.iso_utc(clock.wall()), run, kind, encoded)
+        pending = Pending(time or clock.iso_utc(clock.wall()), run, kind, encoded)
         with self._lock:
             fits = len(self._queue) < self._queue_max and self._queue_bytes + len(encoded) <= self._queue_bytes_max
             if fits:

@@ -20,9 +20,18 @@ from open_autoglm.telemetry.audit_file import AuditFile, Pending
 from open_autoglm.telemetry.audit_reader import find_run, verify
 from open_autoglm.telemetry.run_privacy import DIGEST, Privacy
 from open_autoglm.telemetry.run_record import Label, RunRecord, RunStore, record_of
+from open_autoglm.telemetry.run_view import view_of
 from open_autoglm.voting.candidate import Candidate, Decision, Vote
+from open_autoglm.voting.knowledge import Member
 
-HEADER = {"model": "team", "strategy": "dynamic_voting", "question": "How much is 6 x 7?", "settings": {"quorum": 1}}
+TIME = "2026-01-31T23:59:59.123Z"
+HEADER = {
+    "model": "team",
+    "strategy": "dynamic_voting",
+    "question": "How much is 6 x 7?",
+    "settings": {"quorum": 1},
+    "members": (Member("a"), Member("b")),
+}
 
 
 class Disk(AuditFile):
@@ -67,10 +76,12 @@ def test_a_run_reads_back_as_it_was_told(tmp_path: Path, key: bytes) -> None:
     path = tmp_path / "audit.jsonl"
     trail = AuditTrail(Disk(path, key), key=key)
     record = tell(trail)
-    trail.label(record, Label("human", True, "", "t"))
+    trail.label(record, Label("human", True, "", TIME))
     trail.close()
     read = record_of(find_run(path, "req-1"))
     assert read is not None
+    assert view_of(record) == view_of(read)
+    assert view_of(record).members == ["a", "b"]
     assert (read.header, read.events, read.end) == (record.header, record.events, record.end)
     assert [(label.by, label.right) for label in read.labels] == [("human", True)]
     assert [each["kind"] for each in lines(path)] == [

@@ -128,7 +128,8 @@ def _list(source: AuditSource, arguments: Namespace, terminal: Terminal) -> int:
         for told, data in rows:
             decision = data.get("decision") or {}
             state = data.get("failure") or decision.get("reason")
-            cells.append([told.run, told.time[:19], state, decision.get("posterior"), data.get("cost"), data.get("ms")])
+            sure = f"{decision['posterior']:.1%}" if "posterior" in decision else None
+            cells.append([told.run, told.time[:19], state, sure, f"{data.get('cost', 0):g}", data.get("ms")])
         print_table(terminal, ("run", "ended", "end", "sure", "cost", "ms"), cells, whole=("run",))
         terminal.note("`autoglm audit show RUN` shows one; `autoglm replay RUN` decides it again")
     else:
