@@ -149,6 +149,7 @@ SAMPLES: dict[str, Any] = {
     "prompt_cache_options": {"a": 1},
     "prompt_cache_retention": "24h",
     "safety_identifier": "s",
+    "mcp_events": True,
     "user": "u",
     "suffix": "end",
     "echo": True,
