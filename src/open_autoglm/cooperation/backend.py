@@ -53,15 +53,15 @@ class RunTrail(Protocol):
     def end(self, decision: Struct | Mapping[str, Any] | None, **more: object) -> None:
         """It is over."""
 
+    async def settled(self) -> None:
+        """Wait until what was told is written, where that is required."""
+
 
 class Trails(Protocol):
     """Takes down runs; see `telemetry.audit.AuditTrail`."""
 
     def begin(self, run: str, header: Struct | Mapping[str, Any]) -> RunTrail:
         """A run begins."""
-
-    async def settled(self) -> None:
-        """Wait until what was told is written, where that is required."""
 
 
 class Team(Struct, frozen=True):
@@ -234,8 +234,7 @@ class TeamAnswer:
         if trail is not None:
             failure = {} if outcome.error is None else {"failure": outcome.error.code}
             trail.end(outcome.decision, cost=outcome.cost, **failure)
-        if around.trails is not None:
-            await around.trails.settled()
+            await trail.settled()
         if outcome.reply is not None:
             book.decided(outcome.decision)
             self._deliver(outcome.reply, outcome)

@@ -34,7 +34,6 @@ from open_autoglm.telemetry.audit_chain import LINE_BYTES_MAX, encode_data
 from open_autoglm.telemetry.audit_file import AuditFile, Pending
 from open_autoglm.telemetry.run_privacy import Privacy
 from open_autoglm.telemetry.run_record import EVENTS_MAX, Label, RunRecord, RunStore
-from open_autoglm.telemetry.run_view import plan_needs
 
 QUEUE_MAX: Final = 32_768
 QUEUE_BYTES_MAX: Final = 64 * 2**20
@@ -147,16 +146,8 @@ class AuditTrail:
         salt = bytes.fromhex(str(record.header.get("salt", "")))
         return Privacy(texts=record.header.get("texts") is True, key=self._digest_key(record.run, salt))
 
-    async def settled(self, run: RunTrail | None = None, deadline_s: float = SETTLE_S) -> None:
-        """Wait until all that was told so far is written; at once where nothing is required.
-
-        Args:
-            run: of which nothing may have been lost.
-            deadline_s: seconds.
-
-        Raises:
-            ServerError: `storage_full`, not within `deadline_s`, or some of it was lost.
-        """
+    async def settled(self, run: RunTrail, deadline_s: float = SETTLE_S) -> None:
+        """See `RunTrail.settled`."""
         if not self.required or self._file is None:
             return
         loop = asyncio.get_running_loop()
@@ -172,7 +163,7 @@ class AuditTrail:
                 await done
         except TimeoutError as error:
             raise self._refusal() from error
-        if run is not None and self.lost > run.lost_before:
+        if self.lost > run.lost_before:
             raise self._refusal()
 
     # Life.
@@ -331,8 +322,6 @@ class RunTrail:
         given.pop("kind", None)
         if kind == "asked" and given.get("purpose") == "judge":
             self._privacy.judges.add(given.get("number"))
-        if kind == "plan":
-            given = plan_needs(given)
         plain = self._privacy.data(given)
         plain.setdefault("at_ms", self._at_ms())
         record.events.append({"kind": kind, **plain})
@@ -356,6 +345,14 @@ class RunTrail:
         record.end = plain
         self._privacy.answers = {}
         self._trail.runs.grow(record, self._trail._put(record.run, "end", plain))
+
+    async def settled(self, deadline_s: float = SETTLE_S) -> None:
+        """Wait until all that was told is written; at once where records are not required.
+
+        Raises:
+            ServerError: `storage_full`, it is not within `deadline_s`, or some of it was lost.
+        """
+        await self._trail.settled(self, deadline_s)
 
     def _at_ms(self) -> float:
         return round((clock.monotonic() - self._begun_s) * 1000, 3)

@@ -12,7 +12,6 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from open_autoglm.scheduling.references import ReferenceProblem, needed
 from open_autoglm.telemetry.run_record import RunRecord
 
 ROWS_MAX: Final = 2048
@@ -150,22 +149,6 @@ def view_of(record: RunRecord) -> RunView:
     return view
 
 
-def plan_needs(data: dict[str, Any]) -> dict[str, Any]:
-    """Write beside each task of a plan what its arguments refer to: they themselves may not be kept."""
-    tasks = data.get("tasks")
-    if not isinstance(tasks, list):
-        return data
-    return {**data, "tasks": [_with_needs(task) if isinstance(task, dict) else task for task in tasks]}
-
-
-def _with_needs(task: dict[str, Any]) -> dict[str, Any]:
-    try:
-        referred = needed(task.get("args"))
-    except ReferenceProblem:
-        referred = ()
-    return {**task, "depends_on": list(dict.fromkeys([*task.get("depends_on", ()), *referred]))}
-
-
 def _take_ask(event: Mapping[str, Any], asks: dict[int, AskView]) -> None:
     number = event.get("ask" if event["kind"] == "candidate" else "number")
     if event["kind"] not in ("asked", "candidate", "failed") or not isinstance(number, int):
@@ -200,8 +183,9 @@ def _take_task(event: Mapping[str, Any], tasks: dict[str, TaskView]) -> None:
         planned = event.get("tasks")
         for task in planned if isinstance(planned, list) else ():
             if isinstance(task, dict) and "id" in task:
-                needs = [str(each) for each in task.get("depends_on") or ()]
-                tasks[str(task["id"])] = TaskView(str(task["id"]), _text(task.get("tool")), needs)
+                view = tasks.setdefault(str(task["id"]), TaskView(str(task["id"])))  # it may have been started before
+                view.tool = _text(task.get("tool"))
+                view.needs = [str(each) for each in task.get("depends_on") or ()]
         return
     outcome = _TASK_OUTCOMES.get(kind)
     name = _text(event.get("task") or event.get("id"))
@@ -212,6 +196,7 @@ def _take_task(event: Mapping[str, Any], tasks: dict[str, TaskView]) -> None:
     if outcome == "running":
         task.tries += 1
         task.at_ms = at_ms
+        task.tool = _text(event.get("tool")) or task.tool
     else:
         task.ms = max(at_ms - task.at_ms, 0.0)
         task.why = _text(event.get("code"))

@@ -190,18 +190,18 @@ def test_what_does_not_fit_is_counted_and_said_in_the_chain(tmp_path: Path, capl
 async def test_required_records_hold_a_run_back(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "audit.jsonl")
     trail = AuditTrail(disk, required=True)
-    await trail.settled(told(trail))
+    await told(trail).settled()
     assert len(find_run(tmp_path / "audit.jsonl", "req-1")) == 5
     disk.full = True
     with pytest.raises(ServerError, match="cannot be recorded") as refused:
-        await trail.settled(told(trail, "req-2"), 0.05)
+        await told(trail, "req-2").settled(0.05)
     assert refused.value.code == "storage_full"
     until(lambda: bool(trail.trouble))
     with pytest.raises(ServerError, match="No space left"):
         trail.begin("req-3", HEADER)
     disk.full = False
     until(lambda: not trail.trouble)
-    await trail.settled(trail.begin("req-3", HEADER))
+    await trail.begin("req-3", HEADER).settled()
     trail.close()
 
 
@@ -209,7 +209,7 @@ async def test_a_lost_record_is_no_recorded_run(tmp_path: Path) -> None:
     trail = AuditTrail(Disk(tmp_path / "audit.jsonl"), required=True, queue_max=3)
     run = told(trail)
     with pytest.raises(ServerError, match="cannot be recorded"):
-        await trail.settled(run)
+        await run.settled()
     trail.close()
 
 
@@ -217,7 +217,7 @@ async def test_where_nothing_is_required_nobody_waits(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "audit.jsonl")
     disk.full = True
     trail = AuditTrail(disk)
-    await trail.settled(told(trail), 0.0)
+    await told(trail).settled(0.0)
     trail.close()
     assert trail.lost == 7
 
@@ -319,7 +319,7 @@ async def test_many_runs_at_once_make_one_chain(tmp_path: Path) -> None:
     trail = AuditTrail(Disk(path), required=True)
 
     async def run(number: int) -> None:
-        await trail.settled(told(trail, f"req-{number}"))
+        await told(trail, f"req-{number}").settled()
 
     await asyncio.gather(*(run(number) for number in range(50)))
     trail.close()

@@ -44,12 +44,13 @@ def planned() -> RunTrail:
     tasks = [
         {"id": "one", "tool": "http"},
         {"id": "two", "tool": "http"},
-        {"id": "sum", "tool": "python", "args": {"x": "$one", "y": ["${two.value}"]}},
+        {"id": "sum", "tool": "python", "depends_on": ["one", "two"]},
         {"id": "end", "tool": "model:chat", "depends_on": ["sum"]},
     ]
-    run.event("plan", {"tasks": tasks, "at_ms": 1.0})
+    run.event("task_started", {"task": "one", "tool": "http", "at_ms": 2.0})  # before the plan is whole
+    run.event("plan", {"tasks": tasks, "at_ms": 2.0})
     for kind, task, at_ms in (
-        *(("task_started", "one", 2.0), ("task_started", "two", 2.0), ("task_done", "two", 10.0)),
+        *(("task_started", "two", 2.0), ("task_done", "two", 10.0)),
         *(("task_done", "one", 20.0), ("task_started", "sum", 21.0)),
     ):
         run.event(kind, {"task": task, "at_ms": at_ms})
