@@ -13,7 +13,7 @@ A field that asks for what happens anyway (`n: 1`, `logprobs: false`) is never r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -155,11 +155,19 @@ def _asked(request: InferRequest) -> Iterator[str]:
         if value is not None and value not in NEUTRAL.get(name, ()):
             yield name
     for name, raw in request.extra.items():
-        if name not in NEUTRAL or msgspec.json.decode(raw) not in NEUTRAL[name]:
+        if name not in NEUTRAL or not _is_one_of(raw, NEUTRAL[name]):
             yield name
 
 
 def _asked_in_message(message: Message) -> Iterator[str]:
     for name, raw in message.extra.items():
-        if name not in _IGNORED_IN_MESSAGES and msgspec.json.decode(raw) not in (None, [], {}, "", False):
+        if name not in _IGNORED_IN_MESSAGES and not _is_one_of(raw, (None, [], {}, "", False)):
             yield name
+
+
+def _is_one_of(raw: msgspec.Raw, values: Sequence[Any]) -> bool:
+    """Whether JSON is one of some values; what Python has no number for, as 1e400, is none of them."""
+    try:
+        return msgspec.json.decode(raw) in values
+    except msgspec.MsgspecError:
+        return False

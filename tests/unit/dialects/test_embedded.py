@@ -118,3 +118,21 @@ def test_other_routes(face: Face, value: dict[str, Any], param: str) -> None:
     with pytest.raises(RequestError) as caught:
         embedded_supports(infer(face, value))
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("place", ["", "messages[0]."])
+def test_numbers_that_python_does_not_have_are_refused_by_name(place: str) -> None:
+    field = b'"entropy": [[1e400]]'
+    message = b'{"role": "user", "content": "2 + 2"' + (b", " + field if place else b"") + b"}"
+    data = b'{"model": "m", "messages": [' + message + b"]" + (b"" if place else b", " + field) + b"}"
+    face = ChatFace()
+    with pytest.raises(RequestError, match="entropy") as refused:
+        embedded_supports(face.infer(data, face.read(data)))
+    assert refused.value.param == f"{place}entropy"
+
+
+def test_a_number_of_tokens_that_python_does_not_have_is_refused() -> None:
+    data = b'{"model": "m", "messages": [], "logprobs": true, "top_logprobs": 1e400}'
+    face = ChatFace()
+    with pytest.raises(RequestError, match="top_logprobs"):
+        embedded_top_logprobs(face.infer(data, face.read(data)))
