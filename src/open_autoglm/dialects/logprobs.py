@@ -87,13 +87,7 @@ def _read(entry: Any) -> tuple[bytes, float] | None:
 
 
 def _plain(raw: Raw | None) -> Any:
-    """The value; what Python has no number for, as 1e400, stays the text that it is, which nothing here allows."""
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.MsgspecError:
-        return bytes(raw).decode("utf-8", "replace")
+    return None if raw is None else msgspec.json.decode(raw)
 
 
 def _refusal(request: InferRequest, name: str, value: Any, allowed: str) -> RequestError:
