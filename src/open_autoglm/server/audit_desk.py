@@ -142,6 +142,10 @@ class AuditDesk:
             "trouble": self.trail.trouble,
         }
 
+    def records(self) -> dict[str, float]:
+        """Records by what became of them, for metrics."""
+        return {"written": self.trail.written, "lost": self.trail.lost}
+
     async def find(self, run: str) -> RunRecord | None:
         """A run from memory, else from the files, as far back as they go.
 
