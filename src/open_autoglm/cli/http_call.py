@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +104,7 @@ def call(
     *,
     timeout_s: float = 10.0,
     headers: Mapping[str, str] | None = None,
+    on_open: Callable[[http.client.HTTPConnection], None] | None = None,
 ) -> Answer:
     """Make one call and read its answer.
 
@@ -114,12 +115,13 @@ def call(
         body: sent as JSON; bytes are sent as they are; None for none.
         timeout_s: for everything together.
         headers: further ones, or others than the usual.
+        on_open: told the connection before anything is sent, so that another thread may cut it.
 
     Raises:
         CommandFailed: no answer, or one that is too long.
     """
     deadline_s = clock.monotonic() + timeout_s
-    with open_call(target, method, path, body, timeout_s=timeout_s, headers=headers) as response:
+    with open_call(target, method, path, body, timeout_s=timeout_s, headers=headers, on_open=on_open) as response:
         data = b""
         while chunk := response.read1(_READ_BYTES):
             data += chunk
@@ -139,11 +141,12 @@ def open_call(
     *,
     timeout_s: float,
     headers: Mapping[str, str] | None = None,
+    on_open: Callable[[http.client.HTTPConnection], None] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """Make one call and hand out its answer unread; leaving the context closes the connection, read or not.
 
     Args:
-        target, method, path, body, headers: as for `call`.
+        target, method, path, body, headers, on_open: as for `call`.
         timeout_s: longest wait for the connection, and for each piece of the answer.
 
     Raises:
@@ -158,6 +161,9 @@ def open_call(
         sent["content-type"] = "application/json"
     connection = _connection(target, timeout_s)
     try:
+        if on_open is not None:
+            connection.connect()
+            on_open(connection)
         connection.request(method, address.base_path + path, data, sent)
         yield connection.getresponse()
     except TimeoutError:

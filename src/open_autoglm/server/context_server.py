@@ -6,6 +6,7 @@ request stands for itself, nothing is kept between two, and the server asks clie
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import mcp_types as types
@@ -18,6 +19,8 @@ from open_autoglm import __version__
 from open_autoglm.errors import AutoGLMError
 from open_autoglm.server.admin_guard import BODY_BYTES_MAX
 from open_autoglm.server.context_face import ContextFace, told
+
+logging.getLogger("mcp").setLevel(logging.WARNING)  # it tells of each request, which the log of requests does not need
 
 _MIME = "application/json"
 _NO_RESOURCE = -32002

@@ -150,6 +150,7 @@ def _http_client(library: dict[str, Any], entry: ContextServerEntry) -> Any:
 
 
 async def _library() -> dict[str, Any]:
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # it tells of each step that it takes
     try:
         return await asyncio.to_thread(lambda: {name: importlib.import_module(name) for name in _MODULES})
     except ImportError as error:

@@ -7,11 +7,15 @@ most `CALLS_MAX` calls run at once, the others wait, and so does the reader.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any, BinaryIO, Final
 
 from open_autoglm.cli.admin import Admin, add_admin_options, find_admin
@@ -55,6 +59,8 @@ class Bridge:
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(CALLS_MAX)
         self._headers = dict(_ACCEPT)
+        self._open: dict[str, HTTPConnection] = {}
+        self._cancelled: set[str] = set()
 
     def serve(self, lines: BinaryIO) -> None:
         """Carry messages until there are no more, and their answers are written."""
@@ -66,7 +72,9 @@ class Bridge:
                 message = self._message(line)
                 if message is None:
                     continue
-                if message.get("method") == "initialize":  # what comes after it is said in the version it settles
+                if message.get("method") == "notifications/cancelled":
+                    self._cancel(message)
+                elif message.get("method") == "initialize":  # what comes after it is said in the version it settles
                     self._carry(message)
                 else:
                     self._room.acquire()
@@ -85,13 +93,43 @@ class Bridge:
             return None
         return message
 
+    def _cancel(self, message: dict[str, Any]) -> None:
+        """Cut the connection of a call that the client no longer waits for: the server then stops what it does."""
+        parameters = message.get("params")
+        number = parameters.get("requestId") if isinstance(parameters, dict) else None
+        name = json.dumps(number) if number is not None else ""
+        with self._lock:
+            connection = self._open.get(name)
+            if connection is not None:
+                self._cancelled.add(name)
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):  # it may have been answered meanwhile
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
     def _carry(self, message: dict[str, Any]) -> None:
+        name = json.dumps(message.get("id"))
+
+        def keep(connection: HTTPConnection) -> None:
+            with self._lock:
+                self._open[name] = connection
+
+        try:
+            self._ask(message, keep)
+        finally:
+            with self._lock:
+                self._open.pop(name, None)
+                self._cancelled.discard(name)
+
+    def _ask(self, message: dict[str, Any], keep: Callable[[HTTPConnection], None]) -> None:
         number = message.get("id")
         wait_s = _ASK_S if message.get("method") == "tools/call" else self._admin.timeout_s
         try:
-            answer = call(self._admin.target, "POST", _PATH, message, timeout_s=wait_s, headers=self._headers)
+            answer = call(
+                self._admin.target, "POST", _PATH, message, timeout_s=wait_s, headers=self._headers, on_open=keep
+            )
         except CommandFailed as error:
-            self._refuse(number, _FAILED, error.message)
+            if json.dumps(number) not in self._cancelled:
+                self._refuse(number, _FAILED, error.message)
             return
         value = answer.json()
         if isinstance(value, dict) and "jsonrpc" in value:

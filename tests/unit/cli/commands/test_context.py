@@ -16,6 +16,8 @@ from open_autoglm.cli.commands.context import LINE_BYTES_MAX, Bridge
 from open_autoglm.cli.http_call import Address, Target
 from open_autoglm.secret import Secret
 
+ASKED = threading.Event()
+LEFT: list[bytes] = []
 HEARD: list[tuple[dict[str, str], Any]] = []
 
 
@@ -31,6 +33,10 @@ class Server(BaseHTTPRequestHandler):
                 status, body = 401, b'{"error": {"message": "the admin key is needed"}}'
             case "strange":
                 status, body = 502, b"<html>"
+            case "slow":
+                ASKED.set()
+                LEFT.append(self.rfile.read(1))  # nothing, as soon as the client has gone
+                return
             case _ if "id" in message:
                 body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"é": 1}}).encode()
             case _:
@@ -83,6 +89,24 @@ def test_failures_answer_their_request_and_notifications_none(port: int) -> None
     answers = carried(port, message("refused", 1), message("refused"), message("strange", 2), message("strange"))
     told = {answer["id"]: answer["error"]["message"] for answer in answers}
     assert told == {1: "the admin key is needed", 2: "the server answered 502"}
+
+
+def test_a_cancelled_call_is_cut_and_not_answered(port: int) -> None:
+    cancel = b'{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}'
+
+    class Client(io.BytesIO):
+        """Cancels what it has asked once the server is at it."""
+
+        def readline(self, size: int | None = -1, /) -> bytes:
+            line = super().readline(size)
+            assert b"cancelled" not in line or ASKED.wait(30)
+            return line
+
+    out = io.BytesIO()
+    admin = Admin(Target(Address(False, "127.0.0.1", port), Secret("the-key")))
+    Bridge(admin, out).serve(Client(b"\n".join((message("slow", 7), cancel, message("ping", 8), b""))))
+    assert [json.loads(line)["id"] for line in out.getvalue().splitlines()] == [8]
+    assert LEFT == [b""]
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
