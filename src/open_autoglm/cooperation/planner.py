@@ -230,12 +230,14 @@ class PlanRun:
             for task in (*cached, None):
                 coming.put_nowait(task)
         problem = ""
+        admitted: list[Mapping[str, Any]] = []
         try:
             admission = PlanAdmission(self._results.tasks.values(), self._used, self._admit)
             while (task := await coming.get()) is not None:
                 tasks.append(task)
                 for each in admission.take(self._tamed(task)):
                     self._used.add(each.id)
+                    admitted.append(told(each))
                     await executor.tell(Planned((each,), more=True))
             if parser.problem is not None:
                 raise parser.problem
@@ -249,7 +251,8 @@ class PlanRun:
         if writing is not None:
             writing.cancel()
         self._problem = problem or ("" if tasks else "the plan has no tasks")
-        self._tell("plan", {"tasks": [told(task) for task in tasks], "problem": problem, "cached": cached is not None})
+        wrong = {"wrong": True, "message": problem} if problem else {}
+        self._tell("plan", {"tasks": admitted, "cached": cached is not None, **wrong})
         with suppress(RequestError):  # time is over, and with it the run
             await executor.tell(Planned(()))
         return cached is not None

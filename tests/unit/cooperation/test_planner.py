@@ -12,6 +12,7 @@ from open_autoglm.cooperation.plan_outcome import PlanOutcome, Source
 from open_autoglm.cooperation.planner import Roles
 from open_autoglm.errors import ServerError
 from open_autoglm.scheduling.plan_cache import PlanCache
+from open_autoglm.telemetry.run_privacy import Privacy
 from open_autoglm.tools.tool import Arguments
 
 NUMBER = {
@@ -156,6 +157,17 @@ def test_what_only_reads_is_tried_again() -> None:
     stage = Stage(plans([{**task(1, "get"), "retries": 5}]), [reading], Roles("planner", ("get",), replans=0))
     stage.play()
     assert [key for _, _, key in reading.calls] == ["r:1"] * 3
+
+
+def test_events_of_plans_hold_what_was_checked_and_texts_only_where_they_are_kept_out_of_records() -> None:
+    plan = [*SUM[:1], task("2", "add", a="my secret", b=1)]
+    stage = Stage(plans(plan), [adder()], Roles("planner", ("add",), replans=0))
+    stage.play()
+    [event] = [data for kind, data in stage.events if kind == "plan"]
+    assert event["tasks"] == [{"id": "1", "tool": "add", "depends_on": []}]
+    assert "my secret" in event["message"]
+    told = Privacy(texts=False, key=b"k" * 32)
+    assert "secret" not in str([told.data(data) for _, data in stage.events])
 
 
 def test_a_planner_that_never_gets_it_right_is_asked_no_more_than_it_may_be() -> None:
