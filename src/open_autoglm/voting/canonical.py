@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from open_autoglm.voting.number_form import number_form, number_forms
+from open_autoglm.voting.number_form import number_form, number_forms, symbolic, without_latex
 from open_autoglm.voting.plain_text import named_answer, plain, stripped
 from open_autoglm.voting.settings import AnswerForm, TeamSettings
 
@@ -36,7 +36,8 @@ _REFUSAL_CHARS_MAX: Final = 600
 """A longer text that begins with regrets goes on to an answer."""
 _REFUSAL: Final = re.compile(
     r"""\s*(?:
-    (?:i'?m|i\ am|we'?re)\ (?:really\ |very\ |so\ )?(?:sorry|afraid|unable)\b(?!.*\b(?:answer\ is|\#{4}))
+    (?:i'?m|i\ am|we'?re)\ (?:really\ |very\ |so\ )?
+      (?:unable|not\ able|(?:sorry|afraid)\b.{0,60}\b(?:can(?:no|')t|cannot|won't|unable|not\ able))\b
     | (?:sorry|unfortunately|i\ apologi[sz]e)\b.{0,40}\b(?:can(?:no|')t|cannot|unable|not\ able)\b
     | (?:i|we)\ (?:can(?:no|')t|cannot|can\ not|won'?t|will\ not|am\ not\ able\ to|am\ unable\ to|must\ decline)\b
       .{0,20}\b(?:help|assist|answer|provide|comply|fulfil|do\ that|discuss|create|share|support|continue)
@@ -62,6 +63,8 @@ _ONE_LETTER: Final = re.compile(r"(?:option|choice|answer|选项|选)?\ ?\(?([A-
 _FIRST_LETTER: Final = re.compile(r"\s*[*(\[]{0,3}([A-Z])(?:[)\].:]|\*\*)")
 _YES: Final = frozenset({"yes", "true", "correct", "是", "是的", "对", "对的", "正确"})
 _NO: Final = frozenset({"no", "false", "incorrect", "否", "不", "不是", "不对", "错", "错误", "不正确"})
+_NUMBER_CHARS_MAX: Final = 600
+"""A longer text is not read as nothing but a number."""
 _WORDS_BESIDE_MAX: Final = 2
 """Words that a text may have beside a number and still be nothing but a number: `12 apples`, `x = 12`."""
 _SPACE_IN_CHINESE: Final = re.compile(r"(?<=[\u3000-\u9fff])\s+(?=[\u3000-\u9fff])")
@@ -108,7 +111,9 @@ def read_answer(text: str, settings: TeamSettings, finish_reason: str = "stop", 
 
 def refuses(text: str) -> bool:
     """Whether a text, English or Chinese, says no more than that it will not answer."""
-    return len(text) <= _REFUSAL_CHARS_MAX and _REFUSAL.match(text.replace("’", "'")) is not None
+    if len(text) > _REFUSAL_CHARS_MAX or _REFUSAL.match(text.replace("’", "'")) is None:
+        return False
+    return named_answer(plain(text)) is None
 
 
 def canonical(text: str, form: AnswerForm, choices: Sequence[str] = ()) -> str:
@@ -287,7 +292,8 @@ def _auto(text: str) -> str:
     whole = _ONE_LETTER.fullmatch(stripped(part))
     if whole:
         return whole[1].upper()
-    forms = number_forms(part) if len(part) <= _REFUSAL_CHARS_MAX else []
+    part = without_latex(part)
+    forms = [] if len(part) > _NUMBER_CHARS_MAX or symbolic(part) else number_forms(part)
     if len(forms) == 1:
         _, start, end = forms[0]
         beside = stripped(part[:start]) + " " + stripped(part[end:])

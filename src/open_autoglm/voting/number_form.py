@@ -39,7 +39,7 @@ _NUMBER: Final = re.compile(
     (?P<sign>(?<![\w)\]%])[-+](?=[\d.$€£¥\\]))?
     (?P<inner_money>[$€£¥])?
     (?:\\[dt]?frac\{{(?P<over>\d{{1,400}})\}}\{{(?P<under>\d{{1,400}})\}}
-    | (?<![A-Za-z_\d.])(?P<whole>{_DIGITS})
+    | (?<![A-Za-z_\d])(?<!\d\.)(?P<whole>{_DIGITS})
       (?:\ (?P<mixed_over>\d{{1,9}})/(?P<mixed_under>\d{{1,9}})(?![\d/]|\.\d)
        | \^\{{?(?P<raised>\d{{1,3}})\}}?
        | \ ?/\ ?(?P<below>\d{{1,400}})(?![\d/]|\.\d))?
@@ -53,6 +53,10 @@ _NUMBER: Final = re.compile(
     """,
     re.VERBOSE,
 )
+_LATEX_TEXT: Final = re.compile(r"\s*\\(?:text|mathrm|mbox|rm)\s?\{([^{}]{0,40})\}")
+_MATHS: Final = re.compile(r"(?<!\\)\$(?=\S)([^$\n]{1,200})(?<=[^\s\\])\$(?!\d)")
+"""`$42$` is mathematics; `$5 and $6` is money."""
+_SYMBOL: Final = re.compile(r"√|π|\\(?:sqrt|pi|log|ln|infty)\b|\b(?:sqrt|pi)\b|∞")
 _NUMERAL: Final = "零〇一二两三四五六七八九十百千万亿"
 _CHINESE: Final = re.compile(
     rf"(?:([{_NUMERAL}]{{1,40}})分之)?(负)?([{_NUMERAL}]{{1,40}})(?:点([零〇一二三四五六七八九]{{1,40}}))?"
@@ -104,17 +108,33 @@ _UNITS: Final[dict[str, tuple[str, Fraction]]] = {
 def number_form(text: str) -> str:
     """Return the form of the number that a text comes to; empty where it has none.
 
-    That is the one it names as its answer, behind the last `=` there; else the last one in the text.
+    That is the one it names as its answer, behind the last `=` there; else the last one in the text. An answer with
+    roots or other symbols is none.
     """
-    text = plain(text)
+    text = without_latex(plain(text))
     named = named_answer(text)
     if named is not None:
+        if symbolic(named):
+            return ""
         named = named[max(named.rfind("="), named.rfind("≈")) + 1 :] or named
         forms = number_forms(named[:_SCAN_MAX])
         if forms:
             return forms[0][0]
     forms = number_forms(text[-_SCAN_MAX:])
     return forms[-1][0] if forms else ""
+
+
+def symbolic(text: str) -> bool:
+    """Whether a plain text holds symbols that make more of its numbers than they are: `2π`, `3\\sqrt{2}`."""
+    return _SYMBOL.search(text) is not None
+
+
+def without_latex(text: str) -> str:
+    """Return a plain text without the LaTeX that only sets a number: `$1{,}234\\,\\text{km}$`."""
+    if "\\" not in text and "$" not in text and "{,}" not in text:
+        return text
+    spaced = text.replace("{,}", ",").replace(",\\!", ",").replace("\\,", " ")
+    return _MATHS.sub(r"\1", _LATEX_TEXT.sub(r" \1", spaced))
 
 
 def number_forms(text: str) -> list[tuple[str, int, int]]:

@@ -199,6 +199,8 @@ class Reliability:
 
     def _trim(self, task_class: str) -> None:
         """Forget the class that was learned longest ago when there are too many; `task_class` is the newest."""
+        if len(self._skills) <= CLASSES_MAX:
+            return  # there cannot be more classes than records
         classes = list(dict.fromkeys(name for _, name in reversed(self._skills) if name is not None))
         for name in classes[CLASSES_MAX:]:
             assert name != task_class, "it was learned just now"

@@ -15,15 +15,27 @@ from open_autoglm.voting.settings import AnswerForm, TeamSettings
         (["-5", "−5", "负五", "Answer: -5.", "\\boxed{-5}"], "-5"),
         (["0.5", "1/2", "½", "\\frac{1}{2}", "二分之一", "零点五", "3/6"], "1/2"),
         (["50%", "50 percent", "百分之五十", "百分之50", "50\\%"], "50%"),
-        (["$5", "5 dollars", "USD 5", "\\$5.00", "5美元"], "5 usd"),
+        (["$5", "$\\$5$", "either $4 or $5", "5 dollars", "USD 5", "\\$5.00", "5美元"], "5 usd"),
         (["¥35000", "3.5万元", "三万五千 or rather 35000 yuan"], "35000 cny"),
         (["3 km", "3000 m", "3公里", "3,000 meters"], "3000 m"),
         (["2 hours", "120 min", "2小时", "7200 s"], "7200 s"),
-        (["12 apples", "x = 12", "The answer is 12. I checked it 3 times.", "答案是：12。", "故选 12"], "12"),
+        (
+            [
+                "12 apples",
+                "The answer is $12$.",
+                "$x = 12$",
+                "The answer is 12. I checked it 3 times.",
+                "答案是：12。",
+                "故选 12",
+            ],
+            "12",
+        ),
         (["**Answer:** 7", "Final answer: **7**", "the answer is 3 + 4 = 7", "\\boxed{7} as in step 2"], "7"),
         (["二〇二六", "The year 2026"], "2026"),
         (["三亿五千万", "350 million", "3.5亿"], "350000000"),
         (["60 km/h"], "60 km/h"),
+        (["\\boxed{1{,}234\\,\\text{km}}", "$1{,}234$ km", "No.7 is 1,234 km"], "1234000 m"),
+        (["\\boxed{2\\sqrt{3}}", "The answer is 2π."], ""),
         (["about GPT4", "1/0", "no number", "", "9" * 500, "1e999"], ""),
     ],
 )
@@ -91,6 +103,7 @@ def test_json_is_compared_by_value(text: str, value: str) -> None:
         ("42 apples", "42"),
         ("Let me think. The answer is 12 km.", "12000 m"),
         ("B", "B"),
+        ("2\\pi", "2\\pi"),
         ('{"a": 1}', '{"a":1}'),
         ("I like 2 cats and dogs there", "i like 2 cats and dogs there"),
     ],
@@ -117,7 +130,14 @@ def test_refusals(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["I cannot see why not; 4", "Sorry for the delay, the answer is 4", "I can't believe it is 4", "无法整除，余 4"],
+    [
+        "I cannot see why not; 4",
+        "Sorry for the delay, the answer is 4",
+        "I can't believe it is 4",
+        "无法整除，余 4",
+        "I'm afraid it is only 4.",
+        "I'm sorry, I cannot be sure, but the answer is 4",
+    ],
 )
 def test_regrets_that_go_on_are_no_refusals(text: str) -> None:
     assert not refuses(text)
