@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.integration.cooperation.members import Cast, broken, say
-from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
+from tests.integration.running import ADMIN_KEY, KEY, ROOT, RunningServer, model
 from tests.integration.upstreams import Upstream, wait_until
+
+from open_autoglm.telemetry.audit_reader import verify
 
 EQUAL = {"weighting": "equal", "early_exit": "none"}
 
@@ -188,10 +191,11 @@ def test_a_killed_server_leaves_records_that_the_next_one_goes_on_with(tmp_path:
     }
     audit = tmp_path / "data" / "audit" / "audit.jsonl"
     for _ in range(2):
+        before = audit.stat().st_size if audit.exists() else 0
         with RunningServer(tmp_path, config) as server:
             for _ in range(20):
                 server.chat("team")
-            wait_until(lambda: audit.exists() and audit.stat().st_size > 1000, "records")
+            wait_until(lambda: audit.exists() and audit.stat().st_size > before + 1000, "records")
             server.process.send_signal(signal.SIGKILL)
             server.process.wait(10)
         with audit.open("ab") as file:
@@ -199,8 +203,6 @@ def test_a_killed_server_leaves_records_that_the_next_one_goes_on_with(tmp_path:
     with RunningServer(tmp_path, config) as server:
         run = server.chat("team").headers["x-request-id"]
         wait_until(lambda: run.encode() in audit.read_bytes(), "the run")
-    from open_autoglm.telemetry.audit_reader import verify
-
     verdict = verify(audit)
     assert verdict.ok, verdict
     assert sum("cut off after a crash" in note for note in verdict.notes or []) == 2
@@ -219,3 +221,70 @@ def test_where_records_are_required_a_run_without_them_is_no_answer(tmp_path: Pa
         assert server.chat("a").status_code == 200
         assert "nothing can be written" in server.log()
         assert server.admin_get("/admin/v1/status")["audit"]["trouble"]
+
+
+def test_a_run_that_plans_is_recorded_with_its_tasks(tmp_path: Path) -> None:
+    planned = {"strategy": "plan_execute", "planner": "nano", "members": [], "tools": ["calculator"]}
+    config = {
+        "models": [model("nano", "embedded:glm-nano")],
+        "tools": {"calculator": True},
+        "cooperation": {"planned": planned},
+    }
+    question = {"role": "user", "content": "Work out 53 + 487 and then subtract 8506 from it"}
+    with RunningServer(tmp_path, config) as server:
+        answer = server.ask({"model": "planned", "messages": [question], "temperature": 0})
+        assert answer.json()["choices"][0]["message"]["content"] == "-7966"
+        run = answer.headers["x-request-id"]
+        view = server.admin_get(f"/admin/v1/requests/{run}/explain")["cooperation"]
+    assert [(task["tool"], task["outcome"]) for task in view["tasks"]] == [("calculator", "done")] * 2
+    assert view["tasks"][1]["needs"] == [view["tasks"][0]["id"]]
+    assert [call["tool"] for call in view["tools"]] == ["calculator"] * 2
+    assert view["state"] == "decided"
+    audit = tmp_path / "data" / "audit" / "audit.jsonl"
+    assert verify(audit).ok
+    written = audit.read_text()
+    assert "8506" not in written
+    assert "7966" not in written
+
+
+def test_several_workers_write_one_chain_and_all_learn(tmp_path: Path, upstream: Upstream) -> None:
+    stations = [upstream.station(name).always(say(text)) for name, text in (("a", "41"), ("b", "42"), ("c", "42"))]
+    config: dict[str, Any] = {
+        "server": {"workers": 2},
+        "models": [model(name, station.url) for name, station in zip("abc", stations, strict=True)],
+        "cooperation": {"team": {"strategy": "dynamic_voting", "members": ["a", "b", "c"], **EQUAL}},
+    }
+    audit = tmp_path / "data" / "audit" / "audit.jsonl"
+    with RunningServer(tmp_path, config) as server:
+        runs = [ask_apart(server) for _ in range(12)]
+        for _ in range(200):  # until the system has given connections to both
+            if len(writers(audit)) == 2:
+                break
+            ask_apart(server)
+        for run in runs:
+            answer = server.admin_post(f"/admin/v1/requests/{run}/feedback?answer=41")
+            assert answer.json() == {"run": run, "by": "human", "right": False, "learned": True}
+            assert server.admin_post(f"/admin/v1/requests/{run}/feedback?answer=41").status_code == 409
+        later = [ask_apart(server) for _ in range(8)]
+    assert len(writers(audit)) == 2
+    records = [json.loads(line) for line in audit.read_bytes().splitlines()]
+    verdict = verify(audit)
+    assert verdict.ok, verdict
+    for each in records:
+        if each["kind"] == "begin" and each["run"] in later:
+            skills = {skill["member"]: skill for skill in each["data"]["knowledge"]["skills"]}
+            assert skills["a"]["right"] > 8.0, "both workers have learned from every label"
+
+
+def ask_apart(server: RunningServer) -> str:
+    """Ask the team over a connection of its own, so that either worker may get it; return the run's id."""
+    body = {"model": "team", "messages": [{"role": "user", "content": "hello"}]}
+    answer = httpx2.post(f"{server.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"})
+    return str(answer.headers["x-request-id"])
+
+
+def writers(audit: Path) -> set[int]:
+    """The processes that have written."""
+    lines = audit.read_bytes().splitlines(keepends=True) if audit.exists() else []
+    records = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return {each["data"]["pid"] for each in records if each["kind"] == "started"}
