@@ -54,6 +54,7 @@ COMMANDS = (
     Command("nodes", "the members of a cluster: notes on them, and nodes that get no new requests", "nodes"),
     Command("keys", "the API keys of a running server; `keys new` makes one", "keys"),
     Command("config", "check, compare, show, apply and roll back configurations", "config"),
+    Command("runs", "task graphs: begin one, look at it, give the word that it waits for", "runs"),
     Command("requests", "the newest requests of a running server", "requests"),
     Command("trace", "where one request's milliseconds went, and why", "trace"),
     Command("tools", "what tasks may call: list it, call it, accept a tool that has changed", "tools"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from open_autoglm.server.admin_listener import AdminListener
     from open_autoglm.server.audit_desk import Said
     from open_autoglm.server.context_endpoint import ContextEndpoint
+    from open_autoglm.server.runs import Runs
 
 __all__ = ["AdminControl", "EndpointAction", "JSONObject", "RequestFilter", "RolloutStep", "build_admin", "serve_admin"]
 
@@ -152,6 +153,11 @@ class AdminControl(Protocol):
         Raises:
             AutoGLMError: `not_found`, `conflict`, `invalid_request`; nothing was taken down.
         """
+        ...
+
+    @property
+    def runs(self) -> Runs:
+        """Durable runs of task graphs."""
         ...
 
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject | Awaitable[JSONObject]:

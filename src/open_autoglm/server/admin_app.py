@@ -21,9 +21,10 @@ from starlette.types import Receive, Scope, Send
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.secret import Secret
 from open_autoglm.server.admin import AdminControl
+from open_autoglm.server.admin_call import AdminCall, AdminRoute
 from open_autoglm.server.admin_guard import Access, Gate, Guard, error_response
 from open_autoglm.server.admin_query import TEXT_CHARS_MAX, read_query
-from open_autoglm.server.admin_routes import ROUTES, AdminCall, AdminRoute
+from open_autoglm.server.admin_routes import ROUTES
 from open_autoglm.server.context_endpoint import PATH, ContextDoor, ContextEndpoint
 
 _log = logging.getLogger(__name__)

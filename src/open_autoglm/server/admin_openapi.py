@@ -14,9 +14,10 @@ import msgspec
 
 from open_autoglm import __version__
 from open_autoglm.errors import CODES
+from open_autoglm.server.admin_call import AdminRoute
 from open_autoglm.server.admin_guard import BODY_BYTES_MAX
 from open_autoglm.server.admin_query import TEXT_CHARS_MAX
-from open_autoglm.server.admin_routes import ROUTES, AdminRoute
+from open_autoglm.server.admin_routes import ROUTES
 from open_autoglm.telemetry.exposition import CONTENT_TYPE
 
 Schema = dict[str, Any]
@@ -36,6 +37,7 @@ _WORDS = {
     501: "This part is not in this version.",
     502: "A node could not be reached, or refused.",
     503: "Not now: the server is not ready, or has too many connections.",
+    507: "No room is left; nothing of it was done.",
 }
 
 _PATH_VALUES: dict[str, Schema] = {
@@ -63,6 +65,8 @@ _TRUTH: Schema = {"type": "boolean"}
 _MS: Schema = {"type": "number", "minimum": 0, "description": "Milliseconds."}
 _MS_OR_NULL: Schema = {"type": ["number", "null"], "minimum": 0, "description": "Milliseconds; null: not reached."}
 _COUNT_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 0}
+_BODY_STATUSES = {(True, False): (408, 422), (False, True): (408,)}
+"""By whether a route takes a configuration, or a task graph."""
 _SHARED_STATUSES = (400, 401, 403, 404, 405, 413, 500, 503)
 
 _SUMMARY: dict[str, Schema] = {
@@ -90,6 +94,15 @@ _SUMMARY: dict[str, Schema] = {
     "usage": _object(
         {"prompt_tokens": _COUNT_OR_NULL, "completion_tokens": _COUNT_OR_NULL, "estimated": _TRUTH},
     ),
+}
+
+_RUN_SUMMARY: dict[str, Schema] = {
+    "id": _TEXT,
+    "name": _TEXT,
+    "state": {"type": "string", "enum": ["running", "waiting", "done", "failed", "cancelled"]},
+    "by": _TEXT,
+    "began": {"type": "string", "format": "date-time"},
+    "changed": {"type": "string", "format": "date-time"},
 }
 
 SCHEMAS: dict[str, Schema] = {
@@ -216,12 +229,27 @@ SCHEMAS: dict[str, Schema] = {
             "learned": {**_TRUTH, "description": "Whether the virtual model is served here, and learned from it."},
         }
     ),
+    "TaskGraph": _object(
+        {"tasks": {"type": "array", "items": {"type": "object"}}}, {"name": _TEXT, "timeout_s": _NUMBER}
+    ),
+    "Task": _object(
+        {"id": _TEXT, "tool": _TEXT, "state": _TEXT, "depends_on": {"type": "array", "items": _TEXT}},
+        {"result": {}, "error": _object({"code": _TEXT, "message": _TEXT})},
+    ),
+    "Question": _object(
+        {"task": _TEXT, "question": {"type": "string", "enum": ["approval", "confirmation", "unknown"]}}
+    ),
+    "RunSummary": _object(_RUN_SUMMARY),
+    "Runs": _object({"runs": _list("RunSummary")}),
+    "Run": _object({**_RUN_SUMMARY, "stop_reason": _TEXT, "asking": _list("Question"), "tasks": _list("Task")}),
     "Description": _object({"openapi": _TEXT, "info": {"type": "object"}, "paths": {"type": "object"}}),
 }
 
 
 def _operation(route: AdminRoute) -> Schema:
-    statuses = dict.fromkeys((*route.statuses, *_SHARED_STATUSES, *((408, 422) if route.takes_config else ())))
+    statuses = dict.fromkeys(
+        (*route.statuses, *_SHARED_STATUSES, *_BODY_STATUSES.get((route.takes_config, route.takes_graph), ()))
+    )
     told: Schema = {
         "operationId": route.operation,
         "summary": route.summary,
@@ -235,6 +263,9 @@ def _operation(route: AdminRoute) -> Schema:
     if route.takes_config:
         config = {"schema": {"type": "object"}}
         told["requestBody"] = {"required": True, "content": {"application/yaml": config, "application/json": config}}
+    if route.takes_graph:
+        graph = {"schema": _ref("TaskGraph")}
+        told["requestBody"] = {"required": True, "content": {"application/json": graph}}
     return told
 
 

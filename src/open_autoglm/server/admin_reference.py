@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from open_autoglm.server.admin_call import AdminRoute
 from open_autoglm.server.admin_openapi import SCHEMAS
-from open_autoglm.server.admin_routes import ROUTES, AdminRoute
+from open_autoglm.server.admin_routes import ROUTES
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "admin-api.md"
 
@@ -41,7 +42,7 @@ Requests for other host names than its own, and from pages of other sites, are r
 _CONFIG: Final = """\
 
 The body of `POST /admin/v1/config` and `POST /admin/v1/config/diff` is a configuration in YAML or JSON. `${NAME}` and
-`file:PATH` are refused in it.
+`file:PATH` are refused in it. The body of `POST /admin/v1/runs` is a [task graph](how-to/task-graphs.md) in JSON.
 """
 
 _ANSWERS: Final = """\
@@ -88,7 +89,8 @@ def _fields(schema: dict[str, Any]) -> str:
 
 def _field(name: str, value: dict[str, Any]) -> str:
     if value.get("type") == "array":
-        return f"`{name}` (list of {value['items']['$ref'].rpartition('/')[2]})"
+        items = value["items"]
+        return f"`{name}` (list of {items['$ref'].rpartition('/')[2] if '$ref' in items else items['type']})"
     if value.get("type") == "object" and value.get("properties"):
         return f"`{name}` {{{_fields(value)}}}"
     return f"`{name}`"

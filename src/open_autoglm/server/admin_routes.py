@@ -6,102 +6,22 @@ neither has a route that the other lacks, and every route says who may use it.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable
+from typing import TypeVar, cast
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from open_autoglm.errors import RequestError, ServerError
-from open_autoglm.server.admin import AdminControl, EndpointAction, RolloutStep
-from open_autoglm.server.admin_guard import BODY_BYTES_MAX, Access, json_response, peer, too_large
-from open_autoglm.server.admin_query import Parameter, flag, integer, text
+from open_autoglm.server.admin import EndpointAction, RolloutStep
+from open_autoglm.server.admin_call import AdminCall, AdminRoute, Handler
+from open_autoglm.server.admin_guard import json_response
+from open_autoglm.server.admin_query import flag, integer, text
+from open_autoglm.server.run_routes import RUN_ROUTES
 from open_autoglm.telemetry.explain import RequestFilter
 from open_autoglm.telemetry.exposition import CONTENT_TYPE
 
 _T = TypeVar("_T")
-BODY_S = 30.0
-"""Longest time for a request's body, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class AdminCall:
-    """One request to a route.
-
-    Attributes:
-        control: the server.
-        request: what came.
-        path: the path's variables, decoded.
-        query: the query's, checked against the route's parameters.
-    """
-
-    control: AdminControl
-    request: Request
-    path: dict[str, str]
-    query: dict[str, Any]
-
-    @property
-    def by(self) -> str:
-        """Who asks, for the history of the configuration."""
-        return f"admin API from {peer(self.request.scope)}"
-
-    async def body(self) -> str:
-        """Return the body as text.
-
-        Raises:
-            RequestError: it is too long, too slow, empty, or not UTF-8.
-        """
-        data = bytearray()
-        try:
-            async with asyncio.timeout(BODY_S):
-                async for chunk in self.request.stream():
-                    data += chunk
-                    if len(data) > BODY_BYTES_MAX:
-                        raise too_large()
-        except TimeoutError as error:
-            raise RequestError("request_timeout", f"the body did not come within {BODY_S:g} s") from error
-        try:
-            decoded = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RequestError("invalid_request", f"the body is not UTF-8, at byte {error.start}") from error
-        if not decoded.strip():
-            raise RequestError("invalid_request", "the body is empty; send the configuration, in YAML or JSON")
-        return decoded
-
-
-Handler = Callable[[AdminCall], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class AdminRoute:
-    """One route.
-
-    Attributes:
-        method: GET or POST.
-        path: with variables in braces.
-        access: who may use it.
-        operation: its name in the description, unique.
-        summary: one line for people.
-        handler: what it does.
-        schema: name of the answer's schema in `admin_openapi.SCHEMAS`; empty when the answer is not JSON.
-        query: the parameters it understands.
-        takes_config: whether the body is a configuration.
-        statuses: what it may answer beside what all routes may.
-    """
-
-    method: str
-    path: str
-    access: Access
-    operation: str
-    summary: str
-    handler: Handler
-    schema: str = ""
-    query: tuple[Parameter, ...] = ()
-    takes_config: bool = False
-    statuses: tuple[int, ...] = (200,)
 
 
 async def _settled(answer: _T | Awaitable[_T]) -> _T:
@@ -378,6 +298,7 @@ ROUTES: tuple[AdminRoute, ...] = (
         query=FEEDBACK_FIELDS,
         statuses=(200, 409),
     ),
+    *RUN_ROUTES,
     AdminRoute("GET", "/openapi.json", "key", "openapi", "This description.", _openapi, "Description"),
     *(
         AdminRoute("GET", path, "key", part, f"Not part of this version: {part}.", _not_built(words), statuses=(501,))

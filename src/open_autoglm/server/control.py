@@ -17,6 +17,7 @@ from open_autoglm.telemetry.run_record import RunRecord
 
 if TYPE_CHECKING:
     from open_autoglm.server.admin import EndpointAction, JSONObject, RolloutStep
+    from open_autoglm.server.runs import Runs
     from open_autoglm.server.server import Server
 
 _SOURCE = "the admin API"
@@ -171,6 +172,11 @@ class Control:
     def learn(self, lesson: Lesson) -> bool:
         """Have a virtual model of this process learn; whether it is served here."""
         return self._server.audit.learn(lesson)
+
+    @property
+    def runs(self) -> Runs:
+        assert self._server.runs is not None, "the process that has the admin listener drives runs"
+        return self._server.runs
 
     def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
         now_s = clock.monotonic()

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from open_autoglm.server.admin_listener import AdminListener
     from open_autoglm.server.context_endpoint import ContextEndpoint
     from open_autoglm.server.discovery import Discovery
+    from open_autoglm.server.runs import Runs
 
 _log = logging.getLogger(__name__)
 _SWEEP_S = 1.0
@@ -152,6 +153,7 @@ class Server:
         self.overload = OverloadWatch(self)
         self.lag = LoopLag()
         self._admin: AdminListener | None = None
+        self.runs: Runs | None = None
         self._context: ContextEndpoint | None = None
         self._witness: LagWitness | None = None
         self.health = Health(self.assembly, loop, self._rng)
@@ -224,7 +226,9 @@ class Server:
             ServerError: its port is taken.
         """
         from open_autoglm.server.admin import build_admin, serve_admin
+        from open_autoglm.server.runs import Runs
 
+        self.runs = Runs(self)
         server = self.config.server
         port = server.admin_port
         if control is None:
@@ -243,6 +247,7 @@ class Server:
         self.admin_address = admin.address
         self._witness = LagWitness(self.lag.late_s, admin.sockets, admin.serve, self._loop)
         self._witness.start()
+        self.runs.start()
 
     async def look_around(self) -> None:
         """Ask every endpoint whether it is there, for half a second at most, so that the first table tells."""
@@ -280,6 +285,8 @@ class Server:
 
     async def stop(self) -> None:
         """Close everything, once nothing more is to be waited for."""
+        if self.runs is not None:
+            await self.runs.close(self.config.drain.unary_s)
         self.data.close_listeners()
         if self.discovery is not None:
             await self.discovery.leave()

@@ -20,6 +20,7 @@ from open_autoglm.telemetry.explain import RequestFilter
 
 if TYPE_CHECKING:
     from open_autoglm.server.admin import EndpointAction, JSONObject, RolloutStep
+    from open_autoglm.server.runs import Runs
     from open_autoglm.server.server import Server
 
 ANSWERED: Final = frozenset(
@@ -198,6 +199,10 @@ class WorkersControl:
         label, lesson = audit.label(found_run(run, record or await audit.find(run)), said)
         await self._questions.ask("learn", lesson)
         return label_told(run, label, learned=audit.learn(lesson))
+
+    @property
+    def runs(self) -> Runs:
+        return self._own.runs
 
     async def endpoint_action(self, model: str, endpoint: str, action: EndpointAction) -> JSONObject:
         row = self._own.endpoint_action(model, endpoint, action)
