@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from open_autoglm import clock
 from open_autoglm.tools.settings import ContextServerEntry, ToolSettings
 from open_autoglm.tools.tool import ToolCall, ToolError
 from open_autoglm.tools.toolbox import Toolbox
 from tests.integration.running import ADMIN_KEY, RunningServer, model
+from tests.servers.context.contents import KEY, serving
 from tests.servers.key_relay import key_relay
 
 pytestmark = pytest.mark.servers
@@ -29,6 +31,13 @@ NODE = str(MODULES / f"node-linux-{'arm64' if platform.machine() == 'aarch64' el
 SUITE = str(MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js")
 EXPECTED = Path(__file__).parent / "context" / "expected_failures.yml"
 SUITE_S = 110
+CONTENTS = (
+    *("tools-call-simple-text", "tools-call-image", "tools-call-audio", "tools-call-embedded-resource"),
+    *("tools-call-mixed-content", "tools-call-error", "resources-read-text", "resources-read-binary"),
+    *("resources-templates-read", "prompts-list", "prompts-get-simple", "prompts-get-with-args"),
+    *("prompts-get-embedded-resource", "prompts-get-with-image"),
+)
+"""Scenarios that want the reference server's contents, which stand in `context/contents.py`."""
 PASSES = ("server-initialize", "ping", "tools-list", "resources-list", "dns-rebinding-protection")
 
 
@@ -49,6 +58,16 @@ async def test_the_conformance_suite_finds_what_is_expected(server: RunningServe
         checks = json.loads(found.read_text())
         assert checks
         assert all(check["status"] in ("SUCCESS", "INFO") for check in checks)
+
+
+async def test_every_kind_of_content_passes_our_listener(tmp_path: Path) -> None:
+    expected = yaml.safe_load(EXPECTED.read_text())["server"]
+    path = tmp_path / "expected.yml"
+    path.write_text(json.dumps({"server": [scenario for scenario in expected if scenario not in CONTENTS]}))
+    async with serving() as listener, key_relay(*listener.address, KEY) as open_port:
+        words = ("server", "--url", f"http://127.0.0.1:{open_port}/context", "--expected-failures", str(path))
+        await run_suite(tmp_path, *words, "--output-dir", str(tmp_path / "results"))
+    assert set(CONTENTS) <= set(expected)
 
 
 @pytest.mark.parametrize("scenario", ["initialize", "tools_call", "sse-retry"])
