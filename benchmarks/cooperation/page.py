@@ -18,7 +18,7 @@ def page(result: dict[str, Any]) -> str:
     parts = [_HEAD.format(prices=_prices(), networks=_networks(), share="20 %")]
     parts.append(_short(result))
     parts += [_section(found) for found in result["sets"]]
-    parts += [_planning(result["planning"]), _scores(result["scores"]), _TAIL]
+    parts += [_served(result), _planning(result), _scores(result["scores"]), _TAIL]
     return "\n".join(parts)
 
 
@@ -37,13 +37,29 @@ be expected where models err alike. Two large models that are both wrong say the
 export PYTHONPATH=src OMP_NUM_THREADS=1
 python -m benchmarks.cooperation.answers          # asks the models; answers and confidences come out the same again
 python -m benchmarks.cooperation.answers --check  # asks a part of it and compares
+python -m benchmarks.cooperation.scores           # asks the calibration splits, for the last table
 python -m benchmarks.cooperation.run              # plays every strategy on the answers, and writes this page
+```
+
+The section on what was served also needs a server that runs, and its answers:
+
+```sh
+python -m mcp_server serve --config benchmarks/cooperation/server.json --port 18431
+T=majority-3,majority-3-sure,sure-3,majority-5,sure-5,cascade
+python -m mcp_server evaluate training/heldout/arithmetic-3.jsonl --server http://127.0.0.1:18431 --concurrency 1 \\
+  --models "glm-nano,glm-calc-m,glm-calc-s,glm-calc-c,glm-calc-d,$T" --teams "$T" --price glm-nano=0/0.467 \\
+  --price glm-calc-m=0/0.366 --price glm-calc-s=0/0.188 --price glm-calc-c=0/0.188 --price glm-calc-d=0/0.188 \\
+  --json > benchmarks/results/cooperation/served.json
+python -m benchmarks.cooperation.plans > plans.jsonl
+python -m mcp_server evaluate plans.jsonl --server http://127.0.0.1:18431 --concurrency 1 --models glm-nano,planned \\
+  --teams planned --json > benchmarks/results/cooperation/served-plans.json
 ```
 
 Your own models and questions: [`autoglm evaluate`](cli.md#autoglm-evaluate).
 
 - **Questions** are the frozen held-out sets in `training/heldout`; no model was trained on their operands, names or,
-  where it is said, wordings. Each task set below is named by a rule that looks at no item.
+  where it is said, wordings. Each task set below is a rule that looks at no item; which rules there are was decided
+  with the single models' accuracy by operation at hand, so that there is something to gain.
 - **Calibration** is apart: curves from token probability to chance, members' records, errors in common and every
   threshold come from `arithmetic-3-calibration`, `intent`, `tool` and `plan`, of which no item is counted. A threshold
   is the quantile at {share} of the confidence on that split, for every team; it was not tuned.
@@ -87,6 +103,10 @@ def _short(result: dict[str, Any]) -> str:
         "asked in several ways gains nothing that can be told from chance. What pays most is to know when one is",
         "unsure and to have something exact to turn to. Nothing here helps with intents: one model alone knows them,",
         "and asking it again changes nothing; who wants more there needs another model, or a person who looks.",
+        "",
+        "A plain majority is worse than its best member where that is much better than the others and they seldom",
+        "agree: three different answers are a tie, which cost decides. With log probabilities (`logprobs: true`)",
+        "confidence does.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -207,14 +227,62 @@ def _pairs(found: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _planning(told: dict[str, Any]) -> str:
-    direct, planned = told["direct"], told["planned"]
+_PLAYED: Final = {
+    "majority-3": "majority of c, d, m",
+    "majority-3-sure": "majority of c, d, m, ties by confidence",
+    "sure-3": "c, d, m by confidence",
+    "majority-5": "majority of five",
+    "sure-5": "five by confidence",
+    "cascade": "glm-calc-s, the least sure to a vote of all",
+}
+"""Virtual models of `server.json`, and the teams of the table that they are."""
+
+
+def _served(result: dict[str, Any]) -> str:
+    """What a server gave for the same questions, beside what was played."""
+    played = {row["name"]: row for row in result["sets"][0]["rows"]}
+    lines = [
+        "## Served",
+        "",
+        "The same sums, asked over HTTP one after the other, of a server with all models in its process: the",
+        "latencies are those of two shared cores for everything, so a vote of five waits for five models' work. The",
+        "server had no calibration curves and no records, only the token probabilities as they are.",
+        "",
+        "| who | right | played | cost | calls | p50 / p95 / p99 ms | ECE | ranking |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["served"][0]:
+        other = played[_PLAYED.get(row["model"], row["model"])]
+        error, order = row["calibration_error"], row["ranking"]
+        cells = (
+            row["model"],
+            f"{row['accuracy'] * 100:.1f} % ({row['low'] * 100:.1f}–{row['high'] * 100:.1f})",
+            f"{other['accuracy'] * 100:.1f} %",
+            f"{row['cost'] / row['tasks'] * 1000:.4f}",
+            f"{row['calls']:.2f}",
+            f"{row['p50_ms']:.0f} / {row['p95_ms']:.0f} / {row['p99_ms']:.0f}",
+            "-" if error is None else f"{error:.3f}",
+            "-" if order is None else f"{order:.3f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _planning(result: dict[str, Any]) -> str:
+    told = result["planning"]
+    single, planned = result["served"][1]
     return f"""## Planning
 
 {told["questions"]} questions of the plan sets are several sums that lead to one result. Asked as they stand, glm-nano
-has {_share(direct)} right: it was trained on one operation at a time. When it writes a plan and the calculator does the
-parts in order, {_share(planned)} are right.
+has {_share(told["direct"])} right: it was trained on one operation at a time. When it writes a plan and the calculator
+does the parts in order, {_share(told["planned"])} are right.
+
+Served, with `strategy: plan_execute` and the calculator as a tool: {planned["right"]} of {planned["tasks"]}, where
+glm-nano alone has {single["right"]}; {planned["p50_ms"]:.0f} ms against {single["p50_ms"]:.0f} ms in the median.
 """
+
+
+_SCORES: Final = ("mean", "least", "product", "answer")
 
 
 def _scores(rows: list[dict[str, Any]]) -> str:
@@ -222,22 +290,23 @@ def _scores(rows: list[dict[str, Any]]) -> str:
         "## What tells errors best",
         "",
         "Chance that a right answer scores higher than a wrong one (1: all errors are last; 0.5: no better than lots),",
-        "by the mean of an answer's token probabilities, by the least of them and by their product, thinking included.",
+        "on the calibration splits: by the mean of the token probabilities, by the least of them, by their product,",
+        "thinking included, and by the product over the answer alone, without the thinking.",
         "",
-        "| model | split | mean | least | product |",
-        "|---|---|---|---|---|",
+        "| model | split | mean | least | product | answer alone |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = ("-" if row[score] is None else f"{row[score]:.3f}" for score in ("mean", "least", "product"))
+        cells = ("-" if row[score] is None else f"{row[score]:.3f}" for score in _SCORES)
         lines.append(f"| {row['model']} | `{row['split']}` | " + " | ".join(cells) + " |")
-    means = {
-        score: sum(row[score] for row in rows) / len(rows)
-        for score in ("mean", "least", "product")
-        if all(row[score] is not None for row in rows)
-    }
-    if means:
-        shown = ", ".join(f"{score} {value:.3f}" for score, value in means.items())
-        lines += ["", f"Over all rows: {shown}. The strategies above use the mean, as the server does."]
+    sums = [row for row in rows if row["split"].startswith("arithmetic")]
+    shown = ", ".join(f"{score} {sum(row[score] for row in sums) / len(sums):.3f}" for score in _SCORES)
+    lines += [
+        "",
+        f"Over the sums: {shown}. Mean, least and product are as good as each other;",
+        "the strategies above use the mean, as the server does. What matters is that the thinking counts: once it has",
+        "thought, such a model copies the result out, right or wrong, and is sure of it.",
+    ]
     return "\n".join(lines) + "\n"
 
 

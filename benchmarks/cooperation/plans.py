@@ -2,6 +2,8 @@
 
 Of the held-out plans those count whose parts are all sums and lead to one result. `direct` gives the model the question
 as one; `planned` takes the plan that it writes for it and lets the calculator do the parts in order.
+
+    python -m benchmarks.cooperation.plans > FILE    writes these questions as tasks for `autoglm evaluate`
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import re
 from typing import Any, Final
 
-from benchmarks.cooperation.table import Answers
+from benchmarks.cooperation.table import Answers, Item
 from open_autoglm.cli.evaluate.figures import interval_95
 from open_autoglm.engines.embedded.calculator import guard
 
@@ -22,13 +24,9 @@ _REFERENCE: Final = re.compile(r"\$(\d{1,3})")
 def planning(answers: Answers) -> dict[str, Any]:
     """Figures of both ways, and how many questions there are."""
     direct, planned = [], []
-    for name in SETS:
-        for item in answers.items(name):
-            expected = result_of(item.answer)
-            if expected is None:
-                continue
-            direct.append(answers.said(item, "glm-nano/direct").text == expected)
-            planned.append(result_of(answers.said(item, "glm-nano").text) == expected)
+    for item, expected in questions(answers):
+        direct.append(answers.said(item, "glm-nano/direct").text == expected)
+        planned.append(result_of(answers.said(item, "glm-nano").text) == expected)
     ways = {"direct": direct, "planned": planned}
     return {
         "questions": len(direct),
@@ -37,6 +35,12 @@ def planning(answers: Answers) -> dict[str, Any]:
             for way, hits in ways.items()
         },
     }
+
+
+def questions(answers: Answers) -> list[tuple[Item, str]]:
+    """The questions that count, and what they come to."""
+    told = [(item, result_of(item.answer)) for name in SETS for item in answers.items(name)]
+    return [(item, result) for item, result in told if result is not None]
 
 
 def result_of(plan: str) -> str | None:
@@ -58,3 +62,10 @@ def result_of(plan: str) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return results[str(parts[-1]["id"])]
+
+
+if __name__ == "__main__":
+    kept = Answers()
+    for item, result in questions(kept):
+        task = {"id": f"{item.set}-{item.place}", "prompt": kept.line(item)["prompt"], "answer": result}
+        print(json.dumps({**task, "checker": "number"}, ensure_ascii=False))

@@ -48,10 +48,11 @@ class Game:
         item: the task.
         answers: the table.
         latency: see `Latency`.
+        sure: whether answers come with a confidence.
     """
 
-    def __init__(self, item: Item, answers: Answers, latency: Latency) -> None:
-        self._item, self._answers, self._latency = item, answers, latency
+    def __init__(self, item: Item, answers: Answers, latency: Latency, *, sure: bool = True) -> None:
+        self._item, self._answers, self._latency, self._sure = item, answers, latency, sure
         self._now_s = 0.0
         self._calls: Counter[str] = Counter()
         self._samples: Counter[str] = Counter()
@@ -98,7 +99,7 @@ class Game:
             member,
             answer=said.text,
             text=said.text,
-            confidence=self._answers.confidence(item, member, said),
+            confidence=self._answers.confidence(item, member, said) if self._sure else None,
             latency_s=took_s,
             completion_tokens=said.tokens,
             cost=paid,

@@ -1,7 +1,8 @@
 """Makes the published table of cooperation from the kept answers: `python -m benchmarks.cooperation.run`.
 
 Writes benchmarks/results/cooperation/table.json and docs/cooperation.md. No model is asked; the same answers give the
-same figures. What it needs: `benchmarks/results/cooperation/answers.jsonl.xz`, see `answers`.
+same figures. What it needs, in benchmarks/results/cooperation: `answers.jsonl.xz`, see `answers`, `scores.json`, see
+`scores`, and `served.json` and `served-plans.json`, what `autoglm evaluate` said of a server with some of the teams.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Final
 
-from benchmarks.cooperation.answers import MODELS, ROOT, computed
+from benchmarks.cooperation.answers import ROOT, computed
 from benchmarks.cooperation.page import page
 from benchmarks.cooperation.plans import planning
 from benchmarks.cooperation.play import Game, Latency, Played, behind_network, here
-from benchmarks.cooperation.table import CALIBRATION, Answers, Item, price
+from benchmarks.cooperation.table import SCORES, Answers, Item, price
 from benchmarks.cooperation.teams import SETS, TEAMS, TaskSet, Team, maker
 from open_autoglm.cli.evaluate.figures import ceiling, interval_95, phi, quantile, ranking, same_wrong
 from open_autoglm.voting.calibration import Scored, calibration_error
 
 RESULT: Final = ROOT / "benchmarks" / "results" / "cooperation" / "table.json"
+SERVED: Final = RESULT.with_name("served.json"), RESULT.with_name("served-plans.json")
 PAGE: Final = ROOT / "docs" / "cooperation.md"
 
 
@@ -29,9 +31,10 @@ def main() -> None:
     answers = Answers()
     result = {
         "answers": answers.head,
-        "scores": scores(answers),
+        "scores": json.loads(SCORES.read_text(encoding="utf-8")),
         "sets": [of_set(tasks, answers) for tasks in SETS],
         "planning": planning(answers),
+        "served": [json.loads(path.read_text(encoding="utf-8"))["rows"] for path in SERVED],
     }
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(result), encoding="utf-8")
@@ -89,7 +92,10 @@ def played(team: Team, items: Sequence[Item], answers: Answers) -> dict[str, Any
     makers = {kind: maker(team, kind, answers) for kind in {item.kind for item in items}}
 
     def runs(latency: Latency) -> list[Played]:
-        return [Game(item, answers, latency).play(makers[item.kind](seed)) for seed, item in enumerate(items)]
+        return [
+            Game(item, answers, latency, sure=team.sure).play(makers[item.kind](seed))
+            for seed, item in enumerate(items)
+        ]
 
     told, behind = runs(here), runs(behind_network)
     answered = sum(bool(one.decision.answer) for one in told)
@@ -112,21 +118,6 @@ def played(team: Team, items: Sequence[Item], answers: Answers) -> dict[str, Any
         "ranking": ranking([row.score for row in scored], hits),
         "by_set": _by_set(items, hits),
     }
-
-
-def scores(answers: Answers) -> list[dict[str, Any]]:
-    """Which figure of the token probabilities tells errors best, by the calibration splits."""
-    rows = []
-    for kind, name in CALIBRATION.items():
-        for model in MODELS:
-            if not answers.has(name, model):
-                continue
-            found = {}
-            for score in ("mean", "least", "product"):
-                log = answers.log(model, kind, score)
-                found[score] = ranking([row.score for row in log], [row.right for row in log])
-            rows.append({"model": model, "split": name, **found})
-    return rows
 
 
 def pairs(

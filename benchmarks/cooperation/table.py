@@ -32,6 +32,8 @@ NETWORK_MS: Final = {"glm-nano": 400, "glm-calc-m": 350, "glm-calc-s": 250, "glm
 RECOMPUTED: Final = "columns"
 """The way whose answers the calculator makes of a model's thinking, without another question to the model."""
 _SIGMA, _TAIL, _TAIL_SHARE = 0.35, 5.0, 0.01
+SCORES: Final = TABLE.with_name("scores.json")
+"""See `scores`."""
 CALIBRATION: Final = {"arithmetic": "arithmetic-3-calibration", "intent": "intent", "tool": "tool", "plan": "plan"}
 """The split that curves, records and thresholds of a class come from. No item of it is ever counted as a result."""
 
@@ -110,10 +112,10 @@ class Answers:
             self._curves[key] = fit(self.log(member, item.kind), member, item.kind)
         return chance(self._curves[key], said.mean)
 
-    def log(self, member: str, kind: str, score: str = "mean") -> list[Scored]:
-        """Scores and hits of a member on the calibration split of a class."""
+    def log(self, member: str, kind: str) -> list[Scored]:
+        """Mean token probability and hits of a member on the calibration split of a class."""
         told = [(item, self.said(item, member)) for item in self.items(CALIBRATION[kind])]
-        return [Scored(getattr(said, score), said.text == item.answer) for item, said in told]
+        return [Scored(said.mean, said.text == item.answer) for item, said in told]
 
     def runs_of(self, name: str) -> Sequence[Run]:
         """All runs over a set."""

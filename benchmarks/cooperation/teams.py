@@ -60,6 +60,8 @@ class Team:
         members: by class of task, as above.
         settings: as above.
         steps: of a cascade, by class.
+        sure: whether answers come with a confidence, for which members must tell log probabilities; without it ties are
+            broken by cost.
         share: of the calibration split that each step hands on: its threshold is that quantile of the confidence there.
     """
 
@@ -70,6 +72,7 @@ class Team:
     settings: dict[str, Any] = field(default_factory=dict)
     steps: Mapping[str, Steps] = field(default_factory=dict)
     share: float = 0.2
+    sure: bool = True
 
 
 SUMS: Final = TaskSet(
@@ -79,14 +82,14 @@ SUMS: Final = TaskSet(
     FIVE,
 )
 MIXED: Final = TaskSet(
-    "mixed tasks",
+    "sums of four digits, new names and intents",
     "every item of `arithmetic-4` and of the four sets whose wordings or names no model has seen: "
     "`intent-unseen`, `intent-hand`, `tool-new`, `plan-new`",
     tuple((name, "") for name in ("arithmetic-4", "intent-unseen", "intent-hand", "tool-new", "plan-new")),
     ("glm-nano",),
 )
 HARD: Final = TaskSet(
-    "mixed tasks, hard",
+    "subtractions, new names and intents",
     "every subtraction of `arithmetic-3` and `arithmetic-4`, and the same four sets that no model has seen",
     (
         ("arithmetic-3", "-"),
@@ -102,7 +105,7 @@ SUBTRACTIONS: Final = TaskSet(
     ("glm-nano",),
 )
 PRODUCTS: Final = TaskSet(
-    "the same with products",
+    "subtractions, products and new names",
     "every subtraction of `arithmetic-3` and `arithmetic-4`, every product of `arithmetic-4`, every item of `tool-new` "
     "and `plan-new`",
     (("arithmetic-3", "-"), ("arithmetic-4", "-"), ("arithmetic-4", "*"), ("tool-new", ""), ("plan-new", "")),
@@ -112,8 +115,9 @@ SETS: Final = (SUMS, SUBTRACTIONS, PRODUCTS, HARD, MIXED)
 
 
 def vote(name: str, members: Sequence[str], **settings: Any) -> Team:
-    """A dynamic vote."""
-    return Team(name, "votes", {"*": "dynamic_voting"}, {"*": tuple(members)}, settings)
+    """A dynamic vote; answers come with a confidence where votes weigh by it, or `sure` says so."""
+    sure = settings.pop("sure", settings.get("confidence_weighting", False))
+    return Team(name, "votes", {"*": "dynamic_voting"}, {"*": tuple(members)}, settings, sure=sure)
 
 
 def cascade(name: str, gain: str, steps: Mapping[str, Steps], **more: Any) -> Team:
@@ -127,7 +131,8 @@ def cascade(name: str, gain: str, steps: Mapping[str, Steps], **more: Any) -> Te
 _SURE: Final = {"confidence_weighting": True, "reliability_clip": 0.001, "correlation_guard": False}
 SUM_TEAMS: Final = (
     vote("majority of c, d, m", FIVE[:3], weighting="equal"),
-    vote("c, d, m by record", FIVE[:3], early_exit="certain"),
+    vote("majority of c, d, m, ties by confidence", FIVE[:3], weighting="equal", sure=True),
+    vote("c, d, m by record", FIVE[:3]),
     vote("c, d, m by confidence", FIVE[:3], **_SURE),
     vote("c and d by confidence", FIVE[:2], **_SURE),
     vote("c, d, nano by confidence", ("glm-calc-c", "glm-calc-d", "glm-nano"), **_SURE),
@@ -138,15 +143,15 @@ SUM_TEAMS: Final = (
     vote("m, s, nano by confidence", FIVE[2:], **_SURE),
     Team(
         "eight samples of glm-calc-s", "votes", {"*": "self_consistency"}, {"*": ("glm-calc-s",)},
-        {"adaptive": False, "samples": 8, "wave": 8},
+        {"adaptive": False, "samples": 8, "wave": 8}, sure=False,
     ),
     Team(
         "samples of glm-calc-s until sure", "votes", {"*": "self_consistency"}, {"*": ("glm-calc-s",)},
-        {"adaptive": True, "votes_max": 8},
+        {"adaptive": True, "votes_max": 8}, sure=False,
     ),
     Team(
         "samples of glm-calc-s, ahead by two", "votes", {"*": "ahead_by_k"}, {"*": ("glm-calc-s",)},
-        {"lead": 2, "votes_max": 8},
+        {"lead": 2, "votes_max": 8}, sure=False,
     ),
     vote("five wordings to glm-nano", ("glm-nano", *WORDED), weighting="equal"),
     Team(
@@ -170,7 +175,7 @@ MIXED_TEAMS: Final = (
     vote("five wordings by confidence", ("glm-nano", *WORDED), **_SURE),
     Team(
         "eight samples, majority", "votes", {"*": "self_consistency"}, {"*": ("glm-nano",)},
-        {"adaptive": False, "samples": 8, "wave": 8},
+        {"adaptive": False, "samples": 8, "wave": 8}, sure=False,
     ),
     cascade("the least sure to four other wordings", "escalation", _SPLIT),
     cascade("sums: the least sure recomputed", "tools", {"*": (("glm-nano",),), "arithmetic": _CHECKED}),

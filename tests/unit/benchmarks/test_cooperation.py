@@ -80,7 +80,7 @@ def test_a_plan_of_sums(tasks: list[tuple[str, str, list[int]]], answer: str | N
 def run_of(model: str, name: str, count: int, wrong: dict[int, str], ms: int) -> Run:
     """Answers that are right but for some, each after so many milliseconds."""
     answers: list[int | str] = [wrong.get(place, 0) for place in range(count)]
-    sure = [2_000 if place in wrong else 9_900 for place in range(count)]
+    sure = [2_000 + 10 * ms if place in wrong else 9_900 for place in range(count)]
     return Run(name, model, "greedy", answers, sure, sure, sure, [10] * count, [ms * 1000] * count)
 
 
@@ -112,6 +112,15 @@ def test_a_vote_ends_with_the_second_of_two_that_agree(answers: Answers) -> None
     assert played.calls == dict.fromkeys(NAMES, 1)
     assert played.cost == pytest.approx(sum(price(name, 10) for name in NAMES))
     assert Game(second, answers, here).play(make(0)).seconds == pytest.approx(0.03)
+
+
+def test_confidence_breaks_a_tie_where_members_tell_it(answers: Answers) -> None:
+    item = answers.items("arithmetic-3")[1]  # each says its number, and the last one is the surest
+    make = maker(team("majority of c, d, m"), "arithmetic", answers)
+    sure, blind = (Game(item, answers, here, sure=told).play(make(0)).decision for told in (True, False))
+    assert (sure.answer, sure.tie) == ("2", True)
+    assert blind.tie
+    assert blind.answer in ("0", "1")  # the cheaper ones
 
 
 class Waiting:
