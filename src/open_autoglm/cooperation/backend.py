@@ -141,7 +141,7 @@ class TeamBackend:
 class TeamAnswer:
     """One run on its way to an exchange; also the attempt's handle."""
 
-    __slots__ = ("_attempt", "_call", "_over", "_relay", "_task", "_team", "_tells", "around")
+    __slots__ = ("_attempt", "_call", "_limit_s", "_over", "_relay", "_task", "_team", "_tells", "around")
 
     def __init__(self, backend: TeamBackend, attempt: Attempt, call: ModelCall) -> None:
         self._team = backend.team
@@ -153,6 +153,10 @@ class TeamAnswer:
         self._task: asyncio.Task[None] | None = None
         self._tells = False
         self._over = False
+        # The run keeps to this limit by itself. Were it the exchange that ended it, a client with little time would
+        # make the virtual model look slow, and its breaker would take it away from everybody.
+        self._limit_s = attempt.limit_s
+        attempt.limit_s = call.deadline_s
 
     def start(self, question: Question, *, tells: bool) -> None:
         """Begin the run; `tells`: the client hears its events as they happen."""
@@ -209,26 +213,26 @@ class TeamAnswer:
             }
             trail = around.trails.begin(call.request_id, header)
         run: TeamRun | PlanRun
-        if entry.strategy == "plan_execute":
-            run = await self._plan_run(question, trail)
-        else:
-            run = TeamRun(
-                make_strategy(entry.strategy, book.members, settings, knowledge, seed),
-                question,
-                Means(
-                    *self._callers(question),
-                    make_reader(settings, question),
-                    partial(calibrated, knowledge),
-                    Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
-                ),
-                self._terms(),
-                self._observers(trail),
-            )
         try:
+            if entry.strategy == "plan_execute":
+                run = await self._plan_run(question, trail)
+            else:
+                run = TeamRun(
+                    make_strategy(entry.strategy, book.members, settings, knowledge, seed),
+                    question,
+                    Means(
+                        *self._callers(question),
+                        make_reader(settings, question),
+                        partial(calibrated, knowledge),
+                        Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
+                    ),
+                    self._terms(),
+                    self._observers(trail),
+                )
             outcome = await run.run()
         except BaseException as error:
             if trail is not None:
-                trail.end(None, failure="cancelled" if isinstance(error, asyncio.CancelledError) else "crashed")
+                trail.end(None, failure=_end_of(error))
             raise
         around.figures.run(team.name, outcome.decision.reason)
         if trail is not None:
@@ -263,11 +267,11 @@ class TeamAnswer:
         )
 
     def _terms(self) -> Terms:
-        call, attempt = self._call, self._attempt
+        call = self._call
         now_s = clock.monotonic()
-        margin_s = min(_MARGIN_S, (attempt.limit_s - now_s) * _MARGIN_SHARE)
+        margin_s = min(_MARGIN_S, max(0.0, self._limit_s - now_s) * _MARGIN_SHARE)
         return Terms(
-            deadline_s=min(now_s + self._team.entry.timeout_s, attempt.limit_s - margin_s),
+            deadline_s=min(now_s + self._team.entry.timeout_s, self._limit_s - margin_s),
             asks_deadline_s=call.deadline_s,
             tenant=call.exchange.tenant,
             priority=call.exchange.priority,
@@ -359,3 +363,10 @@ class TeamAnswer:
             self._over = True
             outcome = "refused" if error.code in ("invalid_request", "content_policy") else "undecided"
             self._call.exchange.failed(self._attempt, outcome, error.message, clock.monotonic(), error)
+
+
+def _end_of(error: BaseException) -> str:
+    """What is taken down of a run that came to no end of its own."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return error.code if isinstance(error, AutoGLMError) else "crashed"

@@ -164,9 +164,13 @@ class AuditFile:
         self._fd = self._lock_fd = self._size = -1
 
     def _lock(self) -> None:
+        head = Path(f"{self._path}.head")
+        if self._lock_fd >= 0 and not _same_file(self._lock_fd, head):  # somebody took it away: others have another one
+            os.close(self._lock_fd)
+            self._lock_fd = -1
         if self._lock_fd < 0:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock_fd = _open(f"{self._path}.head", os.O_RDWR)
+            self._lock_fd = _open(str(head), os.O_RDWR)
         for _ in range(_LOCK_TRIES):
             try:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

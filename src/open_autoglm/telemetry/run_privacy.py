@@ -32,6 +32,8 @@ _TEXTS: Final = frozenset(
         "question",
         "messages",
         "message",
+        "problem",
+        "note",
         "content",
         "args",
         "arguments",

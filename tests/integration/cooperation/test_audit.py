@@ -195,7 +195,7 @@ def test_a_killed_server_leaves_records_that_the_next_one_goes_on_with(tmp_path:
         with RunningServer(tmp_path, config) as server:
             for _ in range(20):
                 server.chat("team")
-            wait_until(lambda: audit.exists() and audit.stat().st_size > before + 1000, "records")
+            wait_longer(audit, before + 1000)
             server.process.send_signal(signal.SIGKILL)
             server.process.wait(10)
         with audit.open("ab") as file:
@@ -281,6 +281,11 @@ def ask_apart(server: RunningServer) -> str:
     body = {"model": "team", "messages": [{"role": "user", "content": "hello"}]}
     answer = httpx2.post(f"{server.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"})
     return str(answer.headers["x-request-id"])
+
+
+def wait_longer(audit: Path, size: int) -> None:
+    """Wait until so many bytes are written."""
+    wait_until(lambda: audit.exists() and audit.stat().st_size > size, "records")
 
 
 def writers(audit: Path) -> set[int]:

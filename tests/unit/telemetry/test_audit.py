@@ -136,13 +136,21 @@ def test_a_judge_s_number_stays() -> None:
 
 def test_arguments_and_results_of_tools_are_left_out() -> None:
     data = Privacy(texts=False, key=b"k").data(
-        {"tool": "sum", "arguments": {"a": 1, "secret": "x" * 9}, "result": [1, 2], "ms": 4.0, "note": "y" * 1000}
+        {
+            "tool": "sum",
+            "arguments": {"a": 1, "secret": "x" * 9},
+            "result": [1, 2],
+            "ms": 4.0,
+            "why": "y" * 1000,
+            "problem": "it says hello",
+        }
     )
     assert data["tool"] == "sum"
     assert data["ms"] == 4.0
     assert data["arguments"] == {"left_out": "dict", "items": 2}
     assert data["result"] == {"left_out": "list", "items": 2}
-    assert data["note"]["chars"] == 1000
+    assert data["why"]["chars"] == 1000
+    assert data["problem"]["chars"] == 13
 
 
 def until(ready: Callable[[], bool]) -> None:

@@ -173,6 +173,14 @@ def test_a_changed_head_is_seen(path: Path, content: bytes) -> None:
     assert "head is missing" in verify(path, KEY).reason
 
 
+def test_a_head_that_was_taken_away_is_written_again(path: Path) -> None:
+    file = filled(path, 1)
+    os.unlink(f"{path}.head")
+    file.append([pending(2)], TIME)
+    assert verify(path).ok
+    assert verify(path).last == 3
+
+
 def test_a_run_is_found_in_all_files(path: Path) -> None:
     file = opened(path, bytes_max=700, keep=9)
     for number in range(20):
