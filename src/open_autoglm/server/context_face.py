@@ -28,6 +28,8 @@ ASK_S_MAX: Final = 600.0
 PROMPT_CHARS_MAX: Final = 1_000_000
 _ROWS: Final = 20
 _ROWS_MAX: Final = 200
+_RUNS: Final = "List the newest runs of task graphs, and the newest answers of virtual models, which are runs too."
+_RUN: Final = "Show one run of a task graph, or of a virtual model, step by step."
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 256}
 _LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": _ROWS_MAX, "description": f"How many; {_ROWS} by default."}
 
@@ -74,7 +76,7 @@ class ContextFace:
             Page("autoglm://models", "models", "Every model with its endpoints and their states."),
             Page("autoglm://status", "status", "The server on one page."),
             Page("autoglm://requests", "requests", f"The newest {_ROWS} requests, without their texts."),
-            Page("autoglm://runs", "runs", f"The newest {_ROWS} runs of virtual models."),
+            Page("autoglm://runs", "runs", f"The newest {_ROWS} runs of task graphs and virtual models."),
         ]
         self.families = [
             Page("autoglm://models/{name}", "model", "One model with its endpoints."),
@@ -148,8 +150,8 @@ class ContextFace:
                 True,
                 self._status,
             ),
-            FaceTool("list_runs", "List runs", "List the newest runs of virtual models.", limit, True, self._list_runs),
-            FaceTool("show_run", "Show a run", "Show one run of a virtual model step by step.", one, True, self._show),
+            FaceTool("list_runs", "List runs", _RUNS, limit, True, self._list_runs),
+            FaceTool("show_run", "Show a run", _RUN, one, True, self._show),
         ]
 
     async def _list_models(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -188,14 +190,14 @@ class ContextFace:
         }
 
     async def _list_runs(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Requests for virtual models, the newest first: a run has the id of the request that it answers."""
+        """Runs of task graphs, and requests for virtual models, whose runs have their ids; the newest first."""
         limit = arguments.get("limit", _ROWS)
         models = await _settled(self._control.models())
         rows: list[dict[str, Any]] = []
         for name in dict.fromkeys(row["name"] for row in models if row["dialect"] == TEAM_DIALECT):
             rows += await _settled(self._control.requests(limit, RequestFilter(model=name)))
         rows.sort(key=lambda row: str(row["received_at"]), reverse=True)
-        return {"runs": rows[:limit]}
+        return {"runs": await self._control.runs.rows("", limit), "answers": rows[:limit]}
 
     async def _show(self, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -206,7 +208,10 @@ class ContextFace:
     async def _one_run(self, run_id: str) -> dict[str, Any]:
         found = await _settled(self._control.explain(run_id))
         if found is None:
-            raise KeyError(run_id)
+            try:
+                found = await self._control.runs.show(run_id)
+            except RequestError as error:
+                raise KeyError(run_id) from error
         return dict(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -66,7 +67,7 @@ async def test_a_virtual_model_is_asked_and_its_run_is_shown(server: RunningServ
         answer = await context.call_tool("ask_model", {"model": "team", "prompt": "What is 2 + 3?"})
         assert not answer.is_error, answer.content
         assert "5" in answer.structured_content["text"]
-        runs = (await context.call_tool("list_runs", {"limit": 1})).structured_content["runs"]
+        runs = (await context.call_tool("list_runs", {"limit": 1})).structured_content["answers"]
         assert [run["model"] for run in runs] == ["team"]
         shown = (await context.call_tool("show_run", {"id": runs[0]["request_id"]})).structured_content
         assert shown["model"] == "team"
@@ -75,6 +76,22 @@ async def test_a_virtual_model_is_asked_and_its_run_is_shown(server: RunningServ
         answer = await context.call_tool("show_run", {"id": "none"})
         assert answer.is_error
         assert "not_found" in answer.content[0].text
+
+
+async def test_a_run_of_a_task_graph_is_shown(server: RunningServer) -> None:
+    graph = {"tasks": [{"id": "sum", "tool": "calculator", "args": {"expression": "2 + 3"}}]}
+    made = httpx2.post(f"{server.admin}/admin/v1/runs", json=graph, headers=BEARER, timeout=30).json()
+    async with client(server) as context:
+        listed = (await context.call_tool("list_runs", {})).structured_content["runs"]
+        assert made["id"] in [row["id"] for row in listed]
+        for _ in range(1000):
+            shown = (await context.call_tool("show_run", {"id": made["id"]})).structured_content
+            if shown["state"] == "done":
+                break
+            await asyncio.sleep(0.02)
+        assert (shown["state"], shown["tasks"][0]["result"]) == ("done", {"result": "5"})
+        page = await context.read_resource(f"autoglm://runs/{made['id']}")
+        assert json.loads(page.contents[0].text)["id"] == made["id"]
 
 
 async def test_what_cannot_be_done_is_told(server: RunningServer) -> None:
