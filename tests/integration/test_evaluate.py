@@ -173,8 +173,11 @@ def test_a_server_that_never_answers_well_is_given_up(station: Station, tasks: P
 
 
 def test_a_server_of_its_own(tasks: Path) -> None:
-    done = cli("evaluate", str(tasks), "--demo", "--models", "glm-nano,glm-calc-s", "--json")
+    done = cli("evaluate", str(tasks), "--demo", "--json")
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert [row["tasks"] for row in report["rows"]] == [10, 10]
-    assert all(0 <= row["calibration_error"] <= 1 for row in report["rows"])
+    rows = {row["model"]: row for row in json.loads(done.stdout)["rows"]}
+    assert {row["tasks"] for row in rows.values()} == {10}
+    assert all(0 <= row["calibration_error"] <= 1 for row in rows.values())
+    assert {name for name, row in rows.items() if row["team"]} == {"majority", "vote-by-confidence", "cascade"}
+    assert rows["vote-by-confidence"]["calls"] == 4.0
+    assert set(rows["majority"]["members"]) == {"glm-calc-c", "glm-calc-d", "glm-calc-m"}

@@ -43,7 +43,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--teams", metavar="NAMES", default="", help="which of them are virtual models, with commas between"
     )
-    parser.add_argument("--demo", action="store_true", help="ask a server of its own with the models that ship")
+    parser.add_argument(
+        "--demo", action="store_true", help="ask a server of its own, with the models that ship and teams of them"
+    )
     parser.add_argument("--limit", metavar="COUNT", type=count, help="tasks of each file, the first ones")
     parser.add_argument(
         "--concurrency", metavar="COUNT", type=count, default=4, help="questions at once, default %(default)s"
@@ -133,6 +135,10 @@ def _models(target: Target, arguments: Namespace) -> tuple[list[str], frozenset[
     listed = [entry for entry in body.get("data", []) if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     names = [entry["id"] for entry in listed]
     teams = set(filter(None, arguments.teams.split(",")))
+    if arguments.demo:
+        from open_autoglm.cli.evaluate.own_server import TEAMS
+
+        teams |= TEAMS.keys()
     chosen = list(dict.fromkeys(filter(None, arguments.models.split(",")))) if arguments.models else names
     unknown = [name for name in [*chosen, *arguments.teams.split(",")] if name and name not in names]
     if unknown:
