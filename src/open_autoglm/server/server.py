@@ -176,7 +176,9 @@ class Server:
         """Why requests cannot be served now; empty when they can."""
         if not self.gateway.snapshot.plans:
             return self.gateway.snapshot.absence
-        if not any(part.breaker.permits(clock.monotonic()) for part in self.assembly.parts.values()):
+        now_s, virtual = clock.monotonic(), self.config.cooperation
+        parts = [part for part in self.assembly.parts.values() if part.endpoint.model not in virtual]
+        if not any(part.breaker.permits(now_s) for part in parts):
             return "no endpoint is healthy"
         return ""
 

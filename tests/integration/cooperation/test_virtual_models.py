@@ -268,3 +268,11 @@ def test_a_team_of_teams(server: RunningServer, upstream: Upstream) -> None:
     assert body["choices"][0]["message"]["content"] == "42"
     assert body["usage"]["prompt_tokens"] == 4 * 7
     assert body["usage"]["cost"] == pytest.approx(4 * (7 * 1000 + 3 * 2000) / 1e6)
+
+
+def test_a_server_whose_members_are_all_away_is_not_ready(server: RunningServer, upstream: Upstream) -> None:
+    cast = Cast(server, upstream, broken(), broken())
+    cast.apply(breaker={"profile": "classic", "failures": 1, "open": "60s"}, health={"enabled": False})
+    assert server.http.get("/readyz").status_code == 200
+    assert server.chat("team").status_code == 502, "what all members say is what the client hears"
+    assert server.http.get("/readyz").status_code == 503
