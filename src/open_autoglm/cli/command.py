@@ -69,7 +69,7 @@ COMMANDS = (
 )
 
 PLANNED = {
-    "tasks": "task graphs",
+    "tasks": "queues of tasks (task graphs are under `runs`)",
     "session": "sessions",
 }
 """Commands of parts that are not built yet: name -> the part."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
 
@@ -147,6 +150,34 @@ def test_ctrl_c_lets_a_step_end_and_the_next_server_goes_on_behind_it(tmp_path: 
     with _server(tmp_path) as server:
         _until(server, run_id, "done")
     assert _effects(tmp_path) == ["begin a", "end a", "begin b", "end b"]
+
+
+def test_a_new_process_goes_on_with_what_the_old_one_leaves(tmp_path: Path) -> None:
+    tasks = [
+        {"id": name, "tool": "slow", "args": {"folder": str(tmp_path), "name": name, "seconds": s}, "depends_on": needs}
+        for name, s, needs in (("a", 1.0, []), ("b", 0.0, ["a"]))
+    ]
+    with _server(tmp_path, runs={"sweep": "100ms"}) as server:
+        run_id = _start(server, *tasks)
+        _until_effect(tmp_path, "begin a")
+        server.process.send_signal(signal.SIGUSR2)
+        server.process.wait(LIMIT_S)
+        _until(server, run_id, "done")
+        os.kill(server.admin_get("/admin/v1/status")["pid"], signal.SIGINT)
+    assert _effects(tmp_path) == ["begin a", "end a", "begin b", "end b"]
+
+
+def test_of_several_workers_the_leader_drives_runs_and_the_next_one_after_a_kill(tmp_path: Path) -> None:
+    task = {"id": "a", "tool": "slow", "args": {"folder": str(tmp_path), "name": "a", "seconds": 1.0}}
+    with _server(tmp_path, server={"workers": 2}) as server:
+        run_id = _start(server, task, {"id": "b", "tool": "calculator", "args": {"expression": "1 + 1"}})
+        _until_effect(tmp_path, "begin a")
+        (leader,) = (each["pid"] for each in server.admin_get("/admin/v1/status")["workers"] if each["worker"] == 0)
+        os.kill(leader, signal.SIGKILL)
+        with contextlib.suppress(httpx2.TransportError):  # of the connection that was kept open
+            server.admin_get("/healthz")
+        _until(server, run_id, "done")
+    assert _effects(tmp_path).count("begin a") == 2
 
 
 def test_a_killed_step_with_effects_is_left_to_a_person_and_others_are_repeated(tmp_path: Path) -> None:

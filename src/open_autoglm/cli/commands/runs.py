@@ -56,7 +56,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     if arguments.json:
         terminal.json(shown)
     else:
-        _print(shown, terminal)
+        show(shown, terminal)
     return DONE
 
 
@@ -95,7 +95,8 @@ def _list(admin: Admin, arguments: Namespace, terminal: Terminal) -> int:
     return DONE
 
 
-def _print(run: dict[str, Any], terminal: Terminal) -> None:
+def show(run: dict[str, Any], terminal: Terminal) -> None:
+    """Print a run, as the admin API tells it."""
     stopped = f" ({run['stop_reason']})" if run.get("stop_reason") else ""
     terminal.line(f"{run['id']}  {run['name'] or '(no name)'}: {run['state']}{stopped}")
     rows = [
