@@ -283,7 +283,10 @@ class Server:
         self.gateway.draining = not replaced  # a probe that asks here still means the service
         if self.discovery is not None and not replaced:
             self.discovery.drain()
-        await run_drain(self, Drain(self.config.drain, clock.monotonic(), hurry=hurry, replaced=replaced))
+        async with asyncio.TaskGroup() as group:
+            if self.runs is not None:
+                group.create_task(self.runs.close(self.config.drain.unary_s))
+            await run_drain(self, Drain(self.config.drain, clock.monotonic(), hurry=hurry, replaced=replaced))
 
     async def stop(self) -> None:
         """Close everything, once nothing more is to be waited for."""
