@@ -75,12 +75,15 @@ def read_run(source: AuditSource, run: str) -> RunRecord:
     """Read one run.
 
     Raises:
-        CommandFailed: it is not there.
+        CommandFailed: it is not there, or cannot be read.
     """
     from open_autoglm.telemetry.audit_reader import find_run
     from open_autoglm.telemetry.run_record import record_of
 
-    record = record_of(find_run(source.path, run))
+    try:
+        record = record_of(find_run(source.path, run))
+    except ValueError as error:
+        raise CommandFailed(f"the run {run!r} cannot be read: {error}; `autoglm audit verify` says more") from error
     if record is None:
         raise CommandFailed(f"no run {run!r} in {str(source.path)!r}; `autoglm audit show` lists the newest")
     return record

@@ -158,7 +158,7 @@ class AuditDesk:
         try:
             async with asyncio.timeout(_READ_S):
                 return record_of(await asyncio.to_thread(find_run, self._path, run))
-        except (OSError, TimeoutError, msgspec.MsgspecError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
             raise ServerError("internal_error", f"the audit cannot be read: {type(error).__name__}") from error
 
     def label(self, record: RunRecord, said: Said) -> tuple[Label, Lesson]:

@@ -23,6 +23,9 @@ START: Final = "0" * 64
 LINE_BYTES_MAX: Final = 4 * 2**20
 """Longest record; more is not read, and not written."""
 
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What reading bytes that are no record may raise."""
+
 _HASH_FIELD: Final = b',"hash":"'
 _TAIL_BYTES: Final = len(_HASH_FIELD) + 64 + 2
 
@@ -122,7 +125,7 @@ def read_entry(line: bytes, key: bytes) -> tuple[Entry, str]:
     try:
         entry = msgspec.json.decode(body, type=Entry)
         whole = msgspec.json.encode(entry) == body
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise ChainBroken("was changed: it is no record") from error
     found = tail[len(_HASH_FIELD) : -2]
     if not whole or not hmac.compare_digest(found, digest(body, key).encode()):

@@ -31,6 +31,7 @@ from msgspec import Struct
 from open_autoglm.telemetry.audit_chain import (
     LINE_BYTES_MAX,
     START,
+    UNREADABLE,
     Chain,
     ChainBroken,
     digest,
@@ -96,16 +97,16 @@ def read_head(path: Path, key: bytes) -> Head | None:
         ChainBroken: it was changed.
     """
     try:
-        written = Path(f"{path}.head").read_bytes().strip()
+        written = Path(f"{path}.head").read_bytes()
     except FileNotFoundError:
         return None
     if not written:
         return None
     try:
         head = msgspec.json.decode(written, type=Head)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ChainBroken("the file of the head was changed") from error
-    if head.mac != _head_mac(head.sequence, head.hash, key):
+    if head.mac != _head_mac(head.sequence, head.hash, key) or written != _padded(head):
         raise ChainBroken("the file of the head was changed, or another key wrote it", head.sequence)
     return head
 
@@ -208,7 +209,11 @@ class AuditFile:
             self._chain.sequence = entry.sequence
         else:
             self._chain.sequence, self._chain.head = 0, START
-        told = read_head(self._path, self._chain.key)
+        try:
+            told = read_head(self._path, self._chain.key)
+        except ChainBroken as broken:  # the records are whole: said in the chain, and written anew
+            self._notes.append(("recovered", {"head": broken.reason}))
+            return
         if told is not None and told.sequence > self._chain.sequence:
             self._notes.append(("missing", {"from": self._chain.sequence + 1, "to": told.sequence, "head": told.hash}))
 
@@ -264,9 +269,9 @@ class AuditFile:
 
     def _write_head(self) -> None:
         sequence, head = self.head
-        data = msgspec.json.encode(Head(sequence, head, _head_mac(sequence, head, self._chain.key)))
+        data = _padded(Head(sequence, head, _head_mac(sequence, head, self._chain.key)))
         with contextlib.suppress(OSError):  # it guards the end only; the records themselves are written
-            os.pwrite(self._lock_fd, data.ljust(_HEAD_BYTES - 1) + b"\n", 0)
+            os.pwrite(self._lock_fd, data, 0)
 
     def _close_data(self) -> None:
         if self._fd >= 0:
@@ -321,7 +326,7 @@ def _first_sequence(path: Path) -> int:
         line = file.readline(LINE_BYTES_MAX + 1)
     try:
         return msgspec.json.decode(line, type=_Numbered).sequence
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ChainBroken("begins with what is no record") from error
 
 
@@ -329,6 +334,10 @@ class _Numbered(Struct):
     """Any record; only its number is looked at."""
 
     sequence: int
+
+
+def _padded(head: Head) -> bytes:
+    return msgspec.json.encode(head).ljust(_HEAD_BYTES - 1) + b"\n"
 
 
 def _head_mac(sequence: int, head: str, key: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from open_autoglm.telemetry.audit_chain import LINE_BYTES_MAX, ChainBroken, Verifier
+from open_autoglm.telemetry.audit_chain import LINE_BYTES_MAX, UNREADABLE, ChainBroken, Verifier
 from open_autoglm.telemetry.audit_file import older_files, read_head
 
 ENTRIES_MAX: Final = 20_000
@@ -123,7 +123,7 @@ def _check_ends(path: Path, key: bytes, verdict: Verdict) -> None:
 
 
 _SPOKEN: Final = {
-    "recovered": "a torn last line was cut off after a crash",
+    "recovered": "after a crash a torn last line was cut off, or the head written anew",
     "missing": "records that had been there were missing at a start",
     "lost": "records were lost, the disk took none",
     "set_aside": "a damaged file was set aside, and the chain began anew",
@@ -132,7 +132,10 @@ _SPOKEN: Final = {
 
 def _note(verdict: Verdict, kind: str, sequence: int, data: Raw) -> None:
     if kind == "dropped":
-        verdict.dropped = max(verdict.dropped, msgspec.json.decode(data, type=_Until).until)
+        try:
+            verdict.dropped = max(verdict.dropped, msgspec.json.decode(data, type=_Until).until)
+        except UNREADABLE as error:  # somebody made a record that has a hash and no sense
+            raise ChainBroken("is no record of dropped files", sequence) from error
     elif kind in _SPOKEN and verdict.notes is not None and len(verdict.notes) < 100:
         verdict.notes.append(f"record {sequence}: {_SPOKEN[kind]} {bytes(data).decode()}")
 
@@ -205,7 +208,7 @@ _ENDED: Final = re.compile(rb'"kind":"end",')
 def _told(line: bytes) -> Told | None:
     try:
         return msgspec.json.decode(line, type=Told)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from open_autoglm.telemetry.audit_chain import UNREADABLE
 from open_autoglm.telemetry.audit_reader import Told
 from open_autoglm.voting.replay import Recording
 
@@ -82,8 +83,15 @@ def record_of(told: Iterable[Told]) -> RunRecord | None:
     """Put the audit's records of one run together; None when its beginning is not among them.
 
     Raises:
-        msgspec.DecodeError: a record's data is not an object.
+        ValueError: a record's data is not what its kind says.
     """
+    try:
+        return _put_together(told)
+    except UNREADABLE as error:
+        raise ValueError(f"one of its records was changed: {error}") from error
+
+
+def _put_together(told: Iterable[Told]) -> RunRecord | None:
     record: RunRecord | None = None
     for each in told:
         data = msgspec.json.decode(each.data, type=dict[str, Any])

@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from open_autoglm.telemetry.audit_chain import encode_data
 from open_autoglm.telemetry.audit_file import AuditFile, Pending, older_files
@@ -106,7 +108,7 @@ def test_a_torn_end_is_seen_and_cut_off_by_the_next_who_writes(path: Path) -> No
     verdict = verify(path)
     assert verdict.ok
     assert kinds(path)[3:] == ["recovered", "candidate"]
-    assert "cut off after a crash" in (verdict.notes or [])[0]
+    assert "a torn last line was cut off" in (verdict.notes or [])[0]
 
 
 def test_a_changed_last_record_is_not_built_upon(path: Path) -> None:
@@ -169,6 +171,9 @@ def test_a_changed_head_is_seen(path: Path, content: bytes) -> None:
     filled(path, 1, KEY)
     Path(f"{path}.head").write_bytes(content)
     assert "head was changed" in verify(path, KEY).reason
+    filled(path, 1, KEY)
+    assert kinds(path) == ["opened", "candidate", "recovered", "candidate"]
+    assert verify(path, KEY).ok
     os.unlink(f"{path}.head")
     assert "head is missing" in verify(path, KEY).reason
 
@@ -179,6 +184,56 @@ def test_a_head_that_was_taken_away_is_written_again(path: Path) -> None:
     file.append([pending(2)], TIME)
     assert verify(path).ok
     assert verify(path).last == 3
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a chain that was rotated, by name."""
+    path = tmp_path_factory.mktemp("chain") / "audit.jsonl"
+    filled(path, 12, KEY, bytes_max=700, keep=9).close()
+    assert verify(path, KEY).ok
+    return {each.name: each.read_bytes() for each in path.parent.iterdir()}
+
+
+def checked(folder: Path, files: dict[str, bytes]) -> bool:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return verify(folder / "audit.jsonl", KEY).ok
+
+
+@given(st.data())
+def test_any_changed_byte_in_any_file_is_seen(
+    chain: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(chain)))
+    content = chain[name]
+    place = data.draw(st.integers(0, len(content) - 1))
+    other = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[place]))
+    changed = {**chain, name: content[:place] + bytes([other]) + content[place + 1 :]}
+    assert not checked(tmp_path_factory.mktemp("changed"), changed)
+
+
+@given(st.data())
+def test_any_cut_in_any_file_is_seen(
+    chain: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(chain)))
+    kept = data.draw(st.integers(0, len(chain[name]) - 1))
+    assert not checked(tmp_path_factory.mktemp("cut"), {**chain, name: chain[name][:kept]})
+
+
+@given(st.binary(max_size=400), st.booleans())
+def test_whatever_is_in_a_file_it_is_said_what_it_is(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, written_on: bool
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "audit.jsonl"
+    path.write_bytes(content)
+    assert verify(path).ok == (not content)
+    assert find_run(path, "run-1") == []
+    if written_on:  # what is there is put aside, or cut off when it is only a torn line
+        filled(path, 1).close()
+        assert verify(path).ok
+        assert "candidate" in kinds(path)
 
 
 def test_a_run_is_found_in_all_files(path: Path) -> None:

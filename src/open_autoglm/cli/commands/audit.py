@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from open_autoglm.cli.arguments import count
 from open_autoglm.cli.audit_source import AuditSource, add_source_options, find_audit, read_run
@@ -120,7 +120,10 @@ def _list(source: AuditSource, arguments: Namespace, terminal: Terminal) -> int:
     from open_autoglm.telemetry.audit_reader import newest_runs
 
     ended = newest_runs(source.path, arguments.limit)
-    rows = [(told, msgspec.json.decode(told.data, type=dict)) for told in ended]
+    try:
+        rows = [(told, msgspec.json.decode(told.data, type=dict[str, Any])) for told in ended]
+    except msgspec.MsgspecError as error:
+        raise CommandFailed("a record was changed; `autoglm audit verify` says which") from error
     if arguments.json:
         terminal.json({"runs": [{"run": told.run, "time": told.time, **data} for told, data in rows]})
     elif rows:

@@ -28,12 +28,15 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     source = find_audit(arguments, terminal)
     counts = {"same": 0, "different": 0, "no_replay": 0}
     shown = []
-    for record in _records(source, arguments.run):
-        result = _again(record)
-        counts[result["result"]] += 1
-        if result["result"] == "different" or arguments.run is not None:
-            shown.append(result)
-        del shown[SHOWN_MAX:]
+    try:
+        for record in _records(source, arguments.run):
+            result = _again(record)
+            counts[result["result"]] += 1
+            if result["result"] == "different" or arguments.run is not None:
+                shown.append(result)
+            del shown[SHOWN_MAX:]
+    except ValueError as error:
+        raise CommandFailed(f"a run cannot be read: {error}; `autoglm audit verify` says more") from error
     if arguments.run is not None and counts["no_replay"]:
         raise CommandFailed(f"the run {arguments.run!r} cannot be decided again: {shown[0]['why']}")
     if arguments.json:
@@ -50,6 +53,11 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
 
 
 def _records(source: AuditSource, run: str | None) -> Iterator[RunRecord]:
+    """Those to be decided again.
+
+    Raises:
+        ValueError: a record was changed so that it cannot be read.
+    """
     if run is not None:
         yield read_run(source, run)
         return

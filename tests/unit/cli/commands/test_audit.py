@@ -129,6 +129,12 @@ def test_runs_are_decided_again(audit: Path) -> None:
     assert (as_json["same"], as_json["different"], len(as_json["runs"])) == (0, 2, 2)
 
 
+def test_what_cannot_be_read_is_said_in_a_line(audit: Path) -> None:
+    audit.write_bytes(audit.read_bytes().replace(b'"data":{', b'"data":[{').replace(b'},"hash":', b'}],"hash":'))
+    for words in (("audit", "show"), ("audit", "show", "req-1"), ("replay", "req-1"), ("replay",)):
+        assert "autoglm audit verify" in said(*words, "--file", str(audit), code=1)
+
+
 @contextmanager
 def admin(answer: Callable[[str, str], dict[str, Any]]) -> Iterator[str]:
     """An admin listener that answers with what `answer` makes of a method and a path."""
