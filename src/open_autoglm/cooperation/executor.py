@@ -81,12 +81,14 @@ class ExecutorLimits:
         step_timeout_s: longest time of one try whose task says nothing, seconds.
         plan_timeout_s: longest time for an answer of the planner, seconds.
         result_bytes: longest result of a step, bytes of JSON.
+        results_bytes: longest results of all steps together, which are held in memory as long as the run goes on.
         news: most events from outside that wait to be taken.
     """
 
     step_timeout_s: float = 60.0
     plan_timeout_s: float = 60.0
     result_bytes: int = 1024 * 1024
+    results_bytes: int = 16 * 1024 * 1024
     news: int = 1_000
 
 
@@ -131,6 +133,7 @@ class Executor:
         self._news = asyncio.Event()
         self._steps: dict[str, asyncio.Task[None]] = {}
         self._kept_state = ""
+        self._results_bytes = sum(len(msgspec.json.encode(result)) for result in run.results.values())
         self._over = False
         self._draining = False
 
@@ -311,6 +314,10 @@ class Executor:
         if len(encoded) > self._limits.result_bytes:
             message = f"{task.tool!r} gave {len(encoded)} bytes; {self._limits.result_bytes} are the most"
             return TaskFailed(task.id, "result_too_large", message)
+        if self._results_bytes + len(encoded) > self._limits.results_bytes:
+            message = f"with it the run's results would exceed {self._limits.results_bytes} bytes"
+            return TaskFailed(task.id, "result_too_large", message)
+        self._results_bytes += len(encoded)
         return TaskDone(task.id, msgspec.json.decode(encoded))
 
     async def _plan(self, failed: str) -> None:

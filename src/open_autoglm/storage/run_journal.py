@@ -390,6 +390,10 @@ class RunJournal:
                 job.error = told
             if told.code == "internal_error":
                 _log.error("the journal of runs cannot be written: %s", error)
+        except Exception:  # the thread's outermost loop: were it to end, every later call would wait for ever
+            _log.exception("the journal of runs is broken")
+            for job in jobs:
+                job.error = ServerError("internal_error", "the journal of runs is broken; the log says why")
 
     def _transact(self, jobs: Sequence[_Job]) -> None:
         database = self._database

@@ -328,6 +328,20 @@ def test_results_are_json_and_bounded() -> None:
     assert run.errors["odd"].code == "invalid_result"
 
 
+def test_the_results_of_a_run_are_bounded_together_and_after_a_restart() -> None:
+    async def perform(call: StepCall) -> Any:
+        return "x" * 40
+
+    limits = ExecutorLimits(results_bytes=100)
+    run = _run(_task("a"), _task("b", "a"), _task("c", "b"))
+    assert VirtualLoop().run(_executor(run, perform, limits=limits).execute()) == "failed"
+    assert run.states == {"a": "done", "b": "done", "c": "failed"}
+    again = _run(_task("a"), _task("b"))
+    for event in (TaskStarted("a"), TaskDone("a", "x" * 80)):
+        again.take(event)
+    assert VirtualLoop().run(_executor(again, perform, limits=limits).execute()) == "failed"
+
+
 def test_too_much_news_is_refused() -> None:
     async def scene() -> None:
         executor = _executor(_run(_task("a")), _sleep, limits=ExecutorLimits(news=2))
