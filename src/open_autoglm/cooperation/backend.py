@@ -39,6 +39,8 @@ from open_autoglm.voting.catalog import make_strategy
 _MARGIN_S: Final = 0.1
 """Kept back from the attempt's time, to decide by what is there and to tell the client."""
 _MARGIN_SHARE: Final = 0.1
+_GRACE_S: Final = 0.25
+"""Beyond the client's time, for asks: they are cancelled before, and so say nothing against whoever was asked."""
 _CONTENT_STAGE: Final = 2
 
 _log = logging.getLogger(__name__)
@@ -272,7 +274,7 @@ class TeamAnswer:
         margin_s = min(_MARGIN_S, max(0.0, self._limit_s - now_s) * _MARGIN_SHARE)
         return Terms(
             deadline_s=min(now_s + self._team.entry.timeout_s, self._limit_s - margin_s),
-            asks_deadline_s=call.deadline_s,
+            asks_deadline_s=call.deadline_s + _GRACE_S,
             tenant=call.exchange.tenant,
             priority=call.exchange.priority,
             rates=self._team.rates,

@@ -44,7 +44,7 @@ from open_autoglm.routing.endpoint import Endpoint
 from open_autoglm.routing.group import Group
 from open_autoglm.security.keys import KeyRing, Principal
 from open_autoglm.server.dialects import INFER_ROUTES, UPSTREAMS
-from open_autoglm.server.teams import Teams, team_timeouts
+from open_autoglm.server.teams import TeamGate, Teams, team_timeouts
 from open_autoglm.transport.framed_shell import Flusher
 from open_autoglm.transport.http_client import HttpPool
 from open_autoglm.transport.settings import TlsClientFiles
@@ -256,7 +256,7 @@ class Assembly:
         breaker = CircuitBreaker(config.breaker, self._rng)
         backend = self._teams.backend(name, config)
         url = f"{backend.dialect_name}:{name}"
-        endpoint = Endpoint(url, breaker, model=name, url=url, extra=backend)
+        endpoint = Endpoint(url, TeamGate(breaker), model=name, url=url, extra=backend)
         return Part(endpoint, backend, breaker, None, Throttle(config.throttling))
 
     def _node_backend(self, entry: ModelEntry) -> NodeBackend:

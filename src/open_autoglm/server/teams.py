@@ -18,6 +18,7 @@ from open_autoglm.cooperation.knowledge import Library
 from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.cooperation.team_run import Rates
 from open_autoglm.exchange.settings import Timeouts
+from open_autoglm.resilience.breaker import CircuitBreaker
 from open_autoglm.scheduling.plan_cache import PlanCache
 from open_autoglm.server.tool_room import ToolRoom
 from open_autoglm.voting.settings import TeamSettings
@@ -89,6 +90,66 @@ class Teams:
         content = self.library.changes()
         if content is not None:
             self.library.write(content)
+
+
+class TeamGate:
+    """The gate of a virtual model, see `routing.gate.Gate`: only an operator shuts it.
+
+    Its members have gates of their own. When all of them fail, the virtual model must be asked all the same, or nobody
+    would notice that they are back.
+    """
+
+    __slots__ = ("_breaker",)
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
+
+    @property
+    def healthy(self) -> bool:
+        """See `Gate.healthy`."""
+        return self._breaker.healthy
+
+    @property
+    def state(self) -> str:
+        """See `Gate.state`."""
+        return self._breaker.state
+
+    @property
+    def first_token_p50_s(self) -> float:
+        """See `Gate.first_token_p50_s`; a team decides in the time that it has."""
+        return 0.0
+
+    def permits(self, now_s: float) -> bool:
+        """See `Gate.permits`."""
+        return self._breaker.permits(now_s)
+
+    def acquire(self, now_s: float) -> int:
+        """See `Gate.acquire`."""
+        return self._breaker.acquire(now_s)
+
+    def acquire_trial(self, now_s: float) -> int:
+        """See `Gate.acquire_trial`."""
+        return self._breaker.acquire_trial(now_s)
+
+    def success(self, permit: int, now_s: float, first_token_s: float, gap_s: float = 0.0) -> None:
+        """See `Gate.success`."""
+        self._breaker.release(permit, now_s)
+
+    def failure(self, permit: int, now_s: float, slow: bool = False) -> None:
+        """See `Gate.failure`."""
+        self._breaker.release(permit, now_s)
+
+    def release(self, permit: int, now_s: float) -> None:
+        """See `Gate.release`."""
+        self._breaker.release(permit, now_s)
+
+    def weight(self, now_s: float) -> float:
+        """See `Gate.weight`."""
+        return self._breaker.weight(now_s)
+
+    def retry_at_s(self, now_s: float) -> float:
+        """See `Gate.retry_at_s`."""
+        return self._breaker.retry_at_s(now_s)
 
 
 def team_timeouts(entry: CooperationEntry, timeouts: Timeouts) -> Timeouts:
