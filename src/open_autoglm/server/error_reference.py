@@ -47,7 +47,7 @@ MEANINGS: Final[dict[str, str]] = {
     "deadline_exceeded": "the request's time ran out",
     "loop_detected": "servers send the request round in a circle: an `mcp://` endpoint is a server that asks this one, "
     "or this one itself",
-    "storage_full": "a node's disk has no room for a version of a model, or fails",
+    "storage_full": "a node's disk has no room for a version of a model, or a server's for the journal of runs",
 }
 """What each code means, for those that something raises."""
 
