@@ -25,7 +25,12 @@ RESTART_PATHS = (
     "runs",
     "logging.file",
     "logging.format",
-    "audit",
+    "audit.enabled",
+    "audit.file",
+    "audit.key",
+    "audit.keep",
+    "audit.file_bytes",
+    "audit.durable",
     "cluster",
 )
 """What a running server cannot change: sockets that are open, folders and files that are in use."""

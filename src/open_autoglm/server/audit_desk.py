@@ -96,7 +96,7 @@ class AuditDesk:
     """See the module.
 
     Args:
-        config: the server's, at its start; what is changed of `audit` later takes effect at the next one.
+        config: the server's, at its start.
         teams: the virtual models, which tell of their runs from now on.
 
     Attributes:
@@ -119,11 +119,17 @@ class AuditDesk:
         self.trail = AuditTrail(
             file if settings.enabled else None,
             keep=config.explain.keep,
-            texts=config.logging.prompts if settings.texts is None else settings.texts,
-            required=settings.required,
             key=key,
         )
+        self.renew(config)
         teams.around = msgspec.structs.replace(teams.around, trails=self.trail)
+
+    def renew(self, config: ServerConfig) -> None:
+        """Take over from another configuration what can be changed while runs go on: texts, required, label_age."""
+        settings = config.audit
+        self.trail.texts = config.logging.prompts if settings.texts is None else settings.texts
+        self.trail.required = settings.required
+        self._label_age_s = settings.label_age_s
 
     def view(self, request_id: str) -> JSONObject | None:
         """A run of which everything is still in memory, as `run_view` shows it."""
@@ -204,8 +210,8 @@ class AuditDesk:
             by = record.labels[0].by
             raise RequestError("conflict", f"the run {record.run!r} has its label already, by {by}; one counts")
         age_s = clock.wall() - datetime.fromisoformat(record.time).timestamp()
-        if age_s > self._settings.label_age_s:
-            most = f"{self._settings.label_age_s:g} s"
+        if age_s > self._label_age_s:
+            most = f"{self._label_age_s:g} s"
             raise RequestError("conflict", f"the run {record.run!r} is {age_s:.0f} s old; a label counts for {most}")
         if not record.decision or not record.decision.get("answer"):
             raise RequestError("conflict", f"the run {record.run!r} decided nothing that could be right or wrong")

@@ -359,6 +359,7 @@ class Server:
             self.discovery.weigh()
         if before.wire != built.config.wire:
             self.data.renew_limits(self._wire(built.config))
+        self.audit.renew(built.config)
         self._accountant.forget()
         self.framed.renew(
             built.config.explain.relayed, connection_settings(built.config.frames, built.config.wire.body_bytes)

@@ -109,6 +109,20 @@ def test_a_run_is_recorded_checked_shown_and_decided_again(stage: Stage, tmp_pat
     assert stage.server.admin_get(f"/admin/v1/requests/{other}/explain")["cooperation"] is None
 
 
+def test_whether_texts_are_kept_is_changed_without_a_restart(stage: Stage) -> None:
+    first = stage.ask()
+    stage.cast.apply(team=EQUAL, logging={"prompts": True})
+    second = stage.ask()
+    stage.cast.apply(team=EQUAL)
+    third = stage.ask()
+    for run in (first, second, third):
+        stage.wait_ended(run)
+    questions = {each["run"]: each["data"]["question"] for each in stage.records() if each["kind"] == "begin"}
+    assert questions[second] == "hello"
+    assert [questions[run]["chars"] for run in (first, third)] == [5, 5]
+    assert "3 the same, 0 different" in stage.offline("replay")
+
+
 def test_a_changed_record_is_found(stage: Stage) -> None:
     run = stage.ask()
     stage.wait_ended(run)
