@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.framed.direct_section import direct_section
 from benchmarks.framed.section import framed_section, serialization_section
+from benchmarks.graph.section import graph_section
 from benchmarks.rig.connections_page import connections_section
 from benchmarks.rig.embedded_page import embedded_section
 from benchmarks.rig.page import page
@@ -31,6 +32,7 @@ SECTIONS = {
     "serialization.json": serialization_section,
     "embedded.json": embedded_section,
     "connections.json": connections_section,
+    "graph.json": graph_section,
 }
 """What was measured apart: results, and what writes their sections."""
 

@@ -11,6 +11,9 @@ declare -A packages=(
   [smg]="smg"
   [aiohttp-proxy]="aiohttp uvloop"
   [litellm]="litellm[proxy]"
+  [langgraph]="langgraph langgraph-checkpoint-sqlite"  # these three: benchmarks/graph
+  [agent-framework]="agent-framework-core"
+  [dbos]="dbos"
   [py-spy]="py-spy"  # no gateway: benchmarks/spy.py
 )
 pip_flags=(--quiet --disable-pip-version-check --no-input)

@@ -186,3 +186,9 @@ def test_a_client_that_leaves_ends_everything() -> None:
         assert stage.ledger.snapshot().calls == 2
 
     VirtualLoop().run(leave())
+
+
+def test_a_plan_may_be_as_long_as_the_budget_lets_it() -> None:
+    stage = best({"tokens": 1000}, json.dumps([task(1, "pay", n="paid")]))
+    assert stage.outcome.decision.reason == "answered"
+    assert 900 < stage.models.billed_tokens <= 1000
