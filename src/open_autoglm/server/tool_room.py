@@ -41,11 +41,11 @@ class ToolRoom:
             if self._closed or self._config is None:
                 raise ServerError("server_draining", "this server is stopping")
             if self._toolbox is None:
-                toolbox = Toolbox(self._config.tools, Path(self._config.server.data_dir))
-                toolbox.start()
-                await toolbox.settle(_SETTLE_S)
-                self._toolbox = toolbox
-            return self._toolbox.desk
+                self._toolbox = Toolbox(self._config.tools, Path(self._config.server.data_dir))
+                self._toolbox.start()
+        # Whoever comes while the servers are not up yet waits as well; who is cancelled meanwhile takes nothing along.
+        await self._toolbox.settle(_SETTLE_S)
+        return self._toolbox.desk
 
     async def close(self) -> None:
         """End all connections and children."""
