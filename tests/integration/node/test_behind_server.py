@@ -55,6 +55,36 @@ def test_a_node_that_is_written_into_the_configuration_answers(tmp_path: Path, s
         node.end()
 
 
+def test_a_node_says_how_likely_its_tokens_were_as_the_server_itself_does(tmp_path: Path, secret_file: Path) -> None:
+    node = Process("--secret-file", str(secret_file))
+    entries = [
+        {"name": "remote", "endpoint": f"mcp://127.0.0.1:{node.port}", "token": SECRET, "upstream_model": "glm-nano"},
+        {"name": "glm-nano", "endpoint": "embedded:glm-nano"},
+    ]
+    body = {"messages": [{"role": "user", "content": "What is 274 + 658?"}], "logprobs": True, "top_logprobs": 2}
+    try:
+        with RunningServer(tmp_path, {"models": entries}) as server:
+            ask = {"model": "remote", "messages": body["messages"]}
+            until(lambda: server.http.post("/v1/chat/completions", json=ask).status_code == 200)
+
+            def told(model: str) -> list[tuple[str, float, list[str]]]:
+                choice = server.http.post("/v1/chat/completions", json={**body, "model": model}).json()["choices"][0]
+                return [
+                    (entry["token"], entry["logprob"], [other["token"] for other in entry["top_logprobs"]])
+                    for entry in choice["logprobs"]["content"]
+                ]
+
+            here, there = told("glm-nano"), told("remote")
+            assert [(token, others) for token, _, others in there] == [(token, others) for token, _, others in here]
+            assert [logprob for _, logprob, _ in there] == pytest.approx([logprob for _, logprob, _ in here], abs=1e-4)
+            assert "".join(token for token, _, _ in there).endswith("</think>932")
+            refused = server.http.post("/v1/chat/completions", json={**body, "model": "remote", "top_logprobs": 9})
+            assert refused.status_code == 400
+            assert refused.json()["error"]["param"] == "top_logprobs"
+    finally:
+        node.end()
+
+
 def test_a_node_that_joins_is_found_used_and_missed(tmp_path: Path, secret_file: Path) -> None:
     port = free_port()
     cluster = {"secret": SECRET, "bind": f"127.0.0.1:{port}"}
