@@ -256,13 +256,17 @@ class AuditTrail:
             try:
                 self._file.append(batch + (told if lost > self._lost_told else []), now)
             except OSError as error:
-                self._trouble = error.strerror or type(error).__name__
-                self._tell(f"nothing can be written: {self._trouble}; {len(self._queue)} records wait")
+                trouble = error.strerror or type(error).__name__
+                self._tell(f"nothing can be written: {trouble}; {len(self._queue)} records wait")
+                self._trouble = trouble
                 return
             self._lost_told = lost
             self._written(batch)
 
     def _written(self, batch: list[Pending]) -> None:
+        if self._trouble:
+            _log.warning("audit: records are written again")
+            self._trouble = ""
         with self._lock:
             for each in batch:
                 self._queue.popleft()
@@ -271,9 +275,6 @@ class AuditTrail:
             self.written += len(batch)
             ready = [waiter for waiter in self._waiters if waiter[0] <= self._done_count]
             self._waiters = [waiter for waiter in self._waiters if waiter[0] > self._done_count]
-        if self._trouble:
-            self._trouble = ""
-            _log.warning("audit: records are written again")
         for _, loop, done in ready:
             loop.call_soon_threadsafe(_resolve, done)
 
