@@ -16,6 +16,7 @@ from msgspec import Raw
 from open_autoglm.dialects.canonical import Event, Finish, InferRequest, Kind, ReasoningDelta, TextDelta
 from open_autoglm.dialects.face import Failover, RequestView
 from open_autoglm.dialects.gathering import Choice, Gathering, Tally
+from open_autoglm.dialects.logprobs import logprobs_field
 from open_autoglm.dialects.mcp import McpFace, McpView
 from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.protocol.codecs import Codec
@@ -153,6 +154,8 @@ class FramedEncoder:
                 body["reasoning"] = "".join(choice.reasoning)
         if calls := choice.tool_calls():
             body["tool_calls"] = [msgspec.to_builtins(call) for call in calls]
+        if choice.scores:
+            body["logprobs"] = logprobs_field(choice.scores)
         if usage.estimated:
             body["usage_estimated"] = True
         if self._failover is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from open_autoglm.dialects.canonical import Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from open_autoglm.dialects.canonical import Finish, ReasoningDelta, TextDelta, TokenScore, ToolCallDelta, Usage
 from open_autoglm.dialects.face import Failover
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.gateway.framed_face import FramedFace
@@ -102,6 +102,18 @@ def test_a_streamed_answer_says_nothing_twice() -> None:
         "usage_estimated": True,
         "x_mcp_failover": {"from": "chat#1", "to": "chat#2", "at_char": 2},
     }
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_how_likely_tokens_were_comes_with_the_response(streamed: bool) -> None:
+    face = FramedFace(CODECS["json"])
+    encoder = face.encoder(face.read(body("json", {"prompt": "a"})), "req-1", "chat", 0)
+    events = [TokenScore(b"ye", -0.5), TextDelta("ye"), TokenScore(b"s", 0.0), TextDelta("s"), Finish("stop")]
+    if streamed:
+        encoder.stream(events)
+    [(_, _, _, _, payload)] = frames(encoder.end() if streamed else encoder.whole(events))
+    content = CODECS["json"].decode(payload[read_response(payload).body_at :])["logprobs"]["content"]
+    assert [(entry["token"], entry["logprob"]) for entry in content] == [("ye", -0.5), ("s", 0.0)]
 
 
 def test_errors() -> None:
