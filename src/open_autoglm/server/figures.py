@@ -28,6 +28,7 @@ def register_figures(server: Server) -> None:
     gauge("mcp_loop_lag_seconds", server.lag.max_s)
     gauge("mcp_queue_depth", server.gateway.queue_depths)
     gauge("mcp_overload_stage", lambda: server.overload.stage)
+    gauge("mcp_graph_runs_in_flight", lambda: server.runs.in_flight if server.runs is not None else 0)
     gauge("mcp_audit_records_total", server.audit.records)
     gauge("mcp_team_runs_total", lambda: dict(server.teams.figures.runs))
     gauge("mcp_team_asks_total", lambda: dict(server.teams.figures.asks))

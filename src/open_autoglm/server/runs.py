@@ -46,6 +46,11 @@ class Runs:
         self._closed = False
         self._starting: asyncio.Task[None] | None = None
 
+    @property
+    def in_flight(self) -> int:
+        """Runs that go on here now."""
+        return self._runs.in_flight if self._runs is not None else 0
+
     def start(self) -> None:
         """Go on with what the journal holds, if there is one."""
         if self._path.exists():

@@ -56,6 +56,9 @@ FAMILIES: dict[str, Family] = {
     "mcp_loop_lag_seconds": Family("gauge", (), "Worst delay of the event loop in the last seconds."),
     "mcp_overload_stage": Family("gauge", (), "Overload stage: 0 none, 1 spare, 2 critical requests only, 3 closed."),
     "mcp_source_flags_total": Family("counter", ("kind",), "Sources flagged for unusual behaviour: address, key."),
+    "mcp_graph_runs_in_flight": Family(
+        "gauge", (), "Runs of task graphs that go on here; not those that wait for a person."
+    ),
     "mcp_audit_records_total": Family("counter", ("outcome",), "Records of what virtual models did: written, lost."),
     "mcp_team_runs_total": Family(
         "counter", ("model", "reason"), "Runs of virtual models, by why they ended: decided, lead, deadline, …"
