@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,10 @@ class Stage:
 
 
 @pytest.fixture
-def stage(server: RunningServer, upstream: Upstream) -> Stage:
-    return Stage(server, upstream)
+def stage(tmp_path: Path, upstream: Upstream) -> Iterator[Stage]:
+    """A server of its own: what others ask is recorded too."""
+    with RunningServer(tmp_path) as server:
+        yield Stage(server, upstream)
 
 
 def test_a_run_is_recorded_checked_shown_and_decided_again(stage: Stage, tmp_path: Path) -> None:
