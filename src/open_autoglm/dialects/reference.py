@@ -133,7 +133,7 @@ Fields of a message around the payload; both forms of each are understood, and t
 
 | field | use |
 |---|---|
-| `type` or `opcode` | `INFER_REQUEST` or 10; answers are `INFER_RESPONSE` (11), `INFER_CHUNK` (12), `ERROR` (14), and of virtual models to those who ask `INFER_EVENT` (23) |
+| `type` or `opcode` | `INFER_REQUEST` or 10; `INFER_RESPONSE` is 11, `INFER_CHUNK` 12, `ERROR` 14, `INFER_EVENT` 23 |
 | `mcp_version` | `1.x`; may be left out |
 | `trace_id`, `session_id` | come back in the answer |
 | `vector` | [version vector](protocol.md#version-vectors-and-time-to-live); only its form is looked at |
