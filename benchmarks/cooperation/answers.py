@@ -2,6 +2,7 @@
 
     python -m benchmarks.cooperation.answers              writes benchmarks/results/cooperation/answers.jsonl.xz
     python -m benchmarks.cooperation.answers --missing    asks only what the table does not have yet
+    python -m benchmarks.cooperation.answers --again greedy    takes the latencies anew, on a quiet machine
     python -m benchmarks.cooperation.answers --check      asks a part again and says whether the answers are the same
 
 | way | the model is asked |
@@ -294,11 +295,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=TABLE)
     parser.add_argument("--missing", action="store_true", help="ask only what the table does not have yet")
+    parser.add_argument("--again", default="", metavar="WAY", help="ask this way anew, and what is missing")
     parser.add_argument("--check", action="store_true", help="ask a part again and compare")
     options = parser.parse_args()
     if options.check:
         raise SystemExit(1 if check(options.out) else 0)
-    write(options.out, known_runs(options.out) if options.missing else ())
+    keeps = options.missing or options.again
+    known = [run for run in known_runs(options.out) if run.way != options.again] if keeps else []
+    write(options.out, known)
 
 
 if __name__ == "__main__":
