@@ -10,7 +10,7 @@ and afterwards holds nobody back.
 | on | the line is empty, or a window had less than half of the best one's grants | `_AHEAD` times as fast as then |
 
 Invariants: nobody is held back for longer than `HOLD_MAX_S` after the one before, so an estimate that is too low costs
-little; it rises by `_AHEAD` with each window while there is more room.
+little; it rises by `_FASTER` with each window while there is more room.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ HOLD_MAX_S: Final = 0.02
 _WINDOW_S: Final = 0.5
 _WINDOWS: Final = 4
 """So many are looked back upon: the limit of an endpoint is halved now and then for less than that."""
-_AHEAD: Final = 1.25
-"""Less would idle endpoints whose answers come at random, more would leave bunches as they are."""
+_AHEAD: Final = 1.1
+"""Of the best of those windows. Where answers come at random that is well above the mean, so little room is idle; where
+they come in step it is not, and a bunch is pulled apart all but a tenth of a service time."""
+
+_USED: Final = 0.95
+_FASTER: Final = 1.5
+"""A pace of which more than that share is used may be what holds those in the line back: then it rises sooner."""
 
 
 class Pacing:
@@ -66,5 +71,6 @@ class Pacing:
             self._rates.clear()
             self._gap_s = 0.0
         else:
+            used = rate * self._gap_s
             self._rates.append(rate)
-            self._gap_s = min(HOLD_MAX_S, 1.0 / (_AHEAD * max(self._rates)))
+            self._gap_s = min(HOLD_MAX_S, 1.0 / ((_AHEAD if used < _USED else _FASTER) * max(self._rates)))

@@ -6,7 +6,7 @@ second the middle sample of a window decides:
 | state | a window shows | the limit |
 |---|---|---|
 | steady | more than `tolerance` | shrinks in that proportion, by half at most; a test is begun |
-| steady | less | stays |
+| steady | less | stays; what a shrinking had begun to test is forgotten |
 | steady | less than half way from 1 to `tolerance`, half of the limit in use | grows; doubles up to where it was well |
 | steady | the limit in use to the full, not trimmed, and a test is due | is halved: a test |
 | test | half in flight, and waits much shorter: a queue | goes where the queue is short |
@@ -325,8 +325,8 @@ class ConcurrencyLimit:
             share = (1.0 + slack) / ratio
             self._shrink(now_s, in_flight, share if now_s < self._test_s and share > _SHRINK_MOST else _SHRINK_MOST)
             return
-        if ratio < 1.0 + slack / 2.0:
-            self._high = None
+        # What is tolerated needs no test, and is trimmed.
+        self._high = None
         # What is compared is measured by one expectation.
         if (ratio <= 1.0 or in_flight <= self._level) and not self._trim.compares:
             self._level = max(self._level, in_flight)

@@ -8,8 +8,8 @@ time grows with its load by a queue or by its nature.
 |---|---|---|
 | off | a queue (`_VISIBLE`) | a step down |
 | down | as many answers as at the start, `_KEPT` of them at least | another step down |
-| down | fewer | two steps up: rest; off for as long when this was the first step |
-| rest | anything, `_REST_S` later | a step up |
+| down | fewer | two steps up: rest; when this was the first step, one up, and off for `_OFF_S` if it was off before |
+| rest | anything, `_REST_S` later | a step up, the next time one down |
 | up | more answers | a step up, twice as large |
 | up | as many | a step down: rest |
 | any | that the limit is not used to the full, or nothing, as times differ too much | off |
@@ -31,10 +31,11 @@ _FULL: Final = 0.85
 _STEP: Final = 0.05
 _KEPT: Final = 0.97
 _REST_S: Final = 5.0
-_ERROR: Final = 0.015
+_OFF_S: Final = 30.0
+_ERROR: Final = 0.01
 """Standard error of the mean time."""
 _LOOK_EVERY: Final = 50
-_SAMPLES_MAX: Final = 600
+_SAMPLES_MAX: Final = 1200
 
 
 class Trim:
@@ -60,6 +61,8 @@ class Trim:
         "_step",
         "_sum",
         "_sum_squares",
+        "_up_next",
+        "_was_off",
         "cap",
     )
 
@@ -70,6 +73,8 @@ class Trim:
         self._before = 0.0
         self._step = 1
         self._start = 0
+        self._was_off = True
+        self._up_next = False
         self._rest_s = -inf
         self._limit = -1
         self._restart(-inf)
@@ -131,18 +136,9 @@ class Trim:
         state = self._state
         if state == "off":
             if ratio >= _VISIBLE and now_s >= self._rest_s:
-                self._begin(throughput, limit)
-                self._start = limit
-                self._state, self.cap = "down", max(self._floor, limit - self._step)
+                self._begin_down(throughput, limit, was_off=True)
         elif state == "down":
-            if throughput >= _KEPT * self._before and self.cap > self._floor:
-                self.cap = max(self._floor, self.cap - self._step)
-            elif self.cap + self._step >= self._start:
-                # Not even one step: there is no queue.
-                self._rest(now_s, inf)
-                self._state = "off"
-            else:
-                self._rest(now_s, self.cap + 2 * self._step)
+            self._go_down(now_s, throughput)
         elif state == "up":
             if throughput > self._before * (1.0 + self._step / limit / 2.0):
                 self._before = throughput
@@ -151,8 +147,30 @@ class Trim:
             else:
                 self._rest(now_s, self.cap - self._step)
         elif now_s >= self._rest_s:
-            self._begin(throughput, limit)
-            self._state, self.cap = "up", self.cap + self._step
+            # By turns, for noise lets a step up pass now and then.
+            self._up_next = not self._up_next
+            if self._up_next:
+                self._begin(throughput, limit)
+                self._state, self.cap = "up", self.cap + self._step
+            elif ratio >= _VISIBLE:
+                self._begin_down(throughput, limit, was_off=False)
+
+    def _go_down(self, now_s: float, throughput: float) -> None:
+        if throughput >= _KEPT * self._before and self.cap > self._floor:
+            self.cap = max(self._floor, self.cap - self._step)
+        elif self.cap + self._step < self._start:
+            self._rest(now_s, self.cap + 2 * self._step)
+        elif self._was_off:
+            # Not even one step: there is no queue.
+            self._state, self.cap = "off", inf
+            self._rest_s = now_s + _OFF_S
+        else:
+            self._rest(now_s, self._start)
+
+    def _begin_down(self, throughput: float, limit: int, *, was_off: bool) -> None:
+        self._begin(throughput, limit)
+        self._start, self._was_off = limit, was_off
+        self._state, self.cap = "down", max(self._floor, limit - self._step)
 
     def _begin(self, throughput: float, limit: int) -> None:
         self._before = throughput
