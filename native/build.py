@@ -30,7 +30,7 @@ SHARED: Final = f"{PACKAGE}__mypyc"
 MODULES: Final = {
     "": ("ids",),
     "backends": ("backend", "continuing", "http", "node"),
-    "client": ("pool", "unary"),
+    "client": ("direct_path", "pool", "unary"),
     "dialects": (
         "continuing_relay",
         "document",

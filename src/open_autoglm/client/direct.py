@@ -21,14 +21,15 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from msgspec import Struct, structs
 
 from open_autoglm import clock
 from open_autoglm.client.address import read_address
+from open_autoglm.client.direct_path import RENEW_AT, DirectPath, PathTable
 from open_autoglm.client.pool import Pool, open_links
 from open_autoglm.client.unary import PendingAnswer
 from open_autoglm.errors import AutoGLMError, RequestError, UpstreamError
@@ -38,7 +39,6 @@ from open_autoglm.transport.framed_session import FramedSession
 
 _log = logging.getLogger(__name__)
 MODELS_MAX: Final = 64
-RENEW_AT: Final = 0.8
 _SPARE_LEAST: Final = 0.05
 _SPARE_STEP: Final = 0.05
 _SPARE_MOST: Final = 0.6
@@ -79,44 +79,6 @@ class TicketTold(Struct, frozen=True):
     name: str = ""
 
 
-class DirectPath:
-    """One model's path; see the module.
-
-    Attributes:
-        left: requests that may still go this way; 0 unless it is open.
-        renew_at: as many are left when the next ticket is asked for; `renew_from` is the same as a share.
-        pool: connections to the node; None while there are none.
-        used: whether somebody asked while it was not open, since this was last looked at.
-    """
-
-    __slots__ = ("changed", "expiry", "left", "model", "node", "pool", "renew_at", "renew_from", "task", "used")
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        self.left = 0
-        self.renew_at = 0
-        self.renew_from = 1 - RENEW_AT
-        self.pool: Pool | None = None
-        self.node = ""
-        self.used = True
-        self.changed = asyncio.Event()
-        self.expiry: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def stop(self) -> None:
-        """The path is not open any more."""
-        self.left = 0
-        if self.pool is not None:
-            self.pool.leave()
-            self.pool = None
-            self.changed.set()
-
-    def expire(self) -> None:
-        """The ticket is over, or used up."""
-        self.left = 0
-        self.changed.set()
-
-
 class DirectPaths:
     """See the module. Made within a running loop.
 
@@ -129,6 +91,7 @@ class DirectPaths:
         secured: whether the server is asked within TLS; then nodes on other machines are too, or not at all.
 
     Attributes:
+        table: says where a request goes.
         tickets: that were taken into use so far.
     """
 
@@ -150,23 +113,9 @@ class DirectPaths:
         self._secured = secured
         self._rng = random.Random()
         self._loop = asyncio.get_running_loop()
-        self._paths: dict[str, DirectPath] = {}
+        self.table = PathTable(server, self._begin)
+        self._paths = self.table.paths
         self.tickets = 0
-
-    def take(self, model: str, options: Mapping[str, Any]) -> Pool:
-        """Where a request goes: to a node, and then it is counted, or to the server."""
-        path = self._paths.get(model)
-        if path is None:
-            self._begin(model)
-            return self._server
-        pool = path.pool
-        if path.left > 0 and pool is not None and "session" not in options and "priority" not in options:
-            path.left = left = path.left - 1
-            if left == path.renew_at:
-                path.changed.set()
-            return pool
-        path.used = True
-        return self._server
 
     def look(self, model: str) -> None:
         """A node may have no connection open any more: go to the server then."""
