@@ -18,9 +18,10 @@ MARKERS = ("sk-", "mcp_", "earer", "EARER", "eyJ", "://")
 
 _SECRETS = re.compile(
     r"""
-      (?<![0-9A-Za-z]) (?P<sk>sk-) [0-9A-Za-z_\-]{6,}                       # vendor keys, but not the end of "task-"
+      (?: (?<![0-9A-Za-z]) | (?<=\\[bfnrt]) | (?<=\\u[0-9a-f]{4}) )       # the end of no word, but of an escape in JSON
+      (?P<sk>sk-) [0-9A-Za-z_\-]{6,}                                       # vendor keys, but not the end of "task-"
     | (?P<mcp>mcp_) (?: [0-9A-Za-z]{16,} | (?=[A-Za-z]*[0-9]) [0-9A-Za-z]{6,} )   # our keys, but not mcp_requests_total
-    | (?P<bearer>(?i:bearer)\s+) [^\s"'\\,;]+
+    | (?P<bearer>(?i:bearer)(?:\s|\\[nrt])+) [^\s"'\\,;]+
     | (?P<jwt>eyJ) [0-9A-Za-z_\-]{6,} (?: \.[0-9A-Za-z_\-]* ){0,2}
     | (?P<url>://) [^/\s@"'\\]+ (?=@)                                       # user and password inside a URL
     """,
@@ -30,7 +31,7 @@ _SECRETS = re.compile(
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """C0 and C1 controls, line and paragraph separators, marks that reorder text, lone surrogates."""
 
-_CONTROLS_IN_LINES = re.compile(
+CONTROLS_IN_LINES = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 """The same without tab and line feed, for text that is shown line by line."""
@@ -60,7 +61,7 @@ def escape_controls(text: str, *, keep_lines: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return (_CONTROLS_IN_LINES if keep_lines else _CONTROLS).sub(_escape, text)
+    return (CONTROLS_IN_LINES if keep_lines else _CONTROLS).sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """Text that came from elsewhere is made fit to be written down."""
 
+import json
 import unicodedata
 
 import pytest
@@ -30,6 +31,13 @@ def test_a_key_is_replaced_wherever_it_stands(secret: str, frame: str) -> None:
 def test_what_follows_bearer_is_replaced_whatever_it_looks_like(header: str) -> None:
     assert "hunter2" not in redact(f"authorization: {header}, next")
     assert redact(f"authorization: {header}, next").endswith(", next")
+
+
+@pytest.mark.parametrize("text", ["a\nsk-Abc1Def456", "a\tsk-Abc1Def456", "\x1fsk-Abc1Def456", "Bearer\nAbc1Def456"])
+def test_a_key_behind_an_escape_of_json_is_replaced_and_json_stays_json(text: str) -> None:
+    shown = redact(json.dumps({"text": text}))
+    assert "Def456" not in shown
+    assert json.loads(shown) == {"text": redact(text)}
 
 
 def test_a_password_in_a_url_is_replaced_and_the_host_stays() -> None:

@@ -168,6 +168,7 @@ async def test_calls_beyond_the_room_wait_and_waiting_has_an_end() -> None:
 
 async def test_results_are_bounded_json_without_secrets() -> None:
     results: list[Any] = ["x" * 100, object(), {"token": "Bearer abcdefgh12345", "sk-abcdef123456": [1]}]
+    results.append("the key is\nsk-abcdef123456")
 
     async def next_result(arguments: dict[str, Any]) -> Any:
         return results.pop(0)
@@ -176,6 +177,7 @@ async def test_results_are_bounded_json_without_secrets() -> None:
     assert (await refused(desk, asked())).code == "result_too_large"
     assert (await refused(desk, asked())).code == "invalid_result"
     assert await desk.call(asked()) == {"token": "Bearer ***", "sk-***": [1]}
+    assert await desk.call(asked()) == "the key is\nsk-***"
 
 
 async def test_foreign_failures_become_tool_errors_without_secrets() -> None:
