@@ -246,10 +246,10 @@ class ContextServer:
             self.left_out[name] = "the server has no such tool"
         for tool in self._tools.values():
             self._desk.remove(tool.name)
-        self.changed = {}
-        for tool in now.values():
+        self._tools, self.changed = {}, {}  # what is at the desk, even when a pin cannot be kept
+        for name, tool in now.items():
             if not self._pins.holds(tool.name, tool.digest):
                 self.changed[tool.name] = tool.refuse()
                 _log.error("context server %s: %s has changed and is refused", self.entry.name, tool.name)
             self._desk.add(tool, self.entry.concurrency)
-        self._tools = now
+            self._tools[name] = tool

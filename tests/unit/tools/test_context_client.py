@@ -20,7 +20,7 @@ from open_autoglm.tools.context_client import (
     ListedTool,
     LostConnectionError,
 )
-from open_autoglm.tools.desk import ToolDesk
+from open_autoglm.tools.desk import ToolDesk, digest_of
 from open_autoglm.tools.pins import FILE_NAME, Pins
 from open_autoglm.tools.settings import ContextServerEntry
 from open_autoglm.tools.tool import ToolCall, ToolError
@@ -202,6 +202,37 @@ def test_endless_changes_are_not_followed_faster_than_once_a_second() -> None:
         assert 5 < len(listed) < 13
 
     VirtualLoop().run(main())
+
+
+def test_a_pin_that_cannot_be_kept_is_none_and_the_server_comes_up_when_it_can(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    path = folder / FILE_NAME
+
+    async def main() -> None:
+        pins = Pins(path)
+        assert pins.holds("far.read", digest_of([READ.name, READ.description, READ.schema]))
+        folder.rename(tmp_path / "away")
+        folder.write_text("no folder")
+        async with Scene(Remote(READ, WIPE), pins) as scene:
+            assert "cannot write" in scene.server.problem
+            folder.unlink()
+            (tmp_path / "away").rename(folder)
+            await asyncio.sleep(60)
+            assert scene.server.state == "up"
+            assert await scene.call("far.wipe") == {"done": "wipe"}
+
+    VirtualLoop().run(main())
+    assert not Pins(path).holds("far.wipe", "b" * 64)
+
+
+def test_processes_lose_no_pin_of_each_other(tmp_path: Path) -> None:
+    one, two = Pins(tmp_path / FILE_NAME), Pins(tmp_path / FILE_NAME)
+    assert one.holds("far.read", "a" * 64)
+    assert two.holds("far.wipe", "b" * 64)
+    assert not two.holds("far.read", "c" * 64)
+    assert one.forget("far.wipe")
+    assert two.holds("far.other", "d" * 64)
+    assert Pins(tmp_path / FILE_NAME).holds("far.wipe", "e" * 64)
 
 
 def test_pins_are_kept_and_a_broken_file_is_an_error(tmp_path: Path) -> None:
