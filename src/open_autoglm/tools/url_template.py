@@ -1,7 +1,8 @@
 """Addresses with places for arguments, as `https://api.example.com/cities/{city}?units={units}`.
 
 Invariants: scheme, host and port are the template's own whatever the arguments are; what is put in can neither end a
-segment of the path nor a value of the query; no segment becomes `.`, `..` or empty by it.
+segment of the path nor a value of the query; no segment becomes `.`, `..` or empty by it, not even for a service that
+decodes `%2F` or `%5C` before it looks at the path.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _TEMPLATE: Final = re.compile(
     r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@%/{}-]*)?(?:\?(?P<query>[A-Za-z0-9._~!$&'()*+,;=:@%/?{}-]*))?"
 )
 _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
+_SLASH: Final = re.compile(r"%2[Ff]|%5[Cc]")
 _PORTS: Final = {"http": 80, "https": 443}
 URL_CHARS_MAX: Final = 8192
 """Of an address that was filled in; servers refuse longer ones."""
@@ -62,8 +64,8 @@ class UrlTemplate:
         """
         segments = [_PLACE.sub(lambda place: _written(place[1], arguments), part) for part in self.path.split("/")]
         for written, part in zip(segments, self.path.split("/"), strict=True):
-            if written != part and written in ("", ".", ".."):
-                raise ToolError("invalid_arguments", f"{written!r} cannot be a part of a path")
+            if written != part and (not written or any(each in (".", "..") for each in _SLASH.split(written))):
+                raise ToolError("invalid_arguments", f"{written[:80]!r} cannot be a part of a path")
         pairs = [
             _PLACE.sub(lambda place: _written(place[1], arguments), pair)
             for pair in self.query
