@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
@@ -265,7 +266,8 @@ class TeamAnswer:
             self._terms(),
             observers=self._observers(trail),
             cache=self._team.plans,
-            run_id=self._call.request_id,
+            # Keys of idempotency are made of it, and clients may choose their requests' ids.
+            run_id=f"{self._call.request_id}-{secrets.token_hex(8)}",
         )
 
     def _terms(self) -> Terms:

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+from tests.unit.cooperation.plan_stage import Tool
 from tests.unit.cooperation.script import Line, Script
 from tests.unit.exchange.harness import Recorder, Rig
 
@@ -22,6 +23,7 @@ from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.testing.loop import START_S, VirtualLoop
+from open_autoglm.tools.desk import ToolDesk
 from open_autoglm.voting.catalog import Member
 from open_autoglm.voting.settings import TeamSettings
 
@@ -52,12 +54,18 @@ class Cast(Script):
         return self
 
 
-def _play(cast: Cast, patience_s: float, ahead_s: float = 0.0, **entry: Any) -> tuple[Client, Rig, float]:
+def _play(
+    cast: Cast, patience_s: float, ahead_s: float = 0.0, *, placed: tuple[Tool, ...] = (), **entry: Any
+) -> tuple[Client, Rig, float]:
     """One request with so much time, until it is over; its deadlines are looked at as if it were `ahead_s` later."""
     rig = Rig("a", start=False, at_s=START_S)
-    made = CooperationEntry(strategy="dynamic_voting", members=["x", "y"], **entry)
+    made = CooperationEntry(**{"strategy": "dynamic_voting", "members": ["x", "y"], **entry})
     book = Library(None).book("team", (Member("x"), Member("y")), TeamSettings())
-    around = Surroundings(cast, TeamFigures(), random.Random(1))
+
+    async def desk() -> ToolDesk:
+        return ToolDesk(placed)
+
+    around = Surroundings(cast, TeamFigures(), random.Random(1), desk=desk)
     rig.endpoints["a"].extra = TeamBackend(Team("team", made, book, {}), around)
 
     async def scene() -> tuple[Client, float]:
@@ -87,6 +95,16 @@ def test_a_team_answers_through_its_exchange() -> None:
     assert client.ends == ["whole"]
     assert b'"content":"42"' in client.sent
     assert rig.endpoints["a"].good == 1
+
+
+def test_a_request_id_that_two_clients_choose_gives_tools_two_keys() -> None:
+    tool = Tool("pay", kind="write")
+    for _ in range(2):
+        cast = Cast(x=[Line('[{"id": 1, "tool": "pay", "args": {}}]')])
+        client, _, _ = _play(cast, 10.0, placed=(tool,), strategy="plan_execute", planner="x", tools=["pay"])
+        assert client.ends == ["whole"]
+    first, second = (key for _, _, key in tool.calls)
+    assert first != second
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, 0.1, 0.3, 1.0])
