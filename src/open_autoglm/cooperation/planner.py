@@ -131,6 +131,7 @@ class PlanRun:
         self._results = Results()
         self._used: set[str] = set()
         self._failed: list[tuple[Task, str]] = []  # of the plan that was run last
+        self._codes: list[str] = []  # of the same
         self._unclear: set[bytes] = set()  # what tasks do that may have taken effect although they failed
         self._promised: dict[str, tuple[int, float]] = {}  # tokens and money of tasks that were let in and not begun
         self._plans = 0
@@ -203,6 +204,7 @@ class PlanRun:
         self._failed = [
             (run.graph.tasks[task], run.errors[task].message) for task, state in run.states.items() if state == "failed"
         ]
+        self._codes = [run.errors[task].code for task, state in run.states.items() if state == "failed"]
         for task, state in run.states.items():
             if state == "fallback":
                 self._results.add(run.graph.tasks[task], run.results[task])
@@ -408,9 +410,9 @@ class PlanRun:
             return ServerError("deadline_exceeded", "no task of the plan was done in time")
         if self._error is not None:
             return self._error
-        return UpstreamError(
-            "upstream_error", f"{self._roles.planner!r} found no way to an answer: {self._why_again()}"
-        )
+        # What a tool says of its failure may name its host and hold what that answered: not for clients.
+        why = "its plan was wrong" if self._problem else f"tasks failed: {', '.join(dict.fromkeys(self._codes))}"
+        return UpstreamError("upstream_error", f"{self._roles.planner!r} found no way to an answer: {why}")
 
     def _exhaust(self, error: BudgetExhausted) -> None:
         if self._exhausted is None:

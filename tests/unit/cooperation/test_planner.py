@@ -13,7 +13,7 @@ from open_autoglm.cooperation.planner import Roles
 from open_autoglm.errors import ServerError
 from open_autoglm.scheduling.plan_cache import PlanCache
 from open_autoglm.telemetry.run_privacy import Privacy
-from open_autoglm.tools.tool import Arguments
+from open_autoglm.tools.tool import Arguments, ToolError
 
 NUMBER = {
     "type": "object",
@@ -177,6 +177,18 @@ def test_a_planner_that_never_gets_it_right_is_asked_no_more_than_it_may_be() ->
     assert outcome.error is not None
     assert outcome.error.code == "upstream_error"
     assert len(models.prompts) == 3
+
+
+def test_what_a_tool_says_of_its_failure_is_not_for_clients() -> None:
+    def fail(arguments: Arguments) -> Any:
+        raise ToolError("tool_failed", "db.internal:8080 answered 500: Traceback")
+
+    models = plans([task(1, "fail")])
+    outcome = Stage(models, [Tool("fail", fail)]).play()
+    assert outcome.error is not None
+    assert "tasks failed: tool_failed" in outcome.error.message
+    assert "internal" not in outcome.error.message
+    assert "db.internal:8080" in models.prompts[1][1]
 
 
 def test_a_planner_that_cannot_be_asked_is_the_error() -> None:
