@@ -2,7 +2,7 @@
 
 Each message is sent to `/context` of the running server and the answer is written back; nothing is decided here, and
 the protocol's library is not needed. Invariant: standard output holds messages of the protocol and nothing else; at
-most `CALLS_MAX` calls run at once, the others wait, and so does the reader.
+most `CALLS_MAX` calls run at once, the others wait, and so does the reader; Ctrl-C waits for none of them.
 """
 
 from __future__ import annotations
@@ -61,24 +61,40 @@ class Bridge:
         self._headers = dict(_ACCEPT)
         self._open: dict[str, HTTPConnection] = {}
         self._cancelled: set[str] = set()
+        self._stopped = False
 
     def serve(self, lines: BinaryIO) -> None:
         """Carry messages until there are no more, and their answers are written."""
         with ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="context") as pool:
-            while line := lines.readline(LINE_BYTES_MAX + 1):
-                if len(line) > LINE_BYTES_MAX:
-                    self._refuse(None, _INVALID_REQUEST, f"a message is longer than {LINE_BYTES_MAX} bytes")
-                    return
-                message = self._message(line)
-                if message is None:
-                    continue
-                if message.get("method") == "notifications/cancelled":
-                    self._cancel(message)
-                elif message.get("method") == "initialize":  # what comes after it is said in the version it settles
-                    self._carry(message)
-                else:
-                    self._room.acquire()
-                    pool.submit(self._carry, message).add_done_callback(lambda _: self._room.release())
+            try:
+                self._take_all(lines, pool)
+            except BaseException:  # the pool waits for its threads, and they for answers that nobody reads now
+                self._stop()
+                raise
+
+    def _take_all(self, lines: BinaryIO, pool: ThreadPoolExecutor) -> None:
+        while line := lines.readline(LINE_BYTES_MAX + 1):
+            if len(line) > LINE_BYTES_MAX:
+                self._refuse(None, _INVALID_REQUEST, f"a message is longer than {LINE_BYTES_MAX} bytes")
+                return
+            message = self._message(line)
+            if message is None:
+                continue
+            if message.get("method") == "notifications/cancelled":
+                self._cancel(message)
+            elif message.get("method") == "initialize":  # what comes after it is said in the version it settles
+                self._carry(message)
+            else:
+                self._room.acquire()
+                pool.submit(self._carry, message).add_done_callback(lambda _: self._room.release())
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            self._cancelled.update(self._open)
+            left = list(self._open.values())
+        for connection in left:
+            _cut(connection)
 
     def _message(self, line: bytes) -> dict[str, Any] | None:
         if not line.strip():
@@ -102,9 +118,8 @@ class Bridge:
             connection = self._open.get(name)
             if connection is not None:
                 self._cancelled.add(name)
-        if connection is not None and connection.sock is not None:
-            with contextlib.suppress(OSError):  # it may have been answered meanwhile
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        if connection is not None:
+            _cut(connection)
 
     def _carry(self, message: dict[str, Any]) -> None:
         name = json.dumps(message.get("id"))
@@ -112,6 +127,8 @@ class Bridge:
         def keep(connection: HTTPConnection) -> None:
             with self._lock:
                 self._open[name] = connection
+            if self._stopped:
+                _cut(connection)
 
         try:
             self._ask(message, keep)
@@ -153,3 +170,10 @@ class Bridge:
         with self._lock:
             self._out.write(line)
             self._out.flush()
+
+
+def _cut(connection: HTTPConnection) -> None:
+    """End a connection that another thread reads from."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):  # it may have been answered meanwhile
+            connection.sock.shutdown(socket.SHUT_RDWR)

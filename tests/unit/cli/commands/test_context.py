@@ -109,6 +109,36 @@ def test_a_cancelled_call_is_cut_and_not_answered(port: int) -> None:
     assert LEFT == [b""]
 
 
+def test_ctrl_c_waits_for_no_answer(port: int) -> None:
+    ASKED.clear()
+    LEFT.clear()
+
+    class Client(io.BytesIO):
+        """Presses Ctrl-C once the server is at it."""
+
+        def readline(self, size: int | None = -1, /) -> bytes:
+            if line := super().readline(size):
+                return line
+            assert ASKED.wait(30)
+            raise KeyboardInterrupt
+
+    out = io.BytesIO()
+    ended: list[type[BaseException]] = []
+
+    def serve() -> None:
+        try:
+            Bridge(Admin(Target(Address(False, "127.0.0.1", port), Secret("the-key"))), out).serve(Client(asked))
+        except KeyboardInterrupt as error:
+            ended.append(type(error))
+
+    asked = message("slow", 7) + b"\n"
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert ended == [KeyboardInterrupt]
+    assert out.getvalue() == b""
+
+
 def test_a_server_that_is_not_there_is_told() -> None:
     [answer] = carried(9, message("ping", 5))
     assert answer["id"] == 5
