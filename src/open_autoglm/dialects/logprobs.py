@@ -8,6 +8,7 @@ answer is left out. Source of the form: OpenAI's API reference, chat completions
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -81,9 +82,10 @@ def _read(entry: Any) -> tuple[bytes, float] | None:
         return None
     try:
         told = bytes(spelled) if isinstance(spelled, list) else token.encode("utf-8", "replace")
-    except (TypeError, ValueError):
+        figure = float(logprob)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return told, min(0.0, float(logprob))
+    return (told, min(0.0, figure)) if isfinite(figure) else None
 
 
 def _plain(raw: Raw | None) -> Any:
