@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from open_autoglm.telemetry.redact import escape_controls
+from open_autoglm.telemetry.redact import CONTROLS_IN_LINES, escape_controls
 
 WIDTH_PIPED = 100
 """Columns of pictures that do not go to a terminal."""
@@ -52,8 +52,9 @@ class Terminal:
         self.out.flush()
 
     def json(self, value: object) -> None:
-        """Write a value as JSON, indented, keys in the order given."""
-        self.line(json.dumps(value, indent=2, ensure_ascii=False))
+        """Write a value as JSON, indented, keys in the order given; letters as they are, controls as JSON's escapes."""
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        self.line(CONTROLS_IN_LINES.sub(lambda each: f"\\u{ord(each.group()):04x}", text))
 
     def error(self, message: str) -> None:
         """Write an error: the word, then what is wrong and what to do."""

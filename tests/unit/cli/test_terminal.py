@@ -34,6 +34,14 @@ def test_json_keeps_the_order_and_the_letters() -> None:
     assert out(terminal).index('"b"') < out(terminal).index('"a"')
 
 
+def test_json_moves_no_cursor_and_stays_json() -> None:
+    terminal = screen()
+    value = {"a\x9b2J": "b\x1b]0;c\x07\x7f\u202ed\u2028"}
+    terminal.json(value)
+    assert json.loads(out(terminal)) == value
+    assert all(letter.isprintable() or letter == "\n" for letter in out(terminal))
+
+
 def test_the_process_has_a_terminal() -> None:
     terminal = standard_terminal()
     assert terminal.width > 0

@@ -279,18 +279,18 @@ def _print(report: Report, terminal: Terminal) -> None:
     for row in report.rows:
         if row.members:
             shares = ", ".join(f"{name} {share * 100:.0f} %" for name, share in row.members.items())
-            terminal.line(f"{row.model} asked {shares}")
+            terminal.line(terminal.shown(f"{row.model} asked {shares}"))
         if len(row.by_class) > 1:
             shares = ", ".join(f"{name} {share * 100:.1f} %" for name, share in row.by_class.items())
-            terminal.line(f"{row.model}: {shares}")
+            terminal.line(terminal.shown(f"{row.model}: {shares}"))
         for failure, times in row.failures.items():
-            terminal.line(f"{row.model} failed {times} times: {terminal.shown(failure)}")
+            terminal.line(terminal.shown(f"{row.model} failed {times} times: {failure}"))
     together = report.together
     if together is None:
         return
     terminal.line()
     terminal.line(f"of {together.tasks} tasks that all single models were asked:")
-    terminal.line(f"  best single     {together.best_accuracy * 100:.1f} %, {together.best_single}")
+    terminal.line(terminal.shown(f"  best single     {together.best_accuracy * 100:.1f} %, {together.best_single}"))
     terminal.line(f"  someone right   {together.ceiling * 100:.1f} %, which a router that knew would reach")
     terminal.line(f"  its cost        {together.oracle_cost:.4g}")
     pairs = [(pair.first, pair.second, _figure(pair.phi), _figure(pair.same_wrong)) for pair in together.pairs]

@@ -30,5 +30,5 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
         return DONE
     words = "right" if told.get("right") else "wrong"
     learned = "its virtual model learned from it" if told.get("learned") else "its virtual model is not served any more"
-    terminal.line(f"{told.get('run')}: {words}, by {told.get('by')}; {learned}")
+    terminal.line(terminal.shown(f"{told.get('run')}: {words}, by {told.get('by')}; {learned}"))
     return DONE

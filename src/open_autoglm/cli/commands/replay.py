@@ -43,7 +43,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
         terminal.json({**counts, "runs": shown})
         return FAILED if counts["different"] else DONE
     for result in shown:
-        terminal.line(_words(result))
+        terminal.line(terminal.shown(_words(result)))
     if arguments.run is None:
         left = counts["no_replay"]
         terminal.line(
