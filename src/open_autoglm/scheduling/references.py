@@ -123,7 +123,9 @@ class _Filling:
     def _text(self, text: str) -> Any:
         whole = _REFERENCE.fullmatch(text)
         if whole is not None and not whole[1]:
-            return self._result(whole)
+            result = self._result(whole)
+            self._count(as_text(result))  # it is shared here, and written out many times over as JSON
+            return result
         pieces: list[str] = []
         at = 0
         for match in _REFERENCE.finditer(text):
@@ -134,10 +136,13 @@ class _Filling:
         return "".join(pieces)
 
     def _write(self, piece: str, pieces: list[str]) -> None:
+        self._count(piece)
+        pieces.append(piece)
+
+    def _count(self, piece: str) -> None:
         self._left -= len(piece)
         if self._left < 0:
             raise ReferenceProblem(f"with the results filled in, the arguments exceed {FILLED_CHARS_MAX} characters")
-        pieces.append(piece)
 
     def _result(self, match: re.Match[str]) -> Any:
         task, *fields = _path(match)

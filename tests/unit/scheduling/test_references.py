@@ -93,6 +93,10 @@ def test_filling_is_bounded() -> None:
     fill(["$t$t", "$t"], big)
     with pytest.raises(ReferenceProblem, match="exceed"):
         fill(["$t$t", "$t$t-"], big)
+    for result in (big["t"], [big["t"]]):
+        fill(["$t"] * 3, {"t": result})
+        with pytest.raises(ReferenceProblem, match="exceed"):
+            fill(["$t"] * 5, {"t": result})
 
 
 JSON = st.recursive(
