@@ -348,10 +348,15 @@ class RunJournal:
 
     def _prepare(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._turn = FileTurn(self._path.with_name(f"{self._path.name}.lock"), self._limits.busy_s)
-        self._owner = RunOwner(self._path.parent)
-        with self._turn.taken():
-            return open_database(self._path, busy_s=self._limits.busy_s, file_bytes=self._limits.file_bytes)
+        with contextlib.ExitStack() as opened:  # a file that is refused is tried again with each request
+            self._turn = FileTurn(self._path.with_name(f"{self._path.name}.lock"), self._limits.busy_s)
+            opened.callback(self._turn.close)
+            self._owner = RunOwner(self._path.parent)
+            opened.callback(self._owner.close)
+            with self._turn.taken():
+                database = open_database(self._path, busy_s=self._limits.busy_s, file_bytes=self._limits.file_bytes)
+            opened.pop_all()
+        return database
 
     def _serve(self) -> None:
         assert self._loop is not None

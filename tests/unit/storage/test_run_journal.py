@@ -218,6 +218,20 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         await RunJournal(tmp_path / "runs.db").open()
 
 
+def _left(folder: Path) -> list[str]:
+    """Locks of processes in a folder, and what this process has open there."""
+    held = [os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd")]
+    return [*map(str, folder.glob("runs-*")), *(path for path in held if path.startswith(str(folder.resolve())))]
+
+
+async def test_a_file_that_is_refused_leaves_nothing_open(tmp_path: Path) -> None:
+    (tmp_path / "runs.db").write_bytes(b"not a database" * 1000)
+    for _ in range(3):
+        with pytest.raises(ServerError, match="cannot be used"):
+            await RunJournal(tmp_path / "runs.db").open()
+    assert _left(tmp_path) == []
+
+
 async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ServerError, match="cannot be used"):
