@@ -97,9 +97,9 @@ class Reliability:
         if that is sure enough. What was learned has no part in it: a member trusted too much would confirm itself.
 
         Returns:
-            How many members were judged; 0 where `labels` is not `pseudo`.
+            How many members were judged; 0 where `labels` is not `pseudo`, or such a label has no weight.
         """
-        if self._settings.labels != "pseudo":
+        if self._settings.labels != "pseudo" or not self._settings.pseudo_weight:
             return 0
         judged = dict(self._judged(votes))
         for member, share in judged.items():

@@ -178,3 +178,10 @@ def test_a_snapshot_that_could_not_be_ours_is_refused() -> None:
         Reliability.restored(
             THREE, TeamSettings(), {"skills": [{"member": "a", "task_class": "", "right": 0, "wrong": 1}]}
         )
+
+
+def test_a_pseudo_label_without_weight_teaches_nothing() -> None:
+    settings = TeamSettings(labels="pseudo", pseudo_weight=0.0)
+    reliability = Reliability(tuple(Member(name) for name in "abcdef"), settings)
+    assert reliability.learn_from_vote(votes(**dict.fromkeys("abcdef", "x"))) == 0
+    assert reliability.knowledge() == Knowledge()
