@@ -104,9 +104,16 @@ def read_answer(text: str, settings: TeamSettings, finish_reason: str = "stop", 
     elif form == "auto" and settings.answer_schema is not None:
         form = "json"
     answer = canonical(text, form, settings.choices)
-    if not answer or (form == "json" and fits is not None and not fits(json.loads(answer))):
+    if not answer or (form == "json" and fits is not None and not _is_fit(answer, fits)):
         return Reading("", ("invalid",))
     return Reading(answer)
+
+
+def _is_fit(answer: str, fits: Fits) -> bool:
+    try:
+        return fits(json.loads(answer))
+    except ValueError:  # Python reads no whole number of more than some thousand digits
+        return False
 
 
 def refuses(text: str) -> bool:

@@ -173,3 +173,10 @@ def test_what_fits_its_schema_is_a_vote() -> None:
 def test_long_hostile_texts_are_read_in_time(form: AnswerForm) -> None:
     for piece in ("answer is ", "####", "\\boxed{", "{", "[1,", "1,", "一", "```json\n", "9", "(A", "1/2 "):
         canonical(piece * (200_000 // len(piece)), form)
+
+
+def test_a_number_that_is_too_long_to_be_held_against_a_schema_is_no_vote() -> None:
+    long = '{"a": ' + "7" * 5000 + "}"
+    settings = TeamSettings(answer_form="json")
+    assert read_answer(long, settings, fits=lambda value: True).flags == ("invalid",)
+    assert read_answer(long[:40] + "}", settings, fits=lambda value: True).flags == ()
