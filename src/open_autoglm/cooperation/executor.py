@@ -21,7 +21,16 @@ from open_autoglm import clock
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.scheduling.graph_run import Cancel, Effect, GraphRun, Replan, RunState, Start
 from open_autoglm.scheduling.references import fill
-from open_autoglm.scheduling.run_event import Held, Planned, RunEvent, Stopped, TaskDone, TaskFailed, TaskStarted
+from open_autoglm.scheduling.run_event import (
+    Approval,
+    Held,
+    Planned,
+    RunEvent,
+    Stopped,
+    TaskDone,
+    TaskFailed,
+    TaskStarted,
+)
 from open_autoglm.scheduling.task import Task
 from open_autoglm.tools.tool import ConfirmationNeededError, ToolError
 
@@ -130,6 +139,7 @@ class Executor:
         self._limits = limits or ExecutorLimits()
         self._rng = rng or random.Random()
         self._inbox: deque[tuple[RunEvent, asyncio.Future[None] | None]] = deque()
+        self._waiting: list[asyncio.Future[None]] = []  # of events that were taken and are not kept yet
         self._news = asyncio.Event()
         self._steps: dict[str, asyncio.Task[None]] = {}
         self._kept_state = ""
@@ -171,7 +181,7 @@ class Executor:
 
         Returns:
             Done when the event is kept; with RequestError when the tasks of a plan are wrong, and none was added; with
-            `conflict` when the execution ended before it; with what `record` raised.
+            `conflict` when the execution ended before it, or nobody is asked any more; with what `record` raised.
 
         Raises:
             RequestError: `conflict`, the execution is over.
@@ -194,32 +204,36 @@ class Executor:
 
     def _close(self, fault: AutoGLMError | None) -> None:
         self._over = True
-        for _, kept in self._inbox:
-            if kept is not None and not kept.done():
-                kept.set_exception(fault or _is_over(self._run_id))
+        self._waiting += [kept for _, kept in self._inbox if kept is not None]
         self._inbox.clear()
+        self._answer(fault or _is_over(self._run_id))
 
     async def _go_on(self, group: asyncio.TaskGroup) -> None:
-        await self._keep_and_do(group, [], [], self.run.begin())
+        await self._keep_and_do(group, [], self.run.begin())
         while self._inbox or (self.run.state == "running" and not (self._draining and not self._steps)):
             # Each step, the planner and the run itself have a limit of time, after which something comes in.
             await self._news.wait()
             self._news.clear()
             events: list[RunEvent] = []
-            waiting: list[asyncio.Future[None]] = []
             effects: list[Effect] = []
             while self._inbox:
                 event, kept = self._inbox.popleft()
+                if kept is not None:
+                    self._waiting.append(kept)
                 taken = self._take(event, kept, effects)
                 if taken is not None:
                     events.append(taken)
-                    if kept is not None:
-                        waiting.append(kept)
-            await self._keep_and_do(group, events, waiting, effects)
+            await self._keep_and_do(group, events, effects)
 
     def _take(self, event: RunEvent, kept: asyncio.Future[None] | None, effects: list[Effect]) -> RunEvent | None:
         """Give an event to the machine; return what is to be kept of it."""
         event = self._stamped(event)
+        if isinstance(event, Approval) and event.task not in self.run.asking:
+            # Of two words at once one counts. Kept, the other would count when the run is rebuilt: the journal does not
+            # say that the step had begun in between.
+            if kept is not None and not kept.done():
+                kept.set_exception(RequestError("conflict", f"nobody is asked about task {event.task!r} any more"))
+            return None
         try:
             effects += self.run.take(event)
             return event
@@ -244,7 +258,6 @@ class Executor:
         self,
         group: asyncio.TaskGroup,
         events: list[RunEvent],
-        waiting: list[asyncio.Future[None]],
         effects: list[Effect],
     ) -> None:
         at_ms = self._at_ms()
@@ -254,9 +267,9 @@ class Executor:
                 await self._record(events)
                 self._kept_state = self.run.state
             except AutoGLMError as error:
-                _answer(waiting, error)
+                self._answer(error)
                 raise
-        _answer(waiting, None)
+        self._answer(None)
         for effect in effects:
             match effect:
                 case Start():
@@ -266,6 +279,17 @@ class Executor:
                         step.cancel()
                 case Replan():
                     self._steps[f"plan for {effect.task}"] = group.create_task(self._plan(effect.task))
+
+    def _answer(self, error: AutoGLMError | None) -> None:
+        """Tell those whose events were taken what became of them."""
+        waiting, self._waiting = self._waiting, []
+        for kept in waiting:
+            if kept.done():  # whoever waited has gone, or knows
+                continue
+            if error is None:
+                kept.set_result(None)
+            else:
+                kept.set_exception(error)
 
     def _post(self, event: RunEvent) -> None:
         self._inbox.append((event, None))
@@ -292,6 +316,12 @@ class Executor:
                 return self._done(task, await self._perform(self._call(start, arguments, allowed_s)))
         except TimeoutError:
             return late if limit.expired() else TaskFailed(task.id, "internal_error", "a time limit", unclear=True)
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if own is None or own.cancelling():
+                raise
+            # What the step waited for was cancelled, not the step: nobody else would tell the run of its end.
+            return TaskFailed(task.id, "internal_error", "what it waited for was cancelled", unclear=True)
         except ConfirmationNeededError as error:
             return Held(task.id, error.confirmation)
         except (AutoGLMError, ToolError) as error:
@@ -332,16 +362,6 @@ class Executor:
             _log.exception("the planner of run %s is broken", self._run_id)
         self._steps.pop(f"plan for {failed}", None)
         self._post(Planned(tasks, answers=failed))
-
-
-def _answer(waiting: list[asyncio.Future[None]], error: AutoGLMError | None) -> None:
-    for kept in waiting:
-        if kept.done():  # whoever waited has gone
-            continue
-        if error is None:
-            kept.set_result(None)
-        else:
-            kept.set_exception(error)
 
 
 def _is_over(run_id: str) -> RequestError:

@@ -189,6 +189,57 @@ def test_what_cannot_be_kept_ends_the_execution_and_its_steps() -> None:
     assert cancelled == ["b"]
 
 
+def test_a_step_whose_own_wait_is_cancelled_has_failed() -> None:
+    async def perform(call: StepCall) -> Any:
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        gone.cancel()
+        await gone
+
+    run = _run(_task("a"), _task("b", "a"))
+    assert VirtualLoop().run(_executor(run, perform).execute()) == "failed"
+    assert (run.states, run.errors["a"].code) == ({"a": "failed", "b": "stopped"}, "internal_error")
+
+
+def test_whoever_waits_for_an_event_to_be_kept_hears_of_an_execution_that_is_cancelled_meanwhile() -> None:
+    async def scene() -> None:
+        executor = _executor(_run(_task("a", args={"s": 50.0})), _sleep, record=Book(takes_s=5.0))
+        executing = asyncio.ensure_future(executor.execute())
+        await asyncio.sleep(6.0)
+        kept = executor.tell(Planned((_task("b"),)))
+        await asyncio.sleep(1.0)  # it is being written now
+        executing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await executing
+        with pytest.raises(RequestError, match="not going on"):
+            await asyncio.wait_for(kept, 1.0)
+
+    VirtualLoop().run(scene())
+
+
+def test_of_two_words_at_once_the_one_that_counts_is_kept() -> None:
+    before: list[RunEvent] = [TaskStarted("a"), Held("a", "digest")]
+    run, again, book = _run(_task("a", tool="drop")), _run(_task("a", tool="drop")), Book()
+    for event in before:
+        run.take(event)
+
+    async def perform(call: StepCall) -> Any:
+        return call.confirmation
+
+    async def scene() -> list[Any]:
+        executor = _executor(run, perform, record=book)
+        told = [executor.tell(Approval("a", "approved")), executor.tell(Approval("a", "refused"))]
+        assert await executor.execute() == "done"
+        return await asyncio.gather(*told, return_exceptions=True)
+
+    approved, refused = VirtualLoop().run(scene())
+    assert approved is None
+    assert isinstance(refused, RequestError)
+    for event in (*before, *(event for part in book.kept for event in part)):
+        again.take(event)
+    again.begin()
+    assert (again.states, again.results) == (run.states, run.results) == ({"a": "done"}, {"a": "digest"})
+
+
 def test_cancelling_the_execution_cancels_its_steps() -> None:
     cancelled: list[str] = []
 
@@ -345,9 +396,9 @@ def test_the_results_of_a_run_are_bounded_together_and_after_a_restart() -> None
 def test_too_much_news_is_refused() -> None:
     async def scene() -> None:
         executor = _executor(_run(_task("a")), _sleep, limits=ExecutorLimits(news=2))
-        told = [executor.tell(Approval("a", "done")) for _ in range(2)]
+        told = [executor.tell(Planned((_task(name),))) for name in "bc"]
         with pytest.raises(ServerError, match="2 events"):
-            executor.tell(Approval("a", "done"))
+            executor.tell(Planned((_task("d"),)))
         assert await executor.execute() == "done"
         await asyncio.gather(*told)
 
