@@ -423,7 +423,9 @@ class GraphRun:
         return "failed" if any(state in ("failed", "stopped") for state in self.states.values()) else "done"
 
     def _waits_for_person(self) -> bool:
-        return bool(self.asking) and not (self._busy[""] or self.more or any(self._replans.values()))
+        if not self.asking or self._busy[""] or self.more or any(self._replans.values()):
+            return False
+        return not (self._held and "ready" in self.states.values())  # these go on with whoever drives the run next
 
 
 def _backoff_s(failures: int) -> float:

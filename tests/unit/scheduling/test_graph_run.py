@@ -194,6 +194,13 @@ def test_an_approval_takes_no_room_and_waits_for_its_word() -> None:
     assert run.take(TaskDone("b")) == [Finish("done")]
 
 
+def test_a_run_with_tasks_that_are_held_back_does_not_wait_for_a_person() -> None:
+    run, _ = _begun(_task("ask", tool="approval"), _task("a"), _task("b", "a"))
+    run.hold()
+    assert run.take(TaskDone("a")) == []
+    assert (run.states["b"], run.state) == ("ready", "running")
+
+
 def test_a_refusal_is_a_failure_of_that_step() -> None:
     run, _ = _begun(_task("ask", tool="approval"), _task("b", "ask"), _task("c"))
     run.take(Approval("ask", "refused", by="eva", note="too dear"))
