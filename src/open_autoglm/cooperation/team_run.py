@@ -41,7 +41,7 @@ Calibration = Callable[[str, float | None], float | None]
 ASKS_MAX: Final = 2048
 """Of one run, whatever its strategy wants; for the ledger's calls."""
 _ANSWER_TOKENS: Final = 1024
-"""What an answer is taken to have when the client sets no limit."""
+"""What an answer is taken to have when the client sets no limit; where the budget has one, no answer may have more."""
 
 _log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class TeamRun:
     def _launch_due(self, now_s: float) -> None:
         """Begin delayed asks whose time has come, and the next of them while nothing else is under way."""
         self._delayed.sort(key=lambda each: (each[0], each[1].number))
-        while self._delayed and (self._delayed[0][0] <= now_s or not self._tasks):
+        while self._strategy.decision is None and self._delayed and (self._delayed[0][0] <= now_s or not self._tasks):
             self._begin(self._delayed.pop(0)[1])
 
     def _begin(self, ask: Ask) -> None:
@@ -207,25 +207,25 @@ class TeamRun:
                 deadline_s=terms.asks_deadline_s,
                 temperature=question.temperature if ask.temperature is None else ask.temperature,
                 seed=question.seed if ask.seed is None else ask.seed,
-                max_tokens=question.max_tokens,
+                max_tokens=self._tokens_max(),
                 tenant=terms.tenant,
                 priority=terms.priority,
             )
+            self._replies[ask.number] = reply
             answer, flags = self._means.reader(ask, reply)
+            confidence = self._means.calibration(ask.member, reply.confidence)
         except AutoGLMError as error:
-            self._errors[ask.number] = error
-            return Candidate(ask.number, ask.member, latency_s=clock.monotonic() - begun_s, failure=error.code)
+            return self._failed(ask, error, begun_s)
         except Exception as error:  # one ask's defect must not end the run
             _log.exception("asking %s failed", ask.member)
-            self._errors[ask.number] = ServerError("internal_error", f"asking failed: {type(error).__name__}")
-            return Candidate(ask.number, ask.member, latency_s=clock.monotonic() - begun_s, failure="internal_error")
-        self._replies[ask.number] = reply
+            told = ServerError("internal_error", f"asking failed: {type(error).__name__}")
+            return self._failed(ask, told, begun_s)
         return Candidate(
             ask=ask.number,
             member=ask.member,
             answer=answer,
             text=reply.text,
-            confidence=self._means.calibration(ask.member, reply.confidence),
+            confidence=confidence,
             latency_s=clock.monotonic() - begun_s,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
@@ -233,6 +233,25 @@ class TeamRun:
             version=reply.version,
             flags=flags,
         )
+
+    def _failed(self, ask: Ask, error: AutoGLMError, begun_s: float) -> Candidate:
+        """What became of an ask without an answer; a reply that could not be read is paid for all the same."""
+        self._errors[ask.number] = error
+        reply = self._replies.get(ask.number, Reply(""))
+        return Candidate(
+            ask=ask.number,
+            member=ask.member,
+            latency_s=clock.monotonic() - begun_s,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            cost=reply.cost,
+            failure=error.code,
+        )
+
+    def _tokens_max(self) -> int | None:
+        """What an answer may have: what was reserved for it, where there is a limit to be kept."""
+        asked = self._question.max_tokens
+        return _ANSWER_TOKENS if asked is None and self._ledger.is_limited else asked
 
     # What becomes of it.
 

@@ -174,6 +174,11 @@ class Ledger:
         for ledger in self._line():
             ledger._check(asked)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether tokens or money have a limit, here or in a parent."""
+        return any(ledger._limits[0] or ledger._limits[1] for ledger in self._line())
+
     def left_tokens(self) -> float:
         """Tokens that could be reserved now, here and in all parents; infinite without a limit."""
         return min(ledger._left_tokens() for ledger in self._line())

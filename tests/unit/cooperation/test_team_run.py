@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.unit.cooperation.script import Line, Script
 
 from open_autoglm import clock
@@ -110,6 +111,21 @@ def test_a_member_that_fails_is_no_vote_and_no_harm(said: str | Exception) -> No
     assert [candidate.counts for candidate in outcome.candidates] == [True, False, True]
 
 
+@pytest.mark.parametrize("broken", ["reader", "calibration"])
+def test_a_reply_that_cannot_be_read_is_paid_for_and_ends_no_run(broken: str) -> None:
+    def fails(*_: Any) -> Any:
+        raise ValueError("a defect")
+
+    script, ledger = Script(a=[Line("42")]), Ledger(tokens=9_000)
+    readers: dict[str, Any] = {"reader": _read, "calibration": _as_said, broken: fails}
+    means = Means(script, script, ledger=ledger, **readers)
+    strategy = make_strategy("dynamic_voting", (Member("a"),), TeamSettings(), Knowledge(), 1)
+    run = TeamRun(strategy, QUESTION, means, Terms(START_S + 10.0, START_S + 100.0))
+    outcome = VirtualLoop().run(run.run())
+    assert (outcome.reply, outcome.error and outcome.error.code) == (None, "internal_error")
+    assert (ledger.snapshot().tokens, outcome.cost) == (15, pytest.approx(0.01))
+
+
 def test_at_the_deadline_the_best_so_far_counts() -> None:
     script = Script(a=[Line("42", 1.0)], b=[Line("x", 99.0)], c=[Line("y", 99.0)])
     outcome, took_s = _play(script, deadline_s=2.0, early_exit="none")
@@ -160,6 +176,25 @@ def test_money_is_reserved_by_the_members_price() -> None:
     assert outcome.decision.reason == "budget_exhausted"
 
 
+@pytest.mark.parametrize(
+    ("ledger", "wished", "told"),
+    [
+        (Ledger(calls=9), None, None),
+        (Ledger(tokens=9_000), None, 1024),
+        (Ledger(money=1.0), None, 1024),
+        (Ledger(tokens=9_000).child(), None, 1024),
+        (Ledger(tokens=9_000), 7, 7),
+    ],
+)
+def test_a_member_may_not_write_more_than_was_set_aside(ledger: Ledger, wished: int | None, told: int | None) -> None:
+    script = Script(a=[Line("42")])
+    strategy = make_strategy("dynamic_voting", (Member("a"),), TeamSettings(), Knowledge(), 1)
+    means = Means(script, script, _read, _as_said, ledger)
+    question = replace(QUESTION, max_tokens=wished)
+    VirtualLoop().run(TeamRun(strategy, question, means, Terms(START_S + 10.0, START_S + 100.0)).run())
+    assert [arguments["max_tokens"] for arguments in script.arguments] == [told]
+
+
 def test_a_delayed_ask_waits_until_it_is_needed() -> None:
     fast, late = Script(a=[Line("42", 0.5)], b=[Line("x")]), Script(a=[Line("42", 9.0)], b=[Line("41", 0.2)])
     outcome, took_s = _play(fast, "hedged", "ab", hedge_delay_s=1.0)
@@ -172,6 +207,14 @@ def test_a_delayed_ask_waits_until_it_is_needed() -> None:
     failing = Script(a=[Line(WRONG, 0.1)], b=[Line("41", 0.2)])
     outcome, took_s = _play(failing, "hedged", "ab", hedge_delay_s=1.0)
     assert took_s == pytest.approx(0.3), "a failure costs no delay"
+
+
+def test_who_was_still_to_be_asked_when_it_was_decided_is_neither_asked_nor_paid_for() -> None:
+    watch, ledger = Watch(), Ledger()
+    script = Script(a=[Line("42", 0.5)], b=[Line("x")], c=[Line("x")])
+    outcome, _ = _play(script, "hedged", hedge_delay_s=1.0, watch=watch, ledger=ledger, rates={"b": Rates(1000.0, 0.0)})
+    assert watch.kinds() == ["asked", "candidate", "decided"]
+    assert (ledger.snapshot().calls, outcome.cost) == (1, pytest.approx(0.01))
 
 
 def test_a_prompt_takes_the_place_of_the_users_last_message() -> None:
