@@ -1,7 +1,7 @@
 """Asks models out of one budget: reserves before each call, settles after it, and counts what was used.
 
-Invariant: a call that does not fit is not made; one that was cancelled is taken to have cost its prompt and what was
-heard of its answer.
+Invariant: a call that does not fit is not made; one that was cancelled, or broke off after something of it was heard,
+is taken to have cost its prompt and what was heard of its answer.
 """
 
 from __future__ import annotations
@@ -120,7 +120,10 @@ class PaidCaller:
                 reply = await caller.ask(member, messages, deadline_s=limit_s, max_tokens=most, **manner)
                 listen(reply.text)
         except AutoGLMError:
-            self._ledger.settle(reservation, 0, 0.0)
+            if heard_bytes:
+                self._settle_cut(reservation, member, size, heard_bytes)
+            else:
+                self._ledger.settle(reservation, 0, 0.0)
             raise
         except asyncio.CancelledError:
             self._settle_cut(reservation, member, size, heard_bytes)
