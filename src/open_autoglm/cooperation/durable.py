@@ -153,7 +153,7 @@ class DurableRuns:
                 self._go(run_id, run, 1, began_ms=now_ms, allowed_s=allowed_s)
             else:
                 self._behind = True
-                await self._journal.release(run_id)
+                await self._leave(run_id)
                 self._room.set()  # there may be room by now
         finally:
             self._creating.discard(run_id)
@@ -282,7 +282,7 @@ class DurableRuns:
             try:
                 check(looked_at)
             except RequestError:
-                await self._journal.release(run_id)
+                await self._leave(run_id)
                 raise
         row = kept.row
         return self._go(
@@ -326,13 +326,17 @@ class DurableRuns:
         except Exception:  # a role's outermost loop: the run rests, and the next sweep finds it
             _log.exception("run %s rests until the next sweep", run_id)
         finally:
-            try:
-                await self._journal.release(run_id)
-            except AutoGLMError as error:
-                _log.error("run %s could not be released: %s", run_id, error.message)
+            await self._leave(run_id)
             del self._going[run_id]
             if self._behind:
                 self._room.set()
+
+    async def _leave(self, run_id: str) -> None:
+        """Release a run. Where that fails it is found all the same: by a sweep here, or once this process is gone."""
+        try:
+            await self._journal.release(run_id)
+        except AutoGLMError as error:
+            _log.error("run %s could not be released: %s", run_id, error.message)
 
     async def _sweep(self) -> None:
         while True:
@@ -341,6 +345,8 @@ class DurableRuns:
                 await self.prune()
             except AutoGLMError as error:
                 _log.error("no sweep for runs that were left: %s", error.message)
+            except Exception:  # a role's outermost loop: were it to end, what others leave would rest for ever
+                _log.exception("no sweep for runs that were left")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.sweep_s):
                     await self._room.wait()

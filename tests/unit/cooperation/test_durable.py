@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,13 @@ class Desk:
 
 @asynccontextmanager
 async def _runs(
-    folder: Path, perform: Perform, limits: JournalLimits | None = None, **settings: Any
+    folder: Path,
+    perform: Perform,
+    limits: JournalLimits | None = None,
+    kind: type[RunJournal] = RunJournal,
+    **settings: Any,
 ) -> AsyncIterator[DurableRuns]:
-    journal = RunJournal(folder / "runs.db", limits)
+    journal = kind(folder / "runs.db", limits)
     await journal.open()
     runs = DurableRuns(
         journal,
@@ -206,6 +210,41 @@ async def test_runs_beyond_the_limit_wait_for_their_turn(tmp_path: Path) -> None
         for run_id in ids:
             await _until(runs, run_id, "done")
         assert most <= 2
+
+
+class Holding(RunJournal):
+    """Does not let go of any run."""
+
+    async def release(self, run_id: str) -> None:
+        raise ServerError("overloaded", "another process holds it")
+
+
+async def test_a_run_that_was_kept_is_told_so_whatever_comes_after(tmp_path: Path) -> None:
+    desk = Desk()
+    async with _runs(tmp_path, desk, kind=Holding, in_flight=1) as runs:
+        await runs.create([Task("a", "say", {"hang": True})])
+        run_id = await runs.create([Task("b", "say")])
+        assert (await runs.show(run_id))["state"] == "running"
+
+
+class Odd(RunJournal):
+    """Has a defect in its first sweep."""
+
+    swept = False
+
+    async def orphans(self, limit: int, *, now_ms: int, driven: Collection[str] = ()) -> list[str]:
+        if not self.swept:
+            self.swept = True
+            raise KeyError(limit)
+        return await super().orphans(limit, now_ms=now_ms, driven=driven)
+
+
+async def test_a_defect_in_one_sweep_does_not_end_the_next(tmp_path: Path) -> None:
+    async with _runs(tmp_path, desk := Desk()) as runs:
+        await runs.create([Task("a", "say", {"hang": True})])
+        await asyncio.wait_for(desk.hanging.wait(), LIMIT_S)
+    async with _runs(tmp_path, again := Desk(), kind=Odd, sweep_s=0.01):
+        await asyncio.wait_for(again.hanging.wait(), LIMIT_S)
 
 
 async def test_a_run_that_waits_too_long_for_a_person_is_stopped(tmp_path: Path) -> None:
