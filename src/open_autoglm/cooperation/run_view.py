@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from open_autoglm import clock
 from open_autoglm.scheduling.graph_run import GraphRun
+from open_autoglm.scheduling.references import ReferenceProblem, fill
 from open_autoglm.storage.run_journal import RunRow
 
 if TYPE_CHECKING:
@@ -24,9 +25,22 @@ def run_view(row: RunRow, about: RunAbout, run: GraphRun | None = None) -> dict[
     }
     if run is not None:
         view["stop_reason"] = run.stop_reason
-        view["asking"] = [{"task": task_id, "question": question} for task_id, question in run.asking.items()]
+        view["asking"] = [
+            {"task": task_id, "question": question, "arguments": _arguments(run, task_id)}
+            for task_id, question in run.asking.items()
+        ]
         view["tasks"] = [_task_view(run, task_id) for task_id in run.states]
     return view
+
+
+def _arguments(run: GraphRun, task_id: str) -> dict[str, Any]:
+    """What a task would be called with, or was: a person who gives word must see to what."""
+    written = run.graph.tasks[task_id].args
+    try:
+        filled: dict[str, Any] = fill(written, run.results)
+    except ReferenceProblem:  # of a task that was skipped
+        return written
+    return filled
 
 
 def _task_view(run: GraphRun, task_id: str) -> dict[str, Any]:

@@ -237,7 +237,11 @@ SCHEMAS: dict[str, Schema] = {
         {"result": {}, "error": _object({"code": _TEXT, "message": _TEXT})},
     ),
     "Question": _object(
-        {"task": _TEXT, "question": {"type": "string", "enum": ["approval", "confirmation", "unknown"]}}
+        {
+            "task": _TEXT,
+            "question": {"type": "string", "enum": ["approval", "confirmation", "unknown"]},
+            "arguments": {"type": "object", "description": "What it is called with, results filled in."},
+        }
     ),
     "RunSummary": _object(_RUN_SUMMARY),
     "Runs": _object({"runs": _list("RunSummary")}),

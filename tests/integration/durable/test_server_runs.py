@@ -117,7 +117,7 @@ def test_tools_models_and_a_person_work_on_one_run_over_a_kill(tmp_path: Path) -
     with _server(tmp_path) as server:
         run_id = json.loads(_autoglm(server, "start", str(tmp_path / "graph.json"), "--json"))["id"]
         run = _until(server, run_id, "waiting", "failed")
-        assert run["asking"] == [{"task": "ok", "question": "approval"}], run
+        assert run["asking"] == [{"task": "ok", "question": "approval", "arguments": {}}], run
         server.process.kill()
         server.process.wait(LIMIT_S)
     with _server(tmp_path) as server:
@@ -194,7 +194,8 @@ def test_a_killed_step_with_effects_is_left_to_a_person_and_others_are_repeated(
         server.process.wait(LIMIT_S)
     with _server(tmp_path) as server:
         run = _until(server, run_id, "waiting")
-        assert run["asking"] == [{"task": "put", "question": "unknown"}]
+        [asked] = run["asking"]
+        assert (asked["task"], asked["question"]) == ("put", "unknown")
         assert _effects(tmp_path).count("begin put") == 1
         assert _effects(tmp_path).count("begin slow") == 2
         assert "--done" in _autoglm(server, "show", run_id)
@@ -209,8 +210,11 @@ def test_a_dangerous_tool_is_called_after_a_persons_word_only(tmp_path: Path) ->
             _start(server, {"id": "d", "tool": "drop", "args": {"folder": str(tmp_path), "name": f"d{number}"}})
             for number in range(2)
         ]
-        for run_id in ids:
-            assert _until(server, run_id, "waiting")["asking"] == [{"task": "d", "question": "confirmation"}]
+        for number, run_id in enumerate(ids):
+            args = {"folder": str(tmp_path), "name": f"d{number}"}
+            asked = {"task": "d", "question": "confirmation", "arguments": args}
+            assert _until(server, run_id, "waiting")["asking"] == [asked]
+            assert f'"name": "d{number}"' in _autoglm(server, "show", run_id)
         assert _effects(tmp_path) == []
         _autoglm(server, "approve", ids[0])
         _autoglm(server, "refuse", ids[1], "d", "--note", "no")

@@ -112,7 +112,7 @@ async def test_an_approval_waits_over_restarts_and_its_word_counts(tmp_path: Pat
         await _until(runs, run_id, "waiting")
     async with _runs(tmp_path, desk) as runs:
         view = await runs.show(run_id)
-        assert view["asking"] == [{"task": "ask", "question": "approval"}]
+        assert view["asking"] == [{"task": "ask", "question": "approval", "arguments": {"question": "send it?"}}]
         assert desk.calls == []
         with pytest.raises(RequestError, match="nobody is asked"):
             await runs.say(run_id, "b", "approved", by="eva")
@@ -175,7 +175,7 @@ async def test_a_step_with_effects_of_unknown_end_is_left_to_a_person(
 
     async with _runs(tmp_path, perform) as runs:
         view = await _until(runs, run_id, "waiting")
-        assert view["asking"] == [{"task": "w", "question": "unknown"}]
+        assert view["asking"] == [{"task": "w", "question": "unknown", "arguments": {"hang": True}}]
         await runs.say(run_id, "w", word, by="eva")
         await _until(runs, run_id, end)
         assert again.calls == calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ ACTIONS: Final = ("list", "show", "start", "approve", "refuse", "cancel", "resum
 COLUMNS: Final = ("run", "name", "state", "began", "changed", "by")
 TASK_COLUMNS: Final = ("task", "tool", "state", "needs", "result")
 RESULT_CHARS: Final = 60
+ARGUMENTS_CHARS: Final = 8000
 STATES: Final = ("running", "waiting", "done", "failed", "cancelled")
 
 
@@ -98,13 +100,14 @@ def _list(admin: Admin, arguments: Namespace, terminal: Terminal) -> int:
 def show(run: dict[str, Any], terminal: Terminal) -> None:
     """Print a run, as the admin API tells it."""
     stopped = f" ({run['stop_reason']})" if run.get("stop_reason") else ""
-    terminal.line(f"{run['id']}  {run['name'] or '(no name)'}: {run['state']}{stopped}")
+    terminal.line(terminal.shown(f"{run['id']}  {run['name'] or '(no name)'}: {run['state']}{stopped}"))
     rows = [
         [task["id"], task["tool"], task["state"], ", ".join(task["depends_on"]), _result(task)] for task in run["tasks"]
     ]
     print_table(terminal, TASK_COLUMNS, rows, whole=("task",))
     for each in run["asking"]:
-        terminal.note(f"it waits for your word on {each['task']!r}, {_question(each['question'])}:")
+        terminal.note(f"it waits for your word on {each['task']!r}, {_question(each['question'])}, called with:")
+        terminal.note(f"  {_whole(each['arguments'])}")
         terminal.note(f"  autoglm runs approve {run['id']} {each['task']}   (or refuse)")
 
 
@@ -113,6 +116,12 @@ def _result(task: dict[str, Any]) -> str:
         return f"{task['error']['code']}: {task['error']['message']}"
     text = " ".join(line.strip() for line in outline(task["result"])) if "result" in task else ""
     return text if len(text) <= RESULT_CHARS else f"{text[: RESULT_CHARS - 1]}…"
+
+
+def _whole(arguments: object) -> str:
+    """What is agreed to, whole: whoever gives word must see it; only what nobody reads to its end is cut."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    return text if len(text) <= ARGUMENTS_CHARS else f"{text[:ARGUMENTS_CHARS]}… ({len(text)} characters; see --json)"
 
 
 def _question(question: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.cli.terminals import err, out, piped
+from tests.unit.cli.terminals import err, out, piped, screen
 
 from open_autoglm.cli.commands.runs import show
 from open_autoglm.cli.main import run
@@ -15,7 +15,7 @@ RUN: dict[str, Any] = {
     "name": "report",
     "state": "waiting",
     "stop_reason": "",
-    "asking": [{"task": "put", "question": "unknown"}],
+    "asking": [{"task": "put", "question": "unknown", "arguments": {"to": "x" * 100 + "y"}}],
     "tasks": [
         {"id": "a", "tool": "calculator", "state": "done", "depends_on": [], "result": {"result": "x" * 100}},
         {"id": "put", "tool": "put", "state": "asking", "depends_on": ["a"]},
@@ -55,6 +55,14 @@ def test_a_run_shows_its_tasks_and_what_it_asks() -> None:
     assert "x" * 60 not in out(terminal)
     assert "autoglm runs approve run-1 put" in err(terminal)
     assert "--done" in err(terminal)
+    assert '{"to": "' + "x" * 100 + 'y"}' in err(terminal)
+
+
+def test_a_name_that_somebody_gave_moves_no_cursor() -> None:
+    terminal = screen()
+    show({**RUN, "name": "a\x1b[2J"}, terminal)
+    assert "a\\x1b[2J" in out(terminal)
+    assert "\x1b[2J" not in out(terminal)
 
 
 def test_a_run_that_was_stopped_says_why() -> None:
