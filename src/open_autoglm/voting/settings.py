@@ -93,7 +93,6 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
         peers: others' answers that a member of a debate sees.
         shown_chars_max: characters of others' answers in one prompt.
         hedge_delay_s: a hedged question goes to the next member after this time.
-        hedge_ratio: hedges as a share of the questions.
     """
 
     answer_form: AnswerForm = "auto"
@@ -158,4 +157,3 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
     peers: Annotated[int, Meta(ge=1, le=16)] = 2
     shown_chars_max: Annotated[int, Meta(ge=100, le=10_000_000)] = 24_000
     hedge_delay_s: Delay = field(default=1.0, name="hedge_delay")
-    hedge_ratio: Ratio = 0.02
