@@ -14,6 +14,7 @@ from pathlib import Path
 from open_autoglm.errors import ServerError
 
 _TRIES = 5
+_BEFORE, _BEHIND = "runs-", ".lock"
 
 
 class RunOwner:
@@ -35,6 +36,7 @@ class RunOwner:
         for _ in range(_TRIES):
             self.name = secrets.token_hex(8)
             if self._take():
+                self._clear()
                 return
         raise ServerError("internal_error", f"no lock could be taken in {str(folder)!r}")
 
@@ -76,5 +78,11 @@ class RunOwner:
         os.close(descriptor)
         return False
 
+    def _clear(self) -> None:
+        """Take away what processes left that were killed, those too that no run is of."""
+        for path in self._folder.glob(f"{_BEFORE}*{_BEHIND}"):
+            with contextlib.suppress(OSError):  # not ours
+                self.lives(path.name.removeprefix(_BEFORE).removesuffix(_BEHIND))
+
     def _path(self, name: str) -> Path:
-        return self._folder / f"runs-{name}.lock"
+        return self._folder / f"{_BEFORE}{name}{_BEHIND}"

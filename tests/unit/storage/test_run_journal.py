@@ -186,6 +186,16 @@ async def test_a_run_is_driven_by_one_at_a_time_and_by_another_once_that_is_gone
         assert fnmatch.filter(os.listdir(tmp_path), "runs-*.lock") == [f"runs-{one.owner}.lock"]
 
 
+async def test_locks_of_processes_that_are_gone_are_cleared_away_and_no_others(tmp_path: Path) -> None:
+    async with _open(tmp_path) as living:
+        (tmp_path / "runs-0123456789abcdef.lock").write_bytes(b"")
+        (tmp_path / "runs-link.lock").symlink_to(tmp_path / "runs.db")
+        async with _open(tmp_path) as journal:
+            there = {Path(path).name for path in _left(tmp_path) if Path(path).name.startswith("runs-")}
+            assert there == {f"runs-{living.owner}.lock", f"runs-{journal.owner}.lock", "runs-link.lock"}
+    assert [Path(path).name for path in _left(tmp_path)] == ["runs-link.lock"]
+
+
 async def test_a_run_that_waits_longer_than_it_may_is_found(tmp_path: Path) -> None:
     async with _open(tmp_path) as journal:
         await _create(journal, "r1")
