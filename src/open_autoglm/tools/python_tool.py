@@ -13,7 +13,7 @@ import importlib
 import inspect
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, get_type_hints
 
 import msgspec
@@ -27,14 +27,15 @@ class FunctionPool:
     """Threads for functions that are not async.
 
     Args:
-        threads: how many; a call that finds none free is refused, since nobody knows when one will be.
+        threads: how many at once; a call that finds none free is refused, since nobody knows when one will be. They do
+            not keep the process from its end, as those of Python's own pools do.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._busy = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tool")
+        self._closed = False
 
     async def run(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Call a function in a thread; when the caller is cancelled, the thread goes on and keeps its place.
@@ -42,12 +43,14 @@ class FunctionPool:
         Raises:
             ToolError: `tool_overloaded`.
         """
+        if self._closed:
+            raise ToolError("tool_unavailable", "the server is stopping")
         if self._busy >= self._threads:
             raise ToolError("tool_overloaded", f"all {self._threads} threads for tools are busy", retryable=True)
-        try:
-            done = self._pool.submit(function, **arguments)
-        except RuntimeError as error:  # the pool is closed
-            raise ToolError("tool_unavailable", "the server is stopping") from error
+        done: Future[Any] = Future()
+        done.set_running_or_notify_cancel()  # from now on it cannot be cancelled: the thread keeps its place
+        thread = threading.Thread(target=_perform, args=(done, function, arguments), name="tool", daemon=True)
+        thread.start()
         with self._lock:
             self._busy += 1
         done.add_done_callback(self._free)
@@ -59,7 +62,17 @@ class FunctionPool:
 
     def close(self) -> None:
         """Take no more calls; threads that run end with their function, which nobody waits for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+
+
+def _perform(done: Future[Any], function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    try:
+        result = function(**arguments)
+    except BaseException as error:  # foreign code: neither its `sys.exit` nor a stray StopIteration is for the loop
+        is_plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
+        done.set_exception(error if is_plain else RuntimeError(f"it raised {type(error).__name__}"))
+    else:
+        done.set_result(result)
 
 
 class PythonTool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,16 +104,41 @@ async def test_threads_are_as_many_as_the_pool_has(pool: FunctionPool) -> None:
     assert await desk.call(asked("tool", n=5)) == 5
 
 
+def test_a_function_that_never_ends_keeps_no_process_from_its_end() -> None:
+    program = (
+        "import asyncio, threading\n"
+        "from open_autoglm.tools.python_tool import FunctionPool\n"
+        "async def main():\n"
+        "    begun = threading.Event()\n"
+        "    def hang():\n"
+        "        begun.set()\n"
+        "        threading.Event().wait()\n"
+        "    pool = FunctionPool(1)\n"
+        "    asyncio.ensure_future(pool.run(hang, {}))\n"
+        "    while not begun.is_set():\n"
+        "        await asyncio.sleep(0)\n"
+        "    pool.close()\n"
+        "asyncio.run(main())\n"
+    )
+    environ = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", program], env=environ, timeout=30, check=False).returncode == 0
+
+
 async def test_what_a_function_does_wrong_ends_its_call_only(pool: FunctionPool) -> None:
     def broken(kind: str) -> Any:
         if kind == "refusal":
             raise ToolError("tool_failed", "not today", retryable=True)
         if kind == "error":
             raise KeyError(kind)
+        if kind == "exit":
+            sys.exit(3)
+        if kind == "stop":
+            raise StopIteration
         return object()
 
     desk = ToolDesk([PythonTool(entry(), broken, pool)])
-    for kind, code in (("refusal", "tool_failed"), ("error", "tool_broken"), ("object", "invalid_result")):
+    broken_ones = ((kind, "tool_broken") for kind in ("error", "exit", "stop"))
+    for kind, code in (("refusal", "tool_failed"), *broken_ones, ("object", "invalid_result")):
         with pytest.raises(ToolError) as caught:
             await desk.call(asked("tool", kind=kind))
         assert caught.value.code == code
