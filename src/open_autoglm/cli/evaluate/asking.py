@@ -194,8 +194,15 @@ def confidence_of(choice: dict[str, Any]) -> float | None:
     if not isinstance(content, list):
         return None
     told = [entry.get("logprob") for entry in content if isinstance(entry, dict)]
-    chances = [math.exp(min(0.0, logprob)) for logprob in told if isinstance(logprob, int | float)]
+    chances = [math.exp(min(0.0, logprob)) for logprob in told if isinstance(logprob, float | int) and _is_log(logprob)]
     return math.fsum(chances) / len(chances) if chances else None
+
+
+def _is_log(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all figures
+        return False
 
 
 def digest_of(task: Task) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from html import escape
 
 from open_autoglm.cli.evaluate.summary import Report
+from open_autoglm.telemetry.redact import clean
 
 _ROW, _LEFT, _WIDTH, _TOP = 34, 210, 420, 56
 _SINGLE, _TEAM, _LINE = "#7a8aa0", "#1f6f4a", "#b34700"
@@ -35,7 +36,7 @@ def draw(report: Report) -> str:
         x = _place(row.accuracy, start)
         colour = _TEAM if row.team else _SINGLE
         parts += [
-            f'<text x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(row.model[:28])}</text>',
+            f'<text x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(clean(row.model)[:28])}</text>',
             f'<line x1="{_place(row.low, start):.1f}" y1="{y}" x2="{_place(row.high, start):.1f}" y2="{y}" '
             f'stroke="{colour}" stroke-width="3"/>',
             f'<circle cx="{x:.1f}" cy="{y}" r="6" fill="{colour}"/>',

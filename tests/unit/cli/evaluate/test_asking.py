@@ -79,4 +79,6 @@ def test_what_is_read_of_an_answer() -> None:
     for message in (None, {}, {"content": None}, broken, {"tool_calls": [{}]}):
         assert answer_text(message) == ""
     assert confidence_of({"logprobs": {"content": [{"logprob": 0.0}, {"logprob": -1e9}]}}) == 0.5
+    strange = [{"logprob": -1e9}, {"logprob": float("nan")}, {"logprob": -(10**400)}]
+    assert confidence_of({"logprobs": {"content": strange}}) == 0.0
     assert confidence_of({"logprobs": {"content": []}}) is confidence_of({}) is confidence_of({"logprobs": []}) is None

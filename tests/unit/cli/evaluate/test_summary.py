@@ -68,3 +68,5 @@ def test_the_picture_is_well_formed_and_names_every_model() -> None:
     texts = [element.text or "" for element in ElementTree.fromstring(picture).iter() if element.tag.endswith("text")]
     assert {"dear", "cheap & <small>", "team", "100.0 %, 10 ms", "someone is right"} <= set(texts)
     assert picture == draw(report())
+    strange = report_of(TASKS, said("a\x1b\x00", "1", "2"), frozenset(), 2)
+    assert "a\\x1b\\x00" in ElementTree.tostring(ElementTree.fromstring(draw(strange)), encoding="unicode")
