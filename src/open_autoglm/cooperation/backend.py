@@ -243,8 +243,8 @@ class TeamAnswer:
             trail.end(outcome.decision, cost=outcome.cost, **failure)
             await trail.settled()
         if outcome.reply is not None:
-            book.decided(outcome.decision)
             self._deliver(outcome.reply, outcome)
+            book.decided(outcome.decision)  # last: a defect in learning must not cost the client its answer
         elif self._attempt.first_s and entry.fallback is not None:
             reply = await self._ask_alone(entry.fallback, question)
             self._deliver(reply, outcome, alone=reply)

@@ -16,7 +16,7 @@ from open_autoglm.backends.backend import ModelCall
 from open_autoglm.backends.caller import ModelCaller, Origin
 from open_autoglm.cooperation.backend import Surroundings, Team, TeamBackend
 from open_autoglm.cooperation.figures import TeamFigures
-from open_autoglm.cooperation.knowledge import Library
+from open_autoglm.cooperation.knowledge import Book
 from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.dialects.chat import ChatFace
 from open_autoglm.exchange.attempt import Attempt
@@ -24,7 +24,8 @@ from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.record import RequestRecord
 from open_autoglm.testing.loop import START_S, VirtualLoop
 from open_autoglm.tools.desk import ToolDesk
-from open_autoglm.voting.catalog import Member
+from open_autoglm.voting.candidate import Decision
+from open_autoglm.voting.catalog import Knowledge, Member
 from open_autoglm.voting.settings import TeamSettings
 
 BODY = b'{"model":"team","messages":[{"role":"user","content":"6 * 7?"}]}'
@@ -55,12 +56,18 @@ class Cast(Script):
 
 
 def _play(
-    cast: Cast, patience_s: float, ahead_s: float = 0.0, *, placed: tuple[Tool, ...] = (), **entry: Any
+    cast: Cast,
+    patience_s: float,
+    ahead_s: float = 0.0,
+    *,
+    placed: tuple[Tool, ...] = (),
+    kind: type[Book] = Book,
+    **entry: Any,
 ) -> tuple[Client, Rig, float]:
     """One request with so much time, until it is over; its deadlines are looked at as if it were `ahead_s` later."""
     rig = Rig("a", start=False, at_s=START_S)
     made = CooperationEntry(**{"strategy": "dynamic_voting", "members": ["x", "y"], **entry})
-    book = Library(None).book("team", (Member("x"), Member("y")), TeamSettings())
+    book = kind((Member("x"), Member("y")), TeamSettings(), Knowledge())
 
     async def desk() -> ToolDesk:
         return ToolDesk(placed)
@@ -95,6 +102,19 @@ def test_a_team_answers_through_its_exchange() -> None:
     assert client.ends == ["whole"]
     assert b'"content":"42"' in client.sent
     assert rig.endpoints["a"].good == 1
+
+
+class Dull(Book):
+    """Cannot learn."""
+
+    def decided(self, decision: Decision) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_defect_in_learning_costs_nobody_the_answer() -> None:
+    client, _, _ = _play(Cast(x=[Line("42")], y=[Line("42")]), 10.0, kind=Dull)
+    assert client.ends == ["whole"]
+    assert b'"content":"42"' in client.sent
 
 
 def test_a_request_id_that_two_clients_choose_gives_tools_two_keys() -> None:
