@@ -63,7 +63,7 @@ def overload(result: Any) -> str:
         beside_ms = " / ".join(f"{window['p99_ms']:g}" for window in fair["beside_greedy"])
         answered = min(window["right_percent"] for window in fair["beside_greedy"])
         rows[f"a modest key alone, an upstream of {service}; three times"] = f"p99 {alone_ms} ms"
-        rows["beside a key that sends twenty times as much; three times"] = (
+        rows[f"beside a key that sends twenty times as much, an upstream of {service}; three times"] = (
             f"p99 {beside_ms} ms (the medians: {fair['p99_ratio']:g} times), {answered:g} % answered or more"
         )
     return "\n".join(
