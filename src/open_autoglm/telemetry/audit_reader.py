@@ -6,15 +6,15 @@ Invariant: nothing is held but one line and what was asked for; a file is read o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
-from open_autoglm.telemetry.audit_chain import LINE_BYTES_MAX, UNREADABLE, ChainBroken, Verifier
+from open_autoglm.telemetry.audit_chain import LINE_BYTES_MAX, UNREADABLE, ChainBroken, Entry, Verifier
 from open_autoglm.telemetry.audit_file import older_files, read_head
 
 ENTRIES_MAX: Final = 20_000
@@ -36,6 +36,25 @@ class Told(Struct, frozen=True):
     data: Raw
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records that had been there and are not in the chain any more, as it says itself.
+
+    Attributes:
+        file, line: where the record stands that tells of it.
+        sequence, hash: of that record.
+        time: when it was noticed, ISO 8601.
+        reason: what is not there.
+    """
+
+    file: str
+    line: int
+    sequence: int
+    hash: str
+    time: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Verdict:
     """What a check of the chain found.
@@ -47,7 +66,8 @@ class Verdict:
         file, line: where the first wrong record stands; empty when there is none.
         sequence: its number, where it can be told.
         reason: what is wrong; empty when nothing is.
-        notes: what the chain says about itself: cut after a crash, records lost while the disk was full, …
+        gaps: records that are gone; what went with files that were dropped in their time is none.
+        notes: what else the chain says about itself: cut after a crash, records lost while the disk was full, …
     """
 
     first: int = 0
@@ -58,12 +78,13 @@ class Verdict:
     line: int = 0
     sequence: int = 0
     reason: str = ""
-    notes: list[str] | None = None
+    gaps: list[Gap] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Whether every record is there and as it was written."""
-        return not self.reason
+        return not self.reason and not self.gaps
 
 
 def files_of(path: Path) -> list[Path]:
@@ -71,18 +92,24 @@ def files_of(path: Path) -> list[Path]:
     return [*older_files(path), *([path] if path.exists() else [])]
 
 
-def verify(path: Path, key: bytes = b"", expect: tuple[int, str] | None = None) -> Verdict:
+def verify(
+    path: Path,
+    key: bytes = b"",
+    expect: tuple[int, str] | None = None,
+    known: Collection[tuple[int, str]] = (),
+) -> Verdict:
     """Check the whole chain; the first record that is wrong ends it.
 
     Args:
         path: of the newest file.
         key: with which it was written.
         expect: number and hash of a record that was noted elsewhere and must be there.
+        known: numbers and hashes of records that tell of gaps which somebody knows of: notes, no gaps.
 
     Raises:
         OSError: a file cannot be read.
     """
-    verdict = Verdict(notes=[])
+    verdict = Verdict()
     verifier = Verifier(key)
     seen = expect is None
     here: tuple[str, int] = (path.name, 0)
@@ -91,7 +118,7 @@ def verify(path: Path, key: bytes = b"", expect: tuple[int, str] | None = None) 
             for number, line in enumerate(_lines(file), 1):
                 here = (file.name, number)
                 entry = verifier.take(line)
-                _note(verdict, entry.kind, entry.sequence, entry.data)
+                _note(verdict, Gap(*here, entry.sequence, verifier.head, entry.time, ""), entry, known)
                 verdict.first, verdict.last, verdict.head = verifier.first, verifier.sequence, verifier.head
                 if expect is not None and entry.sequence == expect[0]:
                     seen = verifier.head == expect[1]
@@ -104,6 +131,7 @@ def verify(path: Path, key: bytes = b"", expect: tuple[int, str] | None = None) 
     except ChainBroken as broken:
         verdict.file, verdict.line = here
         verdict.reason, verdict.sequence = broken.reason, broken.sequence
+    verdict.gaps = [gap for gap in verdict.gaps if gap.sequence > verdict.dropped]
     return verdict
 
 
@@ -124,26 +152,63 @@ def _check_ends(path: Path, key: bytes, verdict: Verdict) -> None:
 
 _SPOKEN: Final = {
     "recovered": "after a crash a torn last line was cut off, or the head written anew",
-    "missing": "records that had been there were missing at a start",
     "lost": "records were lost, the disk took none",
-    "set_aside": "a damaged file was set aside, and the chain began anew",
 }
+_NOTES_MAX: Final = 100
 
 
-def _note(verdict: Verdict, kind: str, sequence: int, data: Raw) -> None:
-    if kind == "dropped":
-        try:
-            verdict.dropped = max(verdict.dropped, msgspec.json.decode(data, type=_Until).until)
-        except UNREADABLE as error:  # somebody made a record that has a hash and no sense
-            raise ChainBroken("is no record of dropped files", sequence) from error
-    elif kind in _SPOKEN and verdict.notes is not None and len(verdict.notes) < 100:
-        verdict.notes.append(f"record {sequence}: {_SPOKEN[kind]} {bytes(data).decode()}")
+def _note(verdict: Verdict, gap: Gap, entry: Entry, known: Collection[tuple[int, str]]) -> None:
+    """Take down what a record says of the chain itself; `gap` is where it stands."""
+    reason = _gone(entry)
+    if reason and (entry.sequence, gap.hash) not in known:
+        if len(verdict.gaps) < _NOTES_MAX:
+            verdict.gaps.append(replace(gap, reason=reason))
+    elif entry.kind == "dropped":
+        verdict.dropped = max(verdict.dropped, _said(entry, _Until).until)
+    elif (reason or entry.kind in _SPOKEN) and len(verdict.notes) < _NOTES_MAX:
+        words = f"known: {reason}" if reason else f"{_SPOKEN[entry.kind]} {bytes(entry.data).decode()}"
+        verdict.notes.append(f"record {entry.sequence}: {words}")
+
+
+def _gone(entry: Entry) -> str:
+    """What a record says is gone; empty where it tells of something else."""
+    if entry.kind == "missing":
+        missing = _said(entry, _Missing)
+        return f"records {missing.first} to {missing.last}, which had been written, were not there any more"
+    if entry.kind == "set_aside":
+        aside = _said(entry, _SetAside)
+        return f"all records before are in {aside.file}, set aside since one {aside.reason}; the chain began anew"
+    return ""
+
+
+def _said(entry: Entry, form: type[_Form]) -> _Form:
+    try:
+        return msgspec.json.decode(entry.data, type=form)
+    except UNREADABLE as error:  # somebody made a record that has a hash and no sense
+        raise ChainBroken(f"is no record of what is {entry.kind}", entry.sequence) from error
 
 
 class _Until(Struct):
     """Of a `dropped` record."""
 
     until: int
+
+
+class _Missing(Struct, rename={"first": "from", "last": "to"}):
+    """Of a `missing` record."""
+
+    first: int
+    last: int
+
+
+class _SetAside(Struct):
+    """Of a `set_aside` record."""
+
+    file: str
+    reason: str
+
+
+_Form = TypeVar("_Form", _Until, _Missing, _SetAside)
 
 
 def find_run(path: Path, run: str) -> list[Told]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,14 @@ def configure(parser: ArgumentParser) -> None:
     verify = add("verify", "whether every record is there and as it was written; exit code 1 when not")
     verify.add_argument(
         "--expect", metavar="NUMBER:HASH", type=head, help="a record that was noted elsewhere and must be there"
+    )
+    verify.add_argument(
+        "--known",
+        metavar="NUMBER:HASH",
+        type=head,
+        action="append",
+        default=[],
+        help="a record that tells of records that are gone, when that was looked into: it counts as whole; repeatable",
     )
     add_source_options(verify, key=True)
     show = add("show", "the newest runs, or one of them with its votes and its timeline")
@@ -88,19 +97,25 @@ def head(text: str) -> tuple[int, str]:
 def _verify(source: AuditSource, arguments: Namespace, terminal: Terminal) -> int:
     from open_autoglm.telemetry.audit_reader import verify
 
-    verdict = verify(source.path, source.key, arguments.expect)
+    verdict = verify(source.path, source.key, arguments.expect, arguments.known)
     if arguments.json:
-        told = {name: getattr(verdict, name) for name in verdict.__slots__}
-        terminal.json({"ok": verdict.ok, **told})
+        terminal.json({"ok": verdict.ok, **asdict(verdict)})
         return DONE if verdict.ok else FAILED
-    for note in verdict.notes or []:
+    for note in verdict.notes:
         terminal.warn(note)
     if verdict.ok:
         keyed = "with the key" if source.key else "without a key: whoever can write the file can make records anew"
         terminal.line(f"whole: records {verdict.first} to {verdict.last}, {keyed}")
         terminal.line(f"head {verdict.last}:{verdict.head}")
         return DONE
-    terminal.line(_broken(verdict, source))
+    for gap in verdict.gaps:
+        terminal.line(f"not whole: {gap.file} line {gap.line}, record {gap.sequence}, {gap.time[:19]}: {gap.reason}")
+        terminal.note(f"once it is known why, `--known {gap.sequence}:{gap.hash}` lets it pass")
+    if verdict.reason:
+        terminal.line(_broken(verdict, source))
+    else:
+        terminal.line(f"what is there is as it was written: records {verdict.first} to {verdict.last}")
+        terminal.line(f"head {verdict.last}:{verdict.head}")
     return FAILED
 
 

@@ -101,6 +101,23 @@ def test_the_first_broken_record_is_named(audit: Path, key_file: str) -> None:
     assert (as_json["ok"], as_json["line"], as_json["last"]) == (False, 5, 4)
 
 
+def test_records_that_are_gone_are_named_until_somebody_knows_why(audit: Path, key_file: str) -> None:
+    lines = audit.read_bytes().splitlines(keepends=True)
+    audit.write_bytes(b"".join(lines[:-3]))
+    trail = AuditTrail(AuditFile(str(audit), KEY.encode(), bytes_max=2**20, keep=1, durable=False), key=KEY.encode())
+    record(trail, "req-4")
+    trail.close()
+    verify = ("audit", "verify", "--file", str(audit), "--key-file", key_file)
+    told = said(*verify, code=1)
+    assert "not whole: audit.jsonl line 19, record 19, " in told
+    assert "records 19 to 21, which had been written, were not there any more" in told
+    assert "what is there is as it was written: records 1 to 29" in told
+    known = told.partition("--known ")[2].partition("`")[0]
+    assert "whole: records 1 to 29, with the key" in said(*verify, "--known", known)
+    as_json = json.loads(said(*verify, "--json", code=1))
+    assert (as_json["ok"], as_json["reason"], as_json["gaps"][0]["line"]) == (False, "", 19)
+
+
 def test_runs_are_listed_and_shown(audit: Path, tmp_path: Path) -> None:
     rows = said("audit", "show", "--file", str(audit)).splitlines()
     assert [row.split()[0] for row in rows[1:4]] == ["req-3", "req-2", "req-1"]
