@@ -6,11 +6,13 @@ answers only make it better. Long chains of steps: Meyerson et al. 2025 (arXiv 2
 
 | it is | until |
 |---|---|
-| asking | the lead is large enough (`lead`), or `votes_max` were asked and taken (`all_in`) |
+| asking | the lead is large enough (`lead`), `votes_max` were asked and taken (`all_in`), or all have |
+|        | failed (`nobody_left`) |
 | over | for ever |
 
 Invariants: never more outstanding than the lead still lacks, so that no question is asked in vain and the result is
-that of asking one after the other; with weights (`lead_weighted`), as many as an ordinary weight makes likely.
+that of asking one after the other; with weights (`lead_weighted`), as many as an ordinary weight makes likely. Several
+members are asked in turn, without those that fail, see `turns`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from open_autoglm.voting.ballot import Ballot, ranked
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
 from open_autoglm.voting.knowledge import Knowledge, Member
 from open_autoglm.voting.settings import TeamSettings
+from open_autoglm.voting.turns import Turns
 from open_autoglm.voting.weights import Weights
 
 
@@ -29,7 +32,7 @@ class AheadByK:
 
     def __init__(self, members: tuple[Member, ...], settings: TeamSettings, knowledge: Knowledge, seed: int) -> None:
         self.decision: Decision | None = None
-        self._members = members
+        self._turns = Turns(members)
         self._settings = settings
         self._ballot = Ballot(seed)
         self._weights = Weights(members, settings, knowledge) if settings.lead_weighted else None
@@ -42,11 +45,15 @@ class AheadByK:
         if self.decision is not None:
             return []
         self._ballot.take(candidate)
+        self._turns.take(candidate)
         if self._lead() >= self._threshold:
             self.stop("lead")
         elif len(self._ballot.candidates) >= self._settings.votes_max:
             self.stop("all_in")
-        return [] if self.decision is not None else self._refill()
+        asks = [] if self.decision is not None else self._refill()
+        if not self._ballot.outstanding:
+            self.stop("nobody_left")
+        return asks
 
     def stop(self, reason: str) -> None:
         if self.decision is None:
@@ -87,12 +94,8 @@ class AheadByK:
         usual = 1.0 if self._weights is None else self._weights.usual
         wanted = ceil(lacking / usual - 1e-9) if usual > 0 else settings.wave
         wanted = min(max(wanted, 1) - len(ballot.outstanding), settings.votes_max - ballot.asked)
-        return [
-            ballot.ask(
-                self._members[ballot.asked % len(self._members)].name, temperature=settings.temperature, seeded=True
-            )
-            for _ in range(wanted)
-        ]
+        names = [name for _ in range(wanted) if (name := self._turns.next()) is not None]
+        return [ballot.ask(name, temperature=settings.temperature, seeded=True) for name in names]
 
 
 def chance_right(accuracy: float, lead: int) -> float:

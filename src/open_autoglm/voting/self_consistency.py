@@ -5,12 +5,13 @@ first answer is the likelier one of the first two with `stop_confidence`.
 
 | it is | until |
 |---|---|
-| asking | sure (`confident`), or no answer can overtake any more (`decided`), or all were asked and taken (`all_in`) |
+| asking | sure (`confident`), or no answer can overtake any more (`decided`), or all were asked and taken (`all_in`), |
+|        | or all have failed (`nobody_left`) |
 | over | for ever |
 
 Invariants: `samples` asks at most (`votes_max` when adaptive), failed ones among them; never more outstanding than
 `wave`, nor than must still come before it can be over, so that no question is asked in vain. Several members are asked
-in turn.
+in turn, without those that fail, see `turns`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from open_autoglm.voting.beta import chance_leads
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
 from open_autoglm.voting.knowledge import Knowledge, Member
 from open_autoglm.voting.settings import TeamSettings
+from open_autoglm.voting.turns import Turns
 
 
 class SelfConsistency:
@@ -29,7 +31,7 @@ class SelfConsistency:
 
     def __init__(self, members: tuple[Member, ...], settings: TeamSettings, knowledge: Knowledge, seed: int) -> None:
         self.decision: Decision | None = None
-        self._members = members
+        self._turns = Turns(members)
         self._settings = settings
         self._ballot = Ballot(seed)
         self._asks_max = settings.votes_max if settings.adaptive else settings.samples
@@ -41,11 +43,12 @@ class SelfConsistency:
         if self.decision is not None:
             return []
         self._ballot.take(candidate)
+        self._turns.take(candidate)
         reason = self._over()
-        if reason:
-            self.stop(reason)
-            return []
-        return self._refill()
+        asks = [] if reason else self._refill()
+        if reason or not self._ballot.outstanding:
+            self.stop(reason or "nobody_left")
+        return asks
 
     def stop(self, reason: str) -> None:
         if self.decision is None:
@@ -71,12 +74,8 @@ class SelfConsistency:
     def _refill(self) -> list[Ask]:
         ballot, settings = self._ballot, self._settings
         wanted = min(settings.wave, self._needed()) - len(ballot.outstanding)
-        return [
-            ballot.ask(
-                self._members[ballot.asked % len(self._members)].name, temperature=settings.temperature, seeded=True
-            )
-            for _ in range(wanted)
-        ]
+        names = [name for _ in range(wanted) if (name := self._turns.next()) is not None]
+        return [ballot.ask(name, temperature=settings.temperature, seeded=True) for name in names]
 
     def _needed(self) -> int:
         """Votes that must come at least before it can be over: all of them for the answer that is first now."""

@@ -4,7 +4,7 @@ import random
 from math import sqrt
 
 import pytest
-from tests.unit.voting.play import failed, said
+from tests.unit.voting.play import failed, play, said, scripted
 
 from open_autoglm.voting.ahead_by_k import AheadByK, chance_right, k_min, votes_expected
 from open_autoglm.voting.candidate import Candidate, Decision
@@ -86,6 +86,21 @@ def test_votes_are_capped_and_failures_among_them() -> None:
     assert asked == 6
     assert strategy.decision is not None
     assert strategy.decision.reason == "all_in"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_dead_members_are_asked_a_few_times_and_the_others_lead(weighted: bool) -> None:
+    members = (Member("dead"), Member("good"), Member("gone"))
+    strategy = AheadByK(members, TeamSettings(lead=4, lead_weighted=weighted), Knowledge(), 0)
+    asks, _ = play(strategy, scripted(dead="!", good="x", gone="!"))
+    assert strategy.decision is not None
+    assert (strategy.decision.answer, strategy.decision.reason) == ("x", "lead")
+    assert sum(ask.member != "good" for ask in asks) <= 7
+    strategy = AheadByK(members, TeamSettings(lead=4), Knowledge(), 0)
+    asks, _ = play(strategy, failed)
+    assert strategy.decision is not None
+    assert strategy.decision.reason == "nobody_left"
+    assert len(asks) <= 9
 
 
 def test_with_weights_one_good_member_outweighs_two_poor_ones() -> None:

@@ -1,12 +1,17 @@
 """Self-consistency: how much it asks, when it stops, what it says."""
 
+import random
+
 import pytest
-from tests.unit.voting.play import failed, said
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.voting.play import failed, play, said
 
 from open_autoglm.voting.candidate import Ask, Candidate
 from open_autoglm.voting.knowledge import Knowledge, Member
 from open_autoglm.voting.self_consistency import SelfConsistency
 from open_autoglm.voting.settings import TeamSettings
+from open_autoglm.voting.turns import FAILURES_MAX
 
 ONE = (Member("a"),)
 
@@ -67,10 +72,39 @@ def test_members_are_asked_in_turn() -> None:
     assert [ask.member for ask in asks[:5]] == ["a", "b", "a", "b", "a"]
 
 
-def test_failures_are_not_asked_again_for_ever() -> None:
-    strategy, asks = asked("!" * 40)
+def test_one_that_fails_twice_in_a_row_is_not_asked_again_and_it_ends_with_what_it_has() -> None:
+    strategy, asks = asked("!!!!")
     assert strategy.decision is not None
-    assert (len(asks), strategy.decision.reason) == (40, "nobody_left")
+    assert (len(asks), strategy.decision.reason) == (4, "nobody_left"), "a wave, and one more after the first failure"
+    strategy, asks = asked("xy!!!!")
+    assert strategy.decision is not None
+    assert (strategy.decision.answer, strategy.decision.reason, strategy.decision.tie) == ("x", "nobody_left", True)
+
+
+def test_a_failure_by_itself_keeps_nobody_out() -> None:
+    strategy, _ = asked("x!x!x!x")
+    assert strategy.decision is not None
+    assert (strategy.decision.answer, strategy.decision.reason) == ("x", "confident")
+
+
+@given(seed=st.integers(0, 10**6), dead=st.integers(1, 3), wave=st.integers(1, 6), adaptive=st.booleans())
+def test_dead_members_are_asked_a_few_times_and_the_others_decide(
+    seed: int, dead: int, wave: int, adaptive: bool
+) -> None:
+    draw = random.Random(seed)
+    members = tuple(Member(name) for name in "abcd")
+    gone = {member.name for member in draw.sample(members, dead)}
+    settings = TeamSettings(wave=wave, adaptive=adaptive, samples=25, votes_max=25)
+    strategy = SelfConsistency(members, settings, Knowledge(), seed)
+    asks, taken = play(
+        strategy, lambda ask: failed(ask) if ask.member in gone else said(ask, draw.choice("xy")), seed=seed
+    )
+    assert strategy.decision is not None
+    assert strategy.decision.reason in ("all_in", "decided", "confident")
+    for name in gone:
+        assert sum(candidate.member == name for candidate in taken) <= FAILURES_MAX - 1 + wave
+    assert len(asks) <= 25
+    assert all(vote.member not in gone for vote in strategy.decision.votes)
 
 
 def test_a_decision_stays_and_the_deadline_takes_what_is_there() -> None:
