@@ -26,6 +26,7 @@ _HEADER_VALUE: Final = re.compile(r"[ -~]*")
 _OWN_HEADERS: Final = frozenset(
     ("host", "connection", "content-length", "content-type", "transfer-encoding", "accept-encoding", "idempotency-key")
 )
+_NOT_ENCRYPTED: Final = "is not encrypted; write https://, or `allow_private: true` for a host of your own"
 _SCALARS: Final = ("string", "integer", "number", "boolean")
 
 
@@ -71,7 +72,7 @@ def _http(entry: HttpToolEntry, path: str) -> Iterator[Problem]:
         yield f"{path}.url", f"{shorten(entry.url)} {error}"
         return
     if template.scheme == "http" and not entry.allow_private:
-        yield f"{path}.url", "is not encrypted; write https://, or `allow_private: true` for a host of your own"
+        yield f"{path}.url", _NOT_ENCRYPTED
     yield from _arguments(entry, template, path)
     yield from _headers(entry.headers, f"{path}.headers")
 
@@ -113,11 +114,16 @@ def _context(entry: ContextServerEntry, path: str) -> Iterator[Problem]:
         else:
             if template.in_path or template.in_query:
                 yield f"{path}.url", "is an address as it is, without places for arguments"
+            if template.scheme == "http" and not entry.allow_private:
+                yield f"{path}.url", _NOT_ENCRYPTED
         for name in ("env", "cwd"):
             if getattr(entry, name):
                 yield f"{path}.{name}", "is for a child; remove it, or write `command` instead of `url`"
-    elif entry.headers:
-        yield f"{path}.headers", "are for `url`; a child gets its secrets by `env`"
+    else:
+        if entry.headers:
+            yield f"{path}.headers", "are for `url`; a child gets its secrets by `env`"
+        if entry.allow_private:
+            yield f"{path}.allow_private", "is for `url`; where a child connects to is its own affair"
     yield from _headers(entry.headers, f"{path}.headers")
     for name in entry.env:
         if _VARIABLE.fullmatch(name) is None:

@@ -192,6 +192,7 @@ class Assembly:
         self._budgets = built.budgets
         self._hedges = built.hedges
         self._teams.library.keep(set(built.config.cooperation))
+        self._teams.tools.use(built.config)
         for name, limits in _limits_by_name(built.config).items():
             built.limiters[name].reconfigure(limits, now_s)
         for budget in built.budgets.values():

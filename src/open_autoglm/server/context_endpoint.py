@@ -1,8 +1,9 @@
 """`/context` on the admin listener: the context protocol over streamable HTTP, behind the admin key.
 
 The guard of the listener has checked Host and Origin by then (DNS rebinding), and this door asks for the key before
-anything is read. Invariant: the protocol's library is imported when the first client with the key comes, in a thread,
-never before; what it opens is closed with the server.
+anything is read. Invariants: the protocol's library is imported in a thread: when the server starts, where the
+configuration offers something to clients of the protocol, else when the first client with the key comes; nobody waits
+for it without an end; what it opens is closed with the server.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +28,9 @@ _log = logging.getLogger(__name__)
 PATH: Final = "/context"
 _BODY_S: Final = 30.0
 """Longest time for a request's body, seconds; as for the admin API."""
+_CLOSE_S: Final = 2.0
+_OPEN_S: Final = 60.0
+"""Longest wait for the library: to be imported, on a machine that has little to spare, and to start."""
 
 
 class ContextEndpoint:
@@ -33,37 +38,61 @@ class ContextEndpoint:
 
     Args:
         face: what clients see.
+        load: makes what manages the sessions of the protocol; called in a thread. By the library when left out.
+        open_s: longest wait for that, and for its start, each.
     """
 
-    def __init__(self, face: ContextFace) -> None:
+    def __init__(
+        self, face: ContextFace, *, load: Callable[[ContextFace], Any] | None = None, open_s: float = _OPEN_S
+    ) -> None:
         self._face = face
-        self._opening = asyncio.Lock()
-        self._app: ASGIApp | None = None
+        self._load = load or _session_manager
+        self._open_s = open_s
+        self._opening: asyncio.Task[ASGIApp] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+
+    def begin(self) -> None:
+        """Start to open it, so that the first client need not wait."""
+        if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_look)
 
     async def app(self) -> ASGIApp:
         """What answers requests.
 
         Raises:
-            ServerError: `not_implemented`, the extra is not installed; `server_draining`.
+            ServerError: `not_implemented`, the extra is not installed; `server_draining`; `internal_error`, it does not
+                start.
         """
         if self._stop.is_set():
             raise ServerError("server_draining", "the server is stopping")
-        async with self._opening:
-            if self._app is None:
-                try:
-                    module = await asyncio.to_thread(importlib.import_module, "open_autoglm.server.context_server")
-                except ImportError as error:
-                    _log.warning("/context needs the extra `context`: pip install 'open-autoglm[context]'")
-                    message = "the context protocol needs the extra `context`: pip install 'open-autoglm[context]'"
-                    raise ServerError("not_implemented", message) from error
-                manager = module.session_manager(self._face)
-                ready = asyncio.Event()
-                self._keeper = asyncio.create_task(self._keep(manager, ready))
-                await ready.wait()
-                self._app = manager.handle_request
-            return self._app
+        self.begin()
+        assert self._opening is not None
+        try:
+            async with asyncio.timeout(2 * self._open_s):
+                return await asyncio.shield(self._opening)  # who goes away takes nothing along
+        except TimeoutError as error:
+            raise ServerError("internal_error", f"/context was not ready within {2 * self._open_s:g} s") from error
+
+    async def _open(self) -> ASGIApp:
+        try:
+            manager = await asyncio.to_thread(self._load, self._face)
+        except ImportError as error:
+            _log.warning("/context needs the extra `context`: pip install 'open-autoglm[context]'")
+            message = "the context protocol needs the extra `context`: pip install 'open-autoglm[context]'"
+            raise ServerError("not_implemented", message) from error
+        ready = asyncio.Event()
+        waiting = asyncio.create_task(ready.wait())
+        self._keeper = asyncio.create_task(self._keep(manager, ready))
+        self._keeper.add_done_callback(_look)
+        await asyncio.wait((waiting, self._keeper), timeout=self._open_s, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not ready.is_set():
+            self._keeper.cancel()
+            raise ServerError("internal_error", "/context does not start; the server's log says why")
+        app: ASGIApp = manager.handle_request
+        return app
 
     async def _keep(self, manager: Any, ready: asyncio.Event) -> None:
         """Its task groups must be opened and closed by one task."""
@@ -74,8 +103,21 @@ class ContextEndpoint:
     async def close(self) -> None:
         """End what runs."""
         self._stop.set()
-        if self._keeper is not None:
-            await asyncio.wait([self._keeper], timeout=2.0)
+        tasks = [task for task in (self._opening, self._keeper) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_S)
+        for task in tasks:
+            task.cancel()
+
+
+def _session_manager(face: ContextFace) -> Any:
+    return importlib.import_module("open_autoglm.server.context_server").session_manager(face)
+
+
+def _look(task: asyncio.Task[Any]) -> None:
+    """Tell what nobody may ever ask about."""
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ServerError):
+        _log.error("/context failed", exc_info=error)
 
 
 class ContextDoor:

@@ -143,7 +143,6 @@ class Runs:
 
     async def _open(self) -> DurableRuns:
         server, config = self._server, self._server.config
-        server.teams.tools.use(config)
         desk = await server.teams.tools.desk()
         limits = JournalLimits(file_bytes=config.runs.file_bytes, keep_s=config.runs.keep_s, keep=config.runs.keep)
         journal = RunJournal(self._path, limits)

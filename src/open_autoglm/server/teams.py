@@ -67,7 +67,6 @@ class Teams:
     def backend(self, name: str, config: ServerConfig) -> TeamBackend:
         """Make a virtual model."""
         entry = config.cooperation[name]
-        self.tools.use(config)
         settings = TeamSettings(**{field: getattr(entry, field) for field in TeamSettings.__struct_fields__})
         book = self.library.book(name, team_members(config, entry), settings)
         plans = PlanCache(entry.plan_cache) if entry.plan_cache else None

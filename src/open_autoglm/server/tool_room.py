@@ -1,6 +1,7 @@
-"""The tools that plans of virtual models may call: opened when the first plan wants one, closed with the server.
+"""The tools that plans, task graphs and clients of `/context` may call: opened when one is wanted, closed at the end.
 
-Invariant: a server whose virtual models do not plan opens no tool and connects to nobody.
+Invariant: a server that nobody asks for a tool opens none and connects to nobody; of a configuration that was refused
+nothing is ever opened.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class ToolRoom:
         self._closed = False
 
     def use(self, config: ServerConfig) -> None:
-        """Take a configuration, for when the tools are opened."""
+        """Take the configuration that is active from now on, for when the tools are opened."""
         self._config = config
 
     async def desk(self) -> ToolDesk:

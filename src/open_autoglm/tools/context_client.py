@@ -155,7 +155,6 @@ class ContextServer:
                 began_s = clock.monotonic()
                 try:
                     await self._use()
-                    self.problem = "the connection was lost"
                 except Exception as error:  # a foreign server, spoken to by foreign code: whatever it is, try again
                     self.problem = clean(str(error)) or type(error).__name__
                 lasted_s = clock.monotonic() - began_s
@@ -210,10 +209,11 @@ class ContextServer:
         try:
             return await session.call_tool(name, arguments, idempotency_key)
         except LostConnectionError as error:
+            problem = clean(f"the connection was lost: {error}")
             if self._session is session:
-                self._leave("the connection was lost")
+                self._leave(problem)
             raise ToolError(
-                "tool_unavailable", f"the connection to {self.entry.name!r} was lost", retryable=tool.kind == "read"
+                "tool_unavailable", f"{self.entry.name!r}: {problem}", retryable=tool.kind == "read"
             ) from error
 
     def _list_changed(self) -> None:

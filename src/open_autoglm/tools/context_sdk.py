@@ -1,8 +1,8 @@
 """Connections to servers of the context protocol, made by the protocol's own library (the extra `context`).
 
-The only module of this package that knows the library; it is imported when the first connection is made, in a thread,
-since that takes a while. Invariant: what the library raises leaves here as `ToolError` or `LostConnectionError`.
-Neither sampling, elicitation nor roots are offered: a server that asks for them is refused.
+With `context_transport` the only module of this package that knows the library; it is imported when the first
+connection is made, in a thread, since that takes a while. Invariant: what the library raises leaves here as `ToolError`
+or `LostConnectionError`. Neither sampling, elicitation nor roots are offered: a server that asks for them is refused.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from typing import Any, Final
 from open_autoglm import __version__
 from open_autoglm.telemetry.redact import clean
 from open_autoglm.tools.context_client import TOOLS_MAX, ContextSession, ListedTool, LostConnectionError
+from open_autoglm.tools.host_address import allowed_address
 from open_autoglm.tools.settings import ContextServerEntry
 from open_autoglm.tools.tool import Arguments, ToolError
+from open_autoglm.tools.url_template import read_template
 
 _log = logging.getLogger(__name__)
 
-_MODULES: Final = ("mcp", "mcp.client.stdio", "mcp.client.streamable_http", "mcp_types", "httpx2", "anyio")
+_TRANSPORT: Final = "open_autoglm.tools.context_transport"
+_MODULES: Final = ("mcp", "mcp.client.streamable_http", "mcp_types", "httpx2", "anyio", _TRANSPORT)
 _KEPT: Final = ("PATH", "HOME", "LANG")
 _PAGES_MAX: Final = 100
 _KEY_FIELD: Final = "open-autoglm/idempotency-key"
@@ -46,11 +49,16 @@ async def connect(entry: ContextServerEntry, list_changed: Callable[[], None]) -
         if isinstance(message, types.ToolListChangedNotification):
             list_changed()
 
-    http_client = _http_client(library, entry) if entry.url is not None else None
+    child, http_client, transport = None, None, None
+    if entry.url is None:
+        child = _child(library, entry)
+        transport = child.streams()
+    else:
+        await _checked(entry.url, entry)
+        http_client = _http_client(library, entry)
+        transport = library["mcp.client.streamable_http"].streamable_http_client(entry.url, http_client=http_client)
     client = mcp.Client(
-        library["mcp.client.streamable_http"].streamable_http_client(entry.url, http_client=http_client)
-        if http_client is not None
-        else _child(library, entry),
+        transport,
         read_timeout_seconds=entry.timeout_s + _LATER_S,
         message_handler=hear,
         client_info=types.Implementation(name="open-autoglm", version=__version__),
@@ -60,9 +68,10 @@ async def connect(entry: ContextServerEntry, list_changed: Callable[[], None]) -
         try:
             await client.__aenter__()
         except Exception as error:
-            raise ToolError("tool_unavailable", _told(error), retryable=True) from error
+            why = child.problem if child is not None else ""
+            raise ToolError("tool_unavailable", why or _told(error), retryable=True) from error
         try:
-            yield _Session(client, library)
+            yield _Session(client, library, child)
         finally:
             try:
                 await client.__aexit__(None, None, None)
@@ -76,8 +85,9 @@ async def connect(entry: ContextServerEntry, list_changed: Callable[[], None]) -
 class _Session:
     """Implements `context_client.ContextSession`."""
 
-    def __init__(self, client: Any, library: dict[str, Any]) -> None:
+    def __init__(self, client: Any, library: dict[str, Any], child: Any) -> None:
         self._client = client
+        self._child = child
         self._failure = library["mcp"].MCPError
         self._closed_code = library["mcp_types"].CONNECTION_CLOSED
         anyio, httpx = library["anyio"], library["httpx2"]
@@ -110,7 +120,8 @@ class _Session:
             return await asking
         except self._failure as error:
             if error.code == self._closed_code:
-                raise LostConnectionError(error.message) from error
+                why = self._child.problem if self._child is not None else ""
+                raise LostConnectionError(why or error.message) from error
             raise ToolError("tool_failed", clean(error.message)) from error
         except self._lost as error:
             raise LostConnectionError(type(error).__name__) from error
@@ -119,31 +130,30 @@ class _Session:
 
 
 def _child(library: dict[str, Any], entry: ContextServerEntry) -> Any:
-    """The connection to a child, whose complaints nobody reads: what it writes to stderr is dropped."""
+    """A child, whose complaints nobody reads: what it writes to stderr is dropped."""
     own = {name: value.reveal() for name, value in entry.env.items()}
     if shutil.which(entry.command[0], path=own.get("PATH")) is None:
         raise ToolError("tool_unavailable", f"there is no program {entry.command[0]!r} on the PATH")
-    stdio = library["mcp.client.stdio"]
-    parameters = stdio.StdioServerParameters(
-        command=sys.executable,
-        args=["-I", str(Path(__file__).with_name("context_child.py")), ",".join((*_KEPT, *own)), "--", *entry.command],
-        env=own | ({"LANG": os.environ["LANG"]} if "LANG" in os.environ and "LANG" not in own else {}),
-        cwd=entry.cwd,
+    command = [sys.executable, "-I", str(Path(__file__).with_name("context_child.py"))]
+    return library[_TRANSPORT].ChildTransport(
+        [*command, ",".join((*_KEPT, *own)), "--", *entry.command],
+        {name: os.environ[name] for name in _KEPT if name in os.environ} | own,
+        entry.cwd,
+        entry.message_bytes,
     )
-    return _quiet(stdio, parameters)
 
 
-@asynccontextmanager
-async def _quiet(stdio: Any, parameters: Any) -> AsyncIterator[Any]:
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: ASYNC230 - it blocks nobody
-        async with stdio.stdio_client(parameters, errlog=nowhere) as streams:
-            yield streams
+async def _checked(url: str, entry: ContextServerEntry) -> None:
+    """Say so at once when the address may not be called; the transport looks again before each request."""
+    template = read_template(url)
+    await allowed_address(template.host, template.port, allow_private=entry.allow_private)
 
 
 def _http_client(library: dict[str, Any], entry: ContextServerEntry) -> Any:
     httpx = library["httpx2"]
     return httpx.AsyncClient(
-        headers={name: value.reveal() for name, value in entry.headers.items()},
+        transport=library[_TRANSPORT].http_transport(entry),
+        headers={name: value.reveal() for name, value in entry.headers.items()} | {"accept-encoding": "identity"},
         timeout=httpx.Timeout(entry.timeout_s + _LATER_S, connect=min(_CONNECT_S, entry.timeout_s)),
         trust_env=False,
     )

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
 from typing import Any, Final
 
 import msgspec
 
 from open_autoglm import clock
-from open_autoglm.tools.public_address import is_public
+from open_autoglm.tools.host_address import allowed_address
 from open_autoglm.tools.settings import HttpToolEntry
 from open_autoglm.tools.tool import Arguments, ToolError, ToolKind
 from open_autoglm.tools.url_template import UrlTemplate, read_template
@@ -63,7 +62,7 @@ class HttpTool:
         target = self._url.target(arguments, others if bodiless else {})
         body = b"" if bodiless else msgspec.json.encode(others)
         head = self._head(target, body, idempotency_key)
-        address = await self._address()
+        address = await allowed_address(self._url.host, self._url.port, allow_private=self._entry.allow_private)
         loop = asyncio.get_running_loop()
         answer = _Answer(loop.create_future(), self._entry.answer_bytes)
         pool = HttpPool(
@@ -113,26 +112,6 @@ class HttpTool:
         if entry.method != "GET" and _KEY.fullmatch(idempotency_key):
             lines.append(f"idempotency-key: {idempotency_key}")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    async def _address(self) -> str:
-        """One address of the host; all of them are allowed.
-
-        Raises:
-            ToolError: there is none, or one that may not be called.
-        """
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(self._url.host, self._url.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise ToolError("tool_unavailable", f"{self._url.host!r} has no address", retryable=True) from error
-        addresses = [str(sockaddr[0]) for *_, sockaddr in found]
-        wrong = [] if self._entry.allow_private else [each for each in addresses if not is_public(each)]
-        if wrong or not addresses:
-            raise ToolError(
-                "tool_not_allowed",
-                f"{self._url.host!r} has an address that is not of the public Internet; see `allow_private`",
-            )
-        return addresses[0]
 
     def _context(self) -> ssl.SSLContext | None:
         if self._url.scheme != "https":

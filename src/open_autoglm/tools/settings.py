@@ -105,6 +105,10 @@ class ContextServerEntry(Struct, frozen=True, forbid_unknown_fields=True):
         timeout_s: for one call, and for the connection.
         cost: of one call, in the currency of the prices.
         concurrency: calls of one tool at once.
+        message_bytes: longest message of the server: a line of a child, or an answer over HTTP. A child that sends a
+            longer one is ended.
+        allow_private: whether the host of `url` may have an address that is not of the public Internet. Without it the
+            host must be reached by https, too.
     """
 
     name: str
@@ -118,6 +122,8 @@ class ContextServerEntry(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Seconds = field(default=30.0, name="timeout")
     cost: Cost = 0.0
     concurrency: Concurrency = 8
+    message_bytes: Bytes = 4 * 2**20
+    allow_private: bool = False
 
 
 class ToolSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from open_autoglm.backends.caller import Reply
+from open_autoglm.errors import ServerError
 from open_autoglm.secret import Secret
 from open_autoglm.server.admin import build_admin, serve_admin
 from open_autoglm.server.admin_listener import AdminListener
@@ -54,6 +56,41 @@ async def listener(slow: Slow) -> AsyncIterator[AdminListener]:
     yield opened
     await endpoint.close()
     await opened.close(0.1)
+
+
+class Stuck:
+    """What manages sessions, and never starts, or fails at once."""
+
+    def __init__(self, problem: Exception | None) -> None:
+        self._problem = problem
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        if self._problem is not None:
+            raise self._problem
+        await asyncio.Event().wait()
+        yield
+
+
+@pytest.mark.parametrize("problem", [None, OSError("broken")])
+async def test_nobody_waits_for_ever_for_what_does_not_start(problem: Exception | None, slow: Slow) -> None:
+    face = ContextFace(None, slow)  # type: ignore[arg-type]
+    endpoint = ContextEndpoint(face, load=lambda _: Stuck(problem), open_s=0.05)
+    for _ in range(2):
+        with pytest.raises(ServerError, match="does not start"):
+            await asyncio.wait_for(endpoint.app(), 30)
+    await endpoint.close()
+    with pytest.raises(ServerError, match="stopping"):
+        await endpoint.app()
+
+
+async def test_what_was_begun_early_is_what_clients_get(slow: Slow) -> None:
+    endpoint = ContextEndpoint(ContextFace(None, slow))  # type: ignore[arg-type]
+    endpoint.begin()
+    endpoint.begin()
+    first, second = await asyncio.gather(endpoint.app(), endpoint.app())
+    assert first == second
+    await endpoint.close()
 
 
 async def sent(listener: AdminListener, body: bytes, length: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

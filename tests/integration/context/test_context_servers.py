@@ -93,6 +93,21 @@ async def test_a_child_is_called_refused_restarted_and_ended(tmp_path: Path) -> 
         del os.environ["SECRET_OF_THE_SERVER"]
 
 
+async def test_a_child_whose_line_never_ends_is_ended(tmp_path: Path) -> None:
+    flood = ContextServerEntry("flood", [sys.executable, str(STRANGE.with_name("flood_server.py"))])
+    async with opened(tmp_path, flood) as toolbox:
+        error = await refused(toolbox, "flood.flood")
+        assert error.code == "tool_unavailable"
+        assert "longer than 4194304 bytes, and was ended" in error.message
+        await until(lambda: toolbox.servers[0].state == "up")
+
+
+async def test_a_child_that_says_too_much_at_once_is_told_so(tmp_path: Path) -> None:
+    chatter = [sys.executable, "-c", "print('x' * 10**7, flush=True); input(); input()"]
+    async with opened(tmp_path, ContextServerEntry("chatter", chatter)) as toolbox:
+        assert "longer than 4194304 bytes" in toolbox.server_rows()[0]["problem"]
+
+
 async def test_a_tool_that_has_changed_is_refused_until_it_is_accepted(tmp_path: Path) -> None:
     async with opened(tmp_path, strange(tmp_path)) as toolbox:
         assert (await call(toolbox, "strange.look", what="x"))["result"] == "x"
@@ -156,10 +171,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 async def test_a_server_over_http_is_called_with_its_key(server: RunningServer, tmp_path: Path) -> None:
     key = {"authorization": Secret(f"Bearer {ADMIN_KEY}")}
-    far = ContextServerEntry("far", url=f"{server.admin}/context", headers=key, tools=["list_models"])
-    wrong = ContextServerEntry("wrong", url=f"{server.admin}/context", headers={"authorization": Secret("Bearer no")})
-    closed = ContextServerEntry("closed", url="http://127.0.0.1:9/context")
-    async with opened(tmp_path, far, wrong, closed) as toolbox:
+    own: dict[str, Any] = {"url": f"{server.admin}/context", "allow_private": True}
+    far = ContextServerEntry("far", headers=key, tools=["list_models"], **own)
+    wrong = ContextServerEntry("wrong", headers={"authorization": Secret("Bearer no")}, **own)
+    closed = ContextServerEntry("closed", url="http://127.0.0.1:9/context", allow_private=True)
+    inward = ContextServerEntry("inward", url=f"{server.admin}/context", headers=key)
+    short = ContextServerEntry("short", headers=key, message_bytes=64, **own)
+    async with opened(tmp_path, far, wrong, closed, inward, short) as toolbox:
         assert [tool.name for tool in toolbox.desk.tools()] == ["calculator", "far.list_models"]
         told = await call(toolbox, "far.list_models")
         assert [each["name"] for each in told["models"]] == ["nano"]
@@ -167,6 +185,8 @@ async def test_a_server_over_http_is_called_with_its_key(server: RunningServer, 
         assert "ask_model" in states["far"]["left_out"]
         assert "error response" in states["wrong"]["problem"]
         assert "connection" in states["closed"]["problem"]
+        assert "allow_private" in states["inward"]["problem"]
+        assert states["short"]["problem"]
         assert ADMIN_KEY not in str(states)
 
 

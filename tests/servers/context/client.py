@@ -15,7 +15,8 @@ VALUES: dict[str, Any] = {"number": 2, "integer": 2, "boolean": True, "string": 
 
 
 async def main(url: str) -> None:
-    toolbox = Toolbox(ToolSettings(calculator=False, context=[ContextServerEntry("suite", url=url)]), None)
+    suite = ContextServerEntry("suite", url=url, allow_private=True)
+    toolbox = Toolbox(ToolSettings(calculator=False, context=[suite]), None)
     toolbox.start()
     try:
         await toolbox.settle(20)
