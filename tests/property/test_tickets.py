@@ -10,14 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_autoglm.engines.echo import EchoEngine
 from open_autoglm.engines.events import Usage
 from open_autoglm.errors import AutoGLMError
 from open_autoglm.gateway.usage_book import Lease, UsageBook, UsageRow
 from open_autoglm.inference.guest import Guest
-from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.inference.ticket_desk import TicketDesk, ticket_key
-from open_autoglm.inference.ticket_ledger import GuestCall
+from open_autoglm.inference.ticket_ledger import TicketUse
 from open_autoglm.protocol.preambles import PRIORITY_OF_KEY
 from open_autoglm.resilience.key_limiter import KeyLimiter
 from open_autoglm.resilience.settings import KeyLimits
@@ -82,14 +80,13 @@ class World:
         self.acks: list[tuple[int, str]] = []
         self.lines: list[Line] = []
         self.guests: list[Guest] = []
-        self.calls: list[tuple[GuestCall, tuple[bytes, int]]] = []
+        self.calls: list[tuple[TicketUse, tuple[bytes, int]]] = []
         self.tickets: dict[tuple[bytes, int], Ticket] = {}
         self.begun: Counter[tuple[bytes, int]] = Counter()
         self.running: Counter[tuple[bytes, int]] = Counter()
         self.ended: Counter[tuple[bytes, int]] = Counter()
         self.tokens = self.errors = 0
         self.refusals: set[str] = set()
-        self.served = ServedModel("echo", "test:", EchoEngine())
 
     def step(self) -> None:
         self.rng.choice(
@@ -128,7 +125,7 @@ class World:
         seat = guest._seats.get("echo")
         use = seat.use if seat is not None else None
         try:
-            call = guest.begin(self.served, PRIORITY_OF_KEY, self.now_s)
+            call = guest.begin("echo", PRIORITY_OF_KEY, self.now_s)
         except AutoGLMError as error:
             self.refusals.add(error.code)
             return
@@ -149,13 +146,13 @@ class World:
         self.ended[name] += 1
         match self.rng.randrange(3):
             case 0:
-                call.failed("internal_error")
+                call.failed(0.01, "internal_error")
                 self.errors += 1
             case 1:
-                call.dropped()
+                call.failed(0.01, "client_closed")
                 self.errors += 1
             case _:
-                call.ended(Usage(1, 3, "1"))
+                call.answered(Usage(1, 3, "1"), 0.01)
                 self.tokens += 3
 
     def leave(self) -> None:
@@ -220,7 +217,6 @@ def test_requests_are_bounded_and_counted_once(seed: int, steps: int) -> None:
     assert (told.tokens, told.errors) == (world.tokens, world.errors)
     assert told.timed == sum(world.ended.values())
     assert world.refusals <= {"forbidden", "overloaded", "rate_limit_exceeded", "token_expired"}
-    assert world.served.in_flight == 0
     assert world.desk.idle
     assert len(world.desk.ledger) == 0
 

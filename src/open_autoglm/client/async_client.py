@@ -106,7 +106,7 @@ class AsyncClient:
             AutoGLMError: there is no answer; `code` says why, `retryable` whether to try again, `retry_after_s` when.
         """
         direct = self._direct
-        pool = self._pool if direct is None else direct.table.take(model, options)
+        pool = self._pool if direct is None else direct.take(model, options)
         payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=False)
         if pool is None:
             pool = self._start()
@@ -161,7 +161,7 @@ class AsyncClient:
         pool = self._pool
         if direct is not None:
             direct.look(model)
-            pool = direct.table.take(model, options)
+            pool = direct.take(model, options)
         payload, trace, flags, timeout_s = self._writer.write(model, prompt, options, resumable=True)
         _check_timeout(timeout_s)
         if pool is None:

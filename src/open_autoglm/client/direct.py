@@ -91,7 +91,7 @@ class DirectPaths:
         secured: whether the server is asked within TLS; then nodes on other machines are too, or not at all.
 
     Attributes:
-        table: says where a request goes.
+        take: says where a request goes; see `PathTable.take`.
         tickets: that were taken into use so far.
     """
 
@@ -113,8 +113,9 @@ class DirectPaths:
         self._secured = secured
         self._rng = random.Random()
         self._loop = asyncio.get_running_loop()
-        self.table = PathTable(server, self._begin)
-        self._paths = self.table.paths
+        table = PathTable(server, self._begin)
+        self.take = table.take
+        self._paths = table.paths
         self.tickets = 0
 
     def look(self, model: str) -> None:

@@ -75,14 +75,10 @@ class PathTable:
             return self._server
         pool = path.pool
         left = path.left
-        if left > 0 and pool is not None and (not options or _may_go_anywhere(options)):
+        if left > 0 and pool is not None and "session" not in options and "priority" not in options:
             path.left = left = left - 1
             if left == path.renew_at:
                 path.changed.set()
             return pool
         path.used = True
         return self._server
-
-
-def _may_go_anywhere(options: Mapping[str, Any]) -> bool:
-    return "session" not in options and "priority" not in options

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from open_autoglm import clock
 from open_autoglm.engines.events import (
     Failed,
     Finish,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from open_autoglm.inference.service import NodeLine
-    from open_autoglm.inference.ticket_ledger import GuestCall
+    from open_autoglm.inference.ticket_ledger import TicketUse
 
 
 class Taker(Protocol):
@@ -79,6 +80,8 @@ class Answer:
         served: the model that is asked.
         stream: on that connection.
         streamed: whether it goes out in chunks.
+        use: of the ticket that the request began under; None for a server's.
+        began_s: when that was, monotonic seconds.
 
     Attributes:
         handle: for the engine's `cancel`.
@@ -86,6 +89,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_began_s",
         "_calls",
         "_finish",
         "_line",
@@ -95,15 +99,20 @@ class Answer:
         "_stream",
         "_streamed",
         "_text",
+        "_use",
         "handle",
         "over",
     )
 
-    def __init__(self, line: NodeLine, served: ServedModel | GuestCall, stream: int, streamed: int) -> None:
+    def __init__(
+        self, line: NodeLine, served: ServedModel, stream: int, streamed: int, use: TicketUse | None, began_s: float
+    ) -> None:
         self._line = line
         self._served = served
         self._stream = stream
         self._streamed = streamed
+        self._use = use
+        self._began_s = began_s
         self._text = ""
         self._reasoning = ""
         self._calls: list[dict[str, Any]] | None = None
@@ -144,6 +153,8 @@ class Answer:
         if not self.over:
             self.over = True
             self._served.failed(error.code)
+            if self._use is not None:
+                self._use.failed(clock.monotonic() - self._began_s, error.code)
             self._line.fail(self._stream, error)
 
     def cancel(self) -> None:
@@ -151,6 +162,8 @@ class Answer:
         if not self.over:
             self.over = True
             self._served.dropped()
+            if self._use is not None:
+                self._use.failed(clock.monotonic() - self._began_s, "client_closed")
             self._served.engine.cancel(self.handle)
 
     def _take_rare(self, event: GenerateEvent) -> None:
@@ -167,8 +180,10 @@ class Answer:
     def _respond(self, usage: Usage) -> None:
         """The whole answer, or what the chunks have not said."""
         self.over = True
-        served, line = self._served, self._line
+        served, line, use = self._served, self._line, self._use
         served.ended(usage)
+        if use is not None:
+            use.answered(usage, clock.monotonic() - self._began_s)
         if self._streamed:
             self._send_chunks()
             body: dict[str, Any] = {}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from open_autoglm.errors import RequestError
-from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.inference.ticket_desk import TicketDesk
-from open_autoglm.inference.ticket_ledger import GuestCall, Seat
+from open_autoglm.inference.ticket_ledger import Seat, TicketUse
 from open_autoglm.protocol.preambles import PRIORITY_OF_KEY
 
 _MODELS_MAX = 64
@@ -20,11 +19,10 @@ class Guest:
         desk: where tickets are shown.
     """
 
-    __slots__ = ("_desk", "_now_s", "_seats")
+    __slots__ = ("_desk", "_seats")
 
     def __init__(self, desk: TicketDesk) -> None:
         self._desk = desk
-        self._now_s = desk.now_s
         self._seats: dict[str, Seat] = {}
 
     def show(self, text: str) -> dict[str, Any]:
@@ -47,11 +45,11 @@ class Guest:
             seat.replace(use)
         return {"model": model, "requests": use.room - use.begun}
 
-    def begin(self, served: ServedModel, priority: int, now_s: float) -> GuestCall:
-        """Begin a request.
+    def begin(self, model: str, priority: int, now_s: float) -> TicketUse:
+        """Begin a request; whoever does tells what this returns how it ended.
 
         Args:
-            served: the model that is asked.
+            model: that is asked, by its own name.
             priority: that the request asks for, or `PRIORITY_OF_KEY`.
             now_s: monotonic seconds.
 
@@ -59,14 +57,13 @@ class Guest:
             RequestError: `forbidden`: no ticket here is for it; `token_expired`: the ticket is over or used up;
                 `rate_limit_exceeded`: as many run as may.
         """
-        seat = self._seats.get(served.name)
+        seat = self._seats.get(model)
         if seat is None:
-            raise RequestError("forbidden", f"no ticket for the model {served.name!r} was shown here", param="model")
+            raise RequestError("forbidden", f"no ticket for the model {model!r} was shown here", param="model")
         use = seat.use
         if priority != PRIORITY_OF_KEY and priority > use.ticket.priority:
             raise RequestError("forbidden", "the ticket allows no request of this priority")
         if use.begun >= use.room or now_s >= use.ends_s or use.begun - use.ended >= use.limit:
             raise use.refuse(now_s)
         use.begun += 1
-        served.in_flight += 1
-        return GuestCall(served, use, now_s, self._now_s)
+        return use

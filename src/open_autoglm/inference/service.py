@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from open_autoglm.engines.events import GenerateRequest
     from open_autoglm.engines.model_engine import ModelEngine
-    from open_autoglm.inference.ticket_ledger import GuestCall
+    from open_autoglm.inference.ticket_ledger import TicketUse
     from open_autoglm.inference.update_desk import UpdateDesk
     from open_autoglm.transport.framed_shell import FramedShell
 
@@ -271,7 +271,8 @@ class NodeLine:
             connection.send(opcodes.LOAD, 0, service.load)
 
     def on_request(self, stream: int, flags: int, remaining_ms: int, payload: bytes) -> None:
-        served: ServedModel | GuestCall | None = None
+        answer: Answer | None = None
+        use: TicketUse | None = None
         try:
             preamble = read_request(payload)
             found = self._models.get(preamble.model)
@@ -282,15 +283,13 @@ class NodeLine:
                 raise RequestError("invalid_request", "tensors came before the request, which does not say so")
             now_s = clock.monotonic()
             if self.guest is not None:
-                served = self.guest.begin(found, preamble.priority, now_s)
+                use = self.guest.begin(found.name, preamble.priority, now_s)
             streamed = flags & STREAM
             deadline_s = now_s + remaining_ms / 1000 if remaining_ms else None
             request = self._reader.read(payload[preamble.body_at :], deadline_s, streamed != 0, preamble.session)
-            if served is None:
-                served = found
-                found.in_flight += 1
-            answer = Answer(self, served, stream, streamed)
-            engine = served.engine
+            found.in_flight += 1
+            answer = Answer(self, found, stream, streamed, use, now_s)
+            engine = found.engine
             if not engine.threaded:
                 engine.submit(request, answer.take)
             elif len(payload) <= LONG_BYTES:
@@ -300,10 +299,11 @@ class NodeLine:
                 self.service.submit_long(engine, request, answer)
                 self._answers[stream] = answer
         except AutoGLMError as error:
-            self._refused(stream, served, error)
+            self._refused(stream, answer, use, error)
         except Exception as error:  # what an engine makes of a strange request must not end the connection
             _log.exception("a request could not be handed to its engine")
-            self._refused(stream, served, ServerError("internal_error", f"the node failed ({type(error).__name__})"))
+            failure = ServerError("internal_error", f"the node failed ({type(error).__name__})")
+            self._refused(stream, answer, use, failure)
 
     def on_message(self, stream: int, payload: bytes) -> None:
         self.connection.fail(stream, ServerError("not_implemented", "a node takes requests in frames only"))
@@ -395,10 +395,12 @@ class NodeLine:
         deadline_s = clock.monotonic() + remaining_ms / 1000 if remaining_ms else None
         self._answers[stream] = self._tensors.ask(stream, found, deadline_s)
 
-    def _refused(self, stream: int, served: ServedModel | GuestCall | None, error: AutoGLMError) -> None:
-        if served is not None:
-            served.failed(error.code)
-        self.fail(stream, error)
+    def _refused(self, stream: int, answer: Answer | None, use: TicketUse | None, error: AutoGLMError) -> None:
+        if answer is not None:
+            answer.refuse(error)
+        elif use is not None:
+            use.failed(0.0, error.code)
+        self.fail(stream, error)  # also where the answer was over, but could not be written
 
     # Tickets.
 

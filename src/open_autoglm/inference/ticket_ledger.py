@@ -17,9 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from open_autoglm.engines.events import Usage
-from open_autoglm.engines.model_engine import ModelEngine
 from open_autoglm.errors import RequestError, ServerError
-from open_autoglm.inference.served_model import ServedModel
 from open_autoglm.security.ticket import Ticket
 from open_autoglm.telemetry.series import Histogram
 
@@ -104,6 +102,15 @@ class TicketUse:
         """Put times into their buckets."""
         self._histogram.observe_all(self.seconds)
         self.seconds.clear()
+
+    def answered(self, usage: Usage, seconds: float) -> None:
+        """A request was answered after so long."""
+        self.ended += 1
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += usage.completion_tokens
+        self.seconds.append(seconds)
+        if len(self.seconds) >= SECONDS_MAX:
+            self.fold()
 
     def failed(self, seconds: float, code: str) -> None:
         """A request came to nothing."""
@@ -223,51 +230,6 @@ class TicketLedger:
                 use.close()
                 if use.settled:
                     del self._uses[name]
-
-
-class GuestCall:
-    """One request under a ticket; stands for the `ServedModel` that it asks, and is told its end as that is.
-
-    Attributes:
-        engine, name: of the model.
-    """
-
-    __slots__ = ("_began_s", "_now_s", "_served", "_use", "engine", "name")
-
-    def __init__(self, served: ServedModel, use: TicketUse, began_s: float, now_s: Callable[[], float]) -> None:
-        self.engine: ModelEngine = served.engine
-        self.name = served.name
-        self._served = served
-        self._use = use
-        self._began_s = began_s
-        self._now_s = now_s
-
-    def ended(self, usage: Usage) -> None:
-        """Count an answer."""
-        served, use = self._served, self._use
-        prompt_tokens, completion_tokens = usage.prompt_tokens, usage.completion_tokens
-        # As `ServedModel.ended` does: a call more for each request would be felt.
-        served.in_flight -= 1
-        served.answered += 1
-        served.prompt_tokens += prompt_tokens
-        served.completion_tokens += completion_tokens
-        use.ended += 1
-        use.prompt_tokens += prompt_tokens
-        use.completion_tokens += completion_tokens
-        seconds = use.seconds
-        seconds.append(self._now_s() - self._began_s)
-        if len(seconds) >= SECONDS_MAX:
-            use.fold()
-
-    def failed(self, code: str) -> None:
-        """Count a request that ended with an error."""
-        self._served.failed(code)
-        self._use.failed(self._now_s() - self._began_s, code)
-
-    def dropped(self) -> None:
-        """Count a request that nobody wanted any more."""
-        self._served.dropped()
-        self._use.failed(self._now_s() - self._began_s, "client_closed")
 
 
 def _over(message: str) -> RequestError:

@@ -19,5 +19,5 @@ class TicketSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     enabled: bool = True
-    requests: Annotated[int, Meta(ge=10, le=1_000_000)] = 4000
+    requests: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
     life_s: _Life = field(default=60.0, name="life")
