@@ -61,6 +61,7 @@ class Control:
             "waiting": server.gateway.queue_depths(),
             "sources": server.sources.flagged(clock.monotonic()),
             "audit": server.audit.status(),
+            "runs": None if server.runs is None else server.runs.status(),
         }
 
     def config_active(self) -> JSONObject:

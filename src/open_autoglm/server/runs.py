@@ -51,6 +51,10 @@ class Runs:
         """Runs that go on here now."""
         return self._runs.in_flight if self._runs is not None else 0
 
+    def status(self) -> JSONObject:
+        """How many go on, and why none can be kept any more where that is so."""
+        return {"in_flight": self.in_flight, "trouble": "" if self._journal is None else self._journal.trouble}
+
     def start(self) -> None:
         """Go on with what the journal holds, if there is one."""
         if self._path.exists():

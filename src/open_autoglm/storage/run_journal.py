@@ -9,6 +9,11 @@ Invariants: when a method returns, what it wrote is on the disk (SQLite in WAL m
 fsync for all that waits at that moment, of whatever run); when it raises, nothing of it is there; what is written for
 a run comes from the process that owns it, in the order of `seq`, without gaps. One thread does all the work; methods
 are called from one event loop.
+
+| the journal is | until | then |
+|---|---|---|
+| open | an fsync fails | stopped: the file is closed, and every call is refused, reading too |
+| stopped | the process starts again | what was acknowledged is there; of the calls that failed nobody knows |
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from typing import Any, Final, TypeVar
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.storage.file_turn import FileTurn
 from open_autoglm.storage.run_owner import RunOwner
-from open_autoglm.storage.run_tables import open_database, storage_error
+from open_autoglm.storage.run_tables import is_not_synced, open_database, storage_error
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -113,10 +118,19 @@ class RunJournal:
     Args:
         path: of the file; its folder is made when it is not there, and holds locks beside it.
         limits: what bounds it.
+        connection: what SQLite is spoken to through.
     """
 
-    def __init__(self, path: Path, limits: JournalLimits | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: JournalLimits | None = None,
+        *,
+        connection: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> None:
         self._path = path
+        self._connection = connection
+        self._stopped: ServerError | None = None
         self._limits = limits or JournalLimits()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -131,6 +145,11 @@ class RunJournal:
         """Name of this process among those that share the journal."""
         assert self._owner is not None, "open first"
         return self._owner.name
+
+    @property
+    def trouble(self) -> str:
+        """Why it keeps nothing any more; empty while it does."""
+        return "" if self._stopped is None else self._stopped.message
 
     async def open(self) -> None:
         """Open or make the file, and start the thread.
@@ -166,7 +185,7 @@ class RunJournal:
 
         Raises:
             RequestError: `conflict`, there is one of that id.
-            ServerError: `storage_full`; `overloaded`, too much waits; `internal_error`.
+            ServerError: `storage_full`; `overloaded`, too much waits; `internal_error`, also once it has stopped.
         """
         body = b"\n".join(events)
 
@@ -322,6 +341,8 @@ class RunJournal:
         assert self._loop is not None, "open first"
         if self._closed:
             raise ServerError("server_draining", "the journal of runs is closed")
+        if self._stopped is not None:
+            raise self._stopped
         if self._waiting >= self._limits.waiting or self._waiting_bytes + size > self._limits.waiting_bytes:
             raise ServerError("overloaded", f"{self._waiting} calls wait for the journal of runs; try again")
         job = _Job(work, self._loop.create_future(), size)
@@ -354,7 +375,12 @@ class RunJournal:
             self._owner = RunOwner(self._path.parent)
             opened.callback(self._owner.close)
             with self._turn.taken():
-                database = open_database(self._path, busy_s=self._limits.busy_s, file_bytes=self._limits.file_bytes)
+                database = open_database(
+                    self._path,
+                    busy_s=self._limits.busy_s,
+                    file_bytes=self._limits.file_bytes,
+                    connection=self._connection,
+                )
             opened.pop_all()
         return database
 
@@ -372,25 +398,32 @@ class RunJournal:
                 job = self._queue.get()
             going = job is not None
             self._commit(jobs)
-            if len(jobs) > 1 and any(isinstance(job.error, ServerError) for job in jobs):
+            if len(jobs) > 1 and self._stopped is None and any(isinstance(job.error, ServerError) for job in jobs):
                 for job in jobs:  # one of them may be what does not fit
                     self._commit([job])
             try:
                 self._loop.call_soon_threadsafe(self._answered, jobs)
             except RuntimeError:
                 _log.warning("the journal of runs outlived its event loop")
-        with contextlib.suppress(ServerError), self._turn.taken():
-            self._database.close()
-        self._owner.close()
+        self._close_file()
+        self._owner.close()  # not before: while this process lives, what it drives is nobody else's
         self._turn.close()
+
+    def _close_file(self) -> None:
+        with contextlib.suppress(ServerError, sqlite3.Error), self._turn.taken():
+            self._database.close()
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         """Do jobs in one transaction: all are on the disk afterwards, or those that could not be say why."""
         try:
+            if self._stopped is not None:
+                raise self._stopped
             with self._turn.taken():
                 self._transact(jobs)
         except (sqlite3.Error, OSError, ServerError) as error:
-            told = error if isinstance(error, ServerError) else storage_error(error, self._path)
+            if is_not_synced(error):
+                self._stop()
+            told = self._stopped or (error if isinstance(error, ServerError) else storage_error(error, self._path))
             for job in jobs:
                 job.error = told
             if told.code == "internal_error":
@@ -399,6 +432,15 @@ class RunJournal:
             _log.exception("the journal of runs is broken")
             for job in jobs:
                 job.error = ServerError("internal_error", "the journal of runs is broken; the log says why")
+
+    def _stop(self) -> None:
+        """Acknowledge nothing any more: a further sync could succeed, and what this one lost would still be lost."""
+        self._stopped = ServerError(
+            "internal_error",
+            f"the journal of runs, {str(self._path)!r}, has stopped: the disk did not keep what was written to it. See"
+            " to the disk, then start the server again; what was acknowledged is kept",
+        )
+        self._close_file()
 
     def _transact(self, jobs: Sequence[_Job]) -> None:
         database = self._database

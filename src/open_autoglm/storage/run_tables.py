@@ -17,6 +17,7 @@ _MARK: Final = 0x4155_5247
 _LOG_BYTES: Final = 64 * 1024 * 1024
 """The log is cut to this after a checkpoint."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_SYNCED: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 _TABLES: Final = (
     "CREATE TABLE runs(number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, owner TEXT NOT NULL,"
@@ -28,8 +29,10 @@ _TABLES: Final = (
 )
 
 
-def open_database(path: Path, *, busy_s: float, file_bytes: int) -> sqlite3.Connection:
-    """Open a journal's file, or make it.
+def open_database(
+    path: Path, *, busy_s: float, file_bytes: int, connection: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
+    """Open a journal's file, or make it; `connection` is what SQLite is spoken to through.
 
     Raises:
         ServerError: it is none of ours, or of another version, or damaged.
@@ -38,16 +41,18 @@ def open_database(path: Path, *, busy_s: float, file_bytes: int) -> sqlite3.Conn
     """
     made = not path.exists()
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    database = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False, factory=connection)
     try:
         _set_up(database, path)
         size = database.execute("PRAGMA page_size").fetchone()[0]
         database.execute(f"PRAGMA max_page_count={max(1, file_bytes // size)}")
+        if made:
+            _sync_folder(path.parent)
     except BaseException:
         database.close()
+        if made:  # else the next try would take its name for one that lasts
+            path.unlink(missing_ok=True)
         raise
-    if made:
-        _sync_folder(path.parent)
     return database
 
 
@@ -82,6 +87,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_not_synced(error: Exception) -> bool:
+    """Whether the disk has not kept what it had taken. What of it is lost, and what is not, nobody can tell then: the
+    next sync succeeds though the pages of this one are gone."""
+    return getattr(error, "sqlite_errorcode", 0) in _NOT_SYNCED
 
 
 def storage_error(error: Exception, path: Path) -> ServerError:

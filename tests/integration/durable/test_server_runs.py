@@ -145,6 +145,7 @@ def test_ctrl_c_lets_a_step_end_and_the_next_server_goes_on_behind_it(tmp_path: 
         run_id = _start(server, *tasks)
         _until_effect(tmp_path, "begin a")
         assert "mcp_graph_runs_in_flight 1" in server.admin_get("/metrics")
+        assert server.admin_get("/admin/v1/status")["runs"] == {"in_flight": 1, "trouble": ""}
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(LIMIT_S) == 0
         assert _effects(tmp_path) == ["begin a", "end a"]

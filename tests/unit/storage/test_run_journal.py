@@ -9,11 +9,15 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from open_autoglm.errors import RequestError, ServerError
 from open_autoglm.storage.run_journal import JournalLimits, RunJournal
+from open_autoglm.testing.disk import Disk
 
 NOW_MS = 1_000_000_000_000
 
@@ -252,3 +256,82 @@ async def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
     async with _open(tmp_path) as journal:
         await _create(journal, "r1")
         assert {entry.stat().st_mode & 0o077 for entry in os.scandir(tmp_path)} == {0}
+
+
+class Platter(sqlite3.Connection):
+    """SQLite on a disk whose sync can fail: the simulated disk decides, and a commit that it does not keep is none."""
+
+    disk: Disk
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self.disk.write("log", b"transaction")
+            try:
+                self.disk.sync("log")
+            except OSError as error:
+                super().execute("ROLLBACK")
+                told = sqlite3.OperationalError("disk I/O error")
+                told.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+                raise told from error
+        return super().execute(sql, parameters)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    good=st.integers(0, 4),
+    together=st.integers(1, 4),
+    heals=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+async def test_a_sync_that_fails_is_not_tried_again_as_if_nothing_had_happened(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, good: int, together: int, heals: bool
+) -> None:
+    """What was acknowledged outlives it; from then on nothing is acknowledged, even once the disk syncs again."""
+    path = tmp_path_factory.mktemp("journal")
+    disk = Disk(seed)
+    journal = RunJournal(path / "runs.db", connection=type("Here", (Platter,), {"disk": disk}))
+    await journal.open()
+    runs = [f"r{number}" for number in range(together)]
+    await asyncio.gather(*(_create(journal, run) for run in runs))
+    for seq in range(1, good + 1):
+        await asyncio.gather(*(journal.append(run, seq, [b"kept"], state="running", now_ms=NOW_MS) for run in runs))
+    assert journal.trouble == ""
+    disk.broken = True
+    lost = await asyncio.gather(
+        *(journal.append(run, good + 1, [b"lost"], state="running", now_ms=NOW_MS) for run in runs),
+        return_exceptions=True,
+    )
+    disk.broken = not heals
+    syncs = len(disk.read("log"))
+    for told in lost:
+        assert isinstance(told, ServerError)
+        assert (told.code, "has stopped: the disk did not keep" in told.message) == ("internal_error", True)
+    with pytest.raises(ServerError, match="has stopped"):
+        await journal.append(runs[0], good + 1, [b"again"], state="running", now_ms=NOW_MS)
+    with pytest.raises(ServerError, match="has stopped"):
+        await _create(journal, "another")
+    with pytest.raises(ServerError, match="has stopped"):
+        await journal.load(runs[0])
+    assert "start the server again" in journal.trouble
+    assert len(disk.read("log")) == syncs, "nothing more was written"
+    await journal.close()
+    disk.crash()
+    async with _open(path) as again:
+        for run in runs:
+            assert await again.claim(run)
+            assert await _events(again, run) == [b'{"kind":"plan"}', *[b"kept"] * good]
+            await again.append(run, good + 1, [b"goes on"], state="running", now_ms=NOW_MS)
+
+
+async def test_a_run_of_a_stopped_journal_is_nobody_elses_while_its_process_lives(tmp_path: Path) -> None:
+    disk = Disk()
+    journal = RunJournal(tmp_path / "runs.db", connection=type("Here", (Platter,), {"disk": disk}))
+    await journal.open()
+    await _create(journal, "r1")
+    disk.broken = True
+    with pytest.raises(ServerError, match="has stopped"):
+        await _create(journal, "r2")
+    async with _open(tmp_path) as other:
+        assert not await other.claim("r1")
+        await journal.close()
+        assert await other.claim("r1")
