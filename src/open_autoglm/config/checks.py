@@ -68,6 +68,7 @@ class Checks:
         self._cluster()
         self._cooperation()
         self._tools()
+        self._context()
         self._audit()
         self._workers()
         self._planned()
@@ -260,6 +261,13 @@ class Checks:
             from open_autoglm.config.tool_checks import tool_problems  # most configurations name no tool
 
             for path, message in tool_problems(self.config.tools):
+                self._add(path, message)
+
+    def _context(self) -> None:
+        if self.problems.written("context") and not self._refused("context") and not self._refused("tools"):
+            from open_autoglm.config.offer_checks import offer_problems
+
+            for path, message in offer_problems(self.config.context, self.config.tools):
                 self._add(path, message)
 
     def _audit(self) -> None:

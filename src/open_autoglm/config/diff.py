@@ -22,6 +22,7 @@ RESTART_PATHS = (
     "server.data_dir",
     "tls",
     "tools",
+    "context",
     "runs",
     "logging.file",
     "logging.format",

@@ -38,6 +38,7 @@ from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import AuditSettings, ExplainSettings, LoggingSettings
+from open_autoglm.tools.offer_settings import ContextSettings
 from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
@@ -225,6 +226,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
         sessions: context that is kept.
         cooperation: virtual models, by name.
         tools: what tasks of virtual models may call.
+        context: what clients of the context protocol are offered.
         runs: task graphs that outlive the process.
         database: a shared database.
         service: this server among other services.
@@ -267,6 +269,7 @@ class ConfigDocument(Struct, frozen=True, forbid_unknown_fields=True):
     sessions: SessionSettings = SessionSettings()
     cooperation: dict[str, CooperationEntry] = {}
     tools: ToolSettings = ToolSettings()
+    context: ContextSettings = ContextSettings()
     runs: RunSettings = RunSettings()
     database: DatabaseSettings | None = None
     service: ServiceSettings = ServiceSettings()

@@ -25,6 +25,7 @@ from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.exchange.settings import AnswerLimits
 from open_autoglm.resilience.settings import KeyLimits
 from open_autoglm.routing.settings import RoutingSettings
+from open_autoglm.tools.offer_settings import ContextSettings
 from open_autoglm.transport.settings import TlsFiles, WireLimits
 
 SERVED_DIALECTS = ("openai", "generate", "embedded", "mcp")
@@ -118,6 +119,7 @@ class Resolver:
             sessions=document.sessions,
             cooperation=self._cooperation(models),
             tools=document.tools,
+            context=self._context(document.context),
             runs=document.runs,
             database=self._database(),
         )
@@ -308,6 +310,14 @@ class Resolver:
             key=self._readable("cluster.tls.key", tls.key),
         )
         return struct_of.replace(cluster, tls=readable)
+
+    def _context(self, offer: ContextSettings) -> ContextSettings:
+        """The same with absolute paths."""
+        resources = [
+            struct_of.replace(each, file=self._readable(f"context.resources[{position}].file", each.file))
+            for position, each in enumerate(offer.resources)
+        ]
+        return struct_of.replace(offer, resources=resources)
 
     def _readable(self, path: str, written: str | None) -> str | None:
         """Make the path of a file that will be read absolute, and see that it can be."""

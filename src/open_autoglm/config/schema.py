@@ -38,6 +38,7 @@ from open_autoglm.routing.settings import RoutingSettings
 from open_autoglm.secret import Secret
 from open_autoglm.security.settings import TicketSettings
 from open_autoglm.telemetry.settings import AuditSettings, ExplainSettings, LoggingSettings
+from open_autoglm.tools.offer_settings import ContextSettings
 from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.transport.settings import FrameLimits, PoolLimits, TlsFiles, WireLimits
 
@@ -215,6 +216,7 @@ class ServerConfig(Struct, frozen=True):
         cluster: how members find each other; there is none without a secret.
         cooperation: virtual models, by name.
         tools: what their tasks may call.
+        context: what clients of the context protocol are offered.
         runs: task graphs that outlive the process.
         mcp, service, sync, budgets, sessions, database: mostly for later versions; see `planned.py`.
     """
@@ -256,5 +258,6 @@ class ServerConfig(Struct, frozen=True):
     sessions: SessionSettings = SessionSettings()
     cooperation: dict[str, CooperationEntry] = {}
     tools: ToolSettings = ToolSettings()
+    context: ContextSettings = ContextSettings()
     runs: RunSettings = RunSettings()
     database: DatabaseSettings | None = None

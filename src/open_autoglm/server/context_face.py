@@ -1,7 +1,8 @@
-"""What clients of the context protocol see of this server: a few tools, and pages as resources.
+"""What clients of the context protocol see of this server: a few tools, pages as resources, and what it offers them.
 
-Invariant: everything comes from what the admin API shows, through the same redaction; arguments are checked by the
-schemas that are published; nothing here changes the server, but asking a model costs what asking it costs.
+Invariant: everything of the server's own comes from what the admin API shows, through the same redaction; arguments are
+checked by the schemas that are published; nothing here changes the server, but asking a model costs what asking it
+costs.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from open_autoglm.dialects.canonical import Message, TextPart
 from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.gateway.member_call import TEAM_DIALECT
 from open_autoglm.server.admin import AdminControl
+from open_autoglm.server.context_offer import ContextOffer, Page
 from open_autoglm.telemetry.explain import RequestFilter
 from open_autoglm.telemetry.redact import clean, redact
 from open_autoglm.tools.argument_check import problems
+from open_autoglm.tools.tool import ToolError
 
+MEDIA_TYPE: Final = "application/json"
+"""Of the server's own pages."""
 ASK_S: Final = 120.0
 ASK_S_MAX: Final = 600.0
 PROMPT_CHARS_MAX: Final = 1_000_000
+_MODEL_PAGE: Final = "autoglm://models/{name}"
 _ROWS: Final = 20
 _ROWS_MAX: Final = 200
 _RUNS: Final = "List the newest runs of task graphs, and the newest answers of virtual models, which are runs too."
@@ -52,12 +58,13 @@ class FaceTool(Struct, frozen=True):
     call: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-class Page(Struct, frozen=True):
-    """One resource, or with a place `{…}` in its address a family of them."""
+class Listed(Struct, frozen=True):
+    """One resource, or with a place `{…}` in its address a family of them; with no `media_type` it is not known."""
 
     uri: str
     name: str
     description: str
+    media_type: str | None = MEDIA_TYPE
 
 
 class ContextFace:
@@ -66,25 +73,30 @@ class ContextFace:
     Args:
         control: the server, as the admin API sees it.
         caller: asks models.
+        offer: what the configuration offers.
     """
 
-    def __init__(self, control: AdminControl, caller: ModelCaller) -> None:
+    def __init__(self, control: AdminControl, caller: ModelCaller, offer: ContextOffer) -> None:
         self._control = control
         self._caller = caller
+        self.offer = offer
         self.tools = {tool.name: tool for tool in self._tools()}
         self.pages = [
-            Page("autoglm://models", "models", "Every model with its endpoints and their states."),
-            Page("autoglm://status", "status", "The server on one page."),
-            Page("autoglm://requests", "requests", f"The newest {_ROWS} requests, without their texts."),
-            Page("autoglm://runs", "runs", f"The newest {_ROWS} runs of task graphs and virtual models."),
+            Listed("autoglm://models", "models", "Every model with its endpoints and their states."),
+            Listed("autoglm://status", "status", "The server on one page."),
+            Listed("autoglm://requests", "requests", f"The newest {_ROWS} requests, without their texts."),
+            Listed("autoglm://runs", "runs", f"The newest {_ROWS} runs of task graphs and virtual models."),
         ]
         self.families = [
-            Page("autoglm://models/{name}", "model", "One model with its endpoints."),
-            Page("autoglm://runs/{id}", "run", "One run, step by step."),
+            Listed(_MODEL_PAGE, "model", "One model with its endpoints."),
+            Listed("autoglm://runs/{id}", "run", "One run, step by step."),
         ]
+        for each in offer.settings.resources:
+            row = Listed(each.uri, each.name or each.uri, each.description, each.media_type)
+            (self.families if "{" in each.uri else self.pages).append(row)
 
     async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Call a tool.
+        """Call a tool of the server's own.
 
         Raises:
             KeyError: there is no such tool.
@@ -96,14 +108,17 @@ class ContextFace:
             raise RequestError("invalid_request", clean("; ".join(wrong)))
         return _shown(await tool.call(arguments))
 
-    async def read(self, uri: str) -> str:
-        """Return a resource as JSON text.
+    async def read(self, uri: str) -> Page:
+        """Return a page.
 
         Raises:
-            KeyError: there is no such resource.
+            KeyError: there is no such page.
+            AutoGLMError, ToolError: see `ContextOffer.read`.
         """
+        if not uri.startswith("autoglm://"):
+            return await self.offer.read(uri)
         kind, _, name = uri.removeprefix("autoglm://").partition("/")
-        match kind, name if uri.startswith("autoglm://") else None:
+        match kind, name:
             case "models", "":
                 page = await self._list_models({})
             case "models", str():
@@ -118,7 +133,23 @@ class ContextFace:
                 page = await self._one_run(name)
             case _:
                 raise KeyError(uri)
-        return msgspec.json.encode(_shown(page)).decode()
+        return Page(uri, MEDIA_TYPE, msgspec.json.encode(_shown(page)).decode())
+
+    async def prompt(self, name: str, given: dict[str, str]) -> list[tuple[str, str | Page]]:
+        """Fill a prompt; see `ContextOffer.prompt`."""
+        return await self.offer.prompt(name, given, self.read)
+
+    async def page_proposals(self, uri: str, argument: str) -> list[str]:
+        """Values for a place in the address of a family of pages.
+
+        Raises:
+            KeyError: there is no such family.
+        """
+        if uri == _MODEL_PAGE and argument == "name":
+            return [model["name"] for model in (await self._list_models({}))["models"]]
+        if all(family.uri != uri for family in self.families):
+            raise KeyError(uri)
+        return []
 
     def _tools(self) -> list[FaceTool]:
         nothing = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -245,6 +276,6 @@ def _shown(page: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def told(error: AutoGLMError) -> str:
+def told(error: AutoGLMError | ToolError) -> str:
     """An error as a model may read it."""
     return f"{error.code}: {clean(error.message, keep_lines=True)}"

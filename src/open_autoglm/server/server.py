@@ -239,14 +239,19 @@ class Server:
             control = Control(self)
         from open_autoglm.server.context_endpoint import ContextEndpoint
         from open_autoglm.server.context_face import ContextFace
+        from open_autoglm.server.context_offer import ContextOffer
 
-        self._context = ContextEndpoint(ContextFace(control, self.teams.caller(Origin(client="context protocol"))))
+        caller = self.teams.caller(Origin(client="context protocol"))
+        offer = ContextOffer(self.config.context, self.teams.tools.desk)
+        self._context = ContextEndpoint(ContextFace(control, caller, offer))
         app = build_admin(control, key=self.admin_key, allowed_hosts=(server.admin_host,), context=self._context)
         admin = await listen_or_tell(
             lambda: serve_admin(app, server.admin_host, port, socks=inherited), server.admin_host, port, "admin-port"
         )
         self._admin = admin
         self.admin_address = admin.address
+        if offer.is_wanted:
+            self._context.begin()
         self._witness = LagWitness(self.lag.late_s, admin.sockets, admin.serve, self._loop)
         self._witness.start()
         self.runs.start()

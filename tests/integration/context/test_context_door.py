@@ -17,6 +17,9 @@ from open_autoglm.server.admin import build_admin, serve_admin
 from open_autoglm.server.admin_listener import AdminListener
 from open_autoglm.server.context_endpoint import ContextEndpoint
 from open_autoglm.server.context_face import ContextFace
+from open_autoglm.server.context_offer import ContextOffer
+from open_autoglm.tools.desk import ToolDesk
+from open_autoglm.tools.offer_settings import ContextSettings
 
 CALL = {
     "jsonrpc": "2.0",
@@ -49,9 +52,17 @@ async def slow() -> Slow:
     return Slow()
 
 
+async def no_desk() -> ToolDesk:
+    raise AssertionError("nothing is offered")
+
+
+def face(slow: Slow) -> ContextFace:
+    return ContextFace(None, slow, ContextOffer(ContextSettings(), no_desk))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 async def listener(slow: Slow) -> AsyncIterator[AdminListener]:
-    endpoint = ContextEndpoint(ContextFace(None, slow))  # type: ignore[arg-type]
+    endpoint = ContextEndpoint(face(slow))
     opened = await serve_admin(build_admin(None, key=Secret("the-key"), context=endpoint))  # type: ignore[arg-type]
     yield opened
     await endpoint.close()
@@ -74,8 +85,7 @@ class Stuck:
 
 @pytest.mark.parametrize("problem", [None, OSError("broken")])
 async def test_nobody_waits_for_ever_for_what_does_not_start(problem: Exception | None, slow: Slow) -> None:
-    face = ContextFace(None, slow)  # type: ignore[arg-type]
-    endpoint = ContextEndpoint(face, load=lambda _: Stuck(problem), open_s=0.05)
+    endpoint = ContextEndpoint(face(slow), load=lambda _: Stuck(problem), open_s=0.05)
     for _ in range(2):
         with pytest.raises(ServerError, match="does not start"):
             await asyncio.wait_for(endpoint.app(), 30)
@@ -85,7 +95,7 @@ async def test_nobody_waits_for_ever_for_what_does_not_start(problem: Exception 
 
 
 async def test_what_was_begun_early_is_what_clients_get(slow: Slow) -> None:
-    endpoint = ContextEndpoint(ContextFace(None, slow))  # type: ignore[arg-type]
+    endpoint = ContextEndpoint(face(slow))
     endpoint.begin()
     endpoint.begin()
     first, second = await asyncio.gather(endpoint.app(), endpoint.app())

@@ -39,6 +39,8 @@ tools:
     - {name: files, url: "https://u:p@x/", env: {A: b}}
     - {name: a.b, url: "https://x/{y}", command: [x]}
     - {name: far, url: "https://x/{y}"}
+    - {name: near, url: "http://x/"}
+    - {name: child, command: [x], allow_private: true}
 """
 
 WANTED = [
@@ -65,6 +67,8 @@ WANTED = [
     (14, "tools.context[3].name", "is no name"),
     (14, "tools.context[3]", "either `command`"),
     (15, "tools.context[4].url", "without places"),
+    (16, "tools.context[5].url", "is not encrypted"),
+    (17, "tools.context[6].allow_private", "is for `url`"),
 ]
 
 
