@@ -11,7 +11,7 @@
 | `worded-1` … `worded-4` | the same with other words around it |
 | `seed-1` … `seed-8` | as it stands, at temperature 0.7 |
 | `tool` (sums) | with the calculator on offer; the expression that it writes is computed exactly |
-| `columns` (sums) | as it stands; operation and operands that it writes down in its thinking are computed exactly |
+| `columns` (sums) | as it stands; what it writes down in its thinking is computed exactly, see `recompute` |
 | `direct` (plans) | for the result at once, not for a plan |
 
 Answers and confidences follow from the frozen models; only the latencies are of the machine. Nothing here looks at the
@@ -26,7 +26,6 @@ import json
 import lzma
 import math
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +35,9 @@ from typing import Any, Final
 import msgspec
 from training.evaluate import TOOLS, read_set, request_of
 
+from benchmarks.cooperation.recompute import computed, recomputed
 from open_autoglm.engines.embedded import catalog
-from open_autoglm.engines.embedded.calculator import guard, is_chinese
+from open_autoglm.engines.embedded.calculator import is_chinese
 from open_autoglm.engines.engine import Engine
 from open_autoglm.engines.events import (
     Failed,
@@ -66,7 +66,6 @@ BATCH: Final = 16
 CHECKED: Final = 64
 _ENGLISH: Final = ("please {}", "{}", "can you tell me {}", "So, {}")
 _CHINESE: Final = ("请问{}", "{}", "你好，{}", "我想知道{}")
-_COLUMNS: Final = re.compile(r"([-+*])(-?)((?: \d{4})+)")
 _TENTHS: Final = 10_000
 """Probabilities are kept as whole numbers of this part."""
 
@@ -139,29 +138,6 @@ def called(call: str) -> str:
         return computed(str(json.loads(call)["arguments"]["expression"]))
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def recomputed(thinking: str) -> str:
-    """What the calculator makes of the operation and the operands in a model's columns; empty when they are none.
-
-    Columns stand from the least digit on, `a b carry digit` each. Behind the operation a minus sign says that the
-    result is below zero, and then the operands were exchanged. A factor of one digit stands in every column.
-    """
-    found = _COLUMNS.fullmatch(thinking.strip())
-    if found is None:
-        return ""
-    operation, sign, columns = found[1], found[2], found[3].split()
-    first = "".join(column[0] for column in reversed(columns))
-    second = columns[0][1] if operation == "*" else "".join(column[1] for column in reversed(columns))
-    if sign:
-        first, second = second, first
-    return computed(f"{int(first)} {operation} {int(second)}")
-
-
-def computed(expression: str) -> str:
-    """The exact value of an expression; empty when it is none."""
-    answer = guard(expression, 0)
-    return answer.text if answer is not None and answer.reasoning.startswith("calculator") else ""
 
 
 def ways_of(model: str, name: str) -> list[str]:

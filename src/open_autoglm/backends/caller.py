@@ -20,6 +20,7 @@ class Reply(Struct, frozen=True):
         version: of the model's weights, empty where nobody said it.
         endpoint: which one answered, without what could be secret.
         confidence: mean probability of the answer's tokens, 0 to 1; None where the model does not tell it.
+        reasoning: what it wrote before the answer; empty where it does not show that.
     """
 
     text: str
@@ -30,6 +31,7 @@ class Reply(Struct, frozen=True):
     version: str = ""
     endpoint: str = ""
     confidence: float | None = None
+    reasoning: str = ""
 
 
 class ModelCaller(Protocol):

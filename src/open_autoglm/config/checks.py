@@ -46,6 +46,7 @@ class Checks:
         written: path of each model and key, by its identity.
         flat: names of virtual models in the flat form.
         insecure: whether a public address without authentication was asked for.
+        trusted: whether functions that it names may be imported.
     """
 
     config: ServerConfig
@@ -54,6 +55,7 @@ class Checks:
     written: dict[int, str]
     flat: frozenset[str]
     insecure: bool
+    trusted: bool
 
     def run(self) -> None:
         """Run all checks."""
@@ -247,7 +249,9 @@ class Checks:
         if self.config.cooperation and not self._refused("cooperation"):
             from open_autoglm.config.cooperation_checks import cooperation_problems  # brings every strategy
 
-            for path, message in cooperation_problems(self.config, self._known_models(), self.flat):
+            for path, message in cooperation_problems(
+                self.config, self._known_models(), self.flat, trusted=self.trusted
+            ):
                 self._add(path, message)
             priced = {model.name for model in self.config.models if model.price is not None}
             for name, entry in self.config.cooperation.items():

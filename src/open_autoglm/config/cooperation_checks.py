@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 from open_autoglm.config.keys import nearest
 from open_autoglm.config.schema import ServerConfig
-from open_autoglm.config.tool_checks import CALCULATOR
+from open_autoglm.config.tool_members import is_tool, tool_cost, tool_member_problems, tool_names
 from open_autoglm.config.tree import shorten
-from open_autoglm.cooperation.settings import DEPTH_MAX, MEMBERS_MAX, CooperationEntry
+from open_autoglm.cooperation.settings import DEPTH_MAX, MEMBERS_MAX, TOOL_PREFIX, CooperationEntry
 from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.voting.catalog import Knowledge, Member, make_strategy
 
@@ -16,13 +16,16 @@ Found = Iterator[tuple[str, str]]
 """Paths, each with what is wrong there."""
 
 
-def cooperation_problems(config: ServerConfig, known: Collection[str] | None, flat: Collection[str]) -> Found:
+def cooperation_problems(
+    config: ServerConfig, known: Collection[str] | None, flat: Collection[str], *, trusted: bool
+) -> Found:
     """Find what is wrong with virtual models.
 
     Args:
         config: the configuration.
         known: names of models; None where any name may be one.
         flat: names of virtual models that are written in the flat form.
+        trusted: whether functions that are members may be imported.
     """
     for name, entry in config.cooperation.items():
         path = "cooperation_strategy" if name in flat else f"cooperation.{name}"
@@ -30,6 +33,7 @@ def cooperation_problems(config: ServerConfig, known: Collection[str] | None, fl
             yield path, f"{shorten(name)} is the name of a model too; call the virtual model something else"
         yield from _entry(path, entry, team_members(config, entry))
         yield from _tools(path, entry, config.tools)
+        yield from tool_member_problems(path, entry, config.tools, trusted=trusted)
         if known is not None:
             yield from _unknown(path, entry, {*known, *config.cooperation})
     circle = _circle(config)
@@ -50,6 +54,10 @@ def team_members(config: ServerConfig, entry: CooperationEntry) -> tuple[Member,
     members = []
     for name in entry.members:
         model = models.get(name)
+        if is_tool(name):
+            cost = tool_cost(config.tools, name.removeprefix(TOOL_PREFIX))
+            members.append(Member(name, price=cost, kind="tool"))
+            continue
         if model is None:
             members.append(Member(name))
             continue
@@ -84,8 +92,7 @@ def _entry(path: str, entry: CooperationEntry, team: tuple[Member, ...]) -> Foun
 
 
 def _tools(path: str, entry: CooperationEntry, settings: ToolSettings) -> Found:
-    known = {CALCULATOR} if settings.calculator else set()
-    known |= {each.name for each in settings.python} | {each.name for each in settings.http}
+    known = tool_names(settings)
     servers = {server.name for server in settings.context}
     for position, tool in enumerate(entry.tools):
         if tool not in known and tool.partition(".")[0] not in servers:
@@ -94,7 +101,8 @@ def _tools(path: str, entry: CooperationEntry, settings: ToolSettings) -> Found:
 
 
 def _unknown(path: str, entry: CooperationEntry, known: Collection[str]) -> Found:
-    named = {f"{path}.members[{position}]": member for position, member in enumerate(entry.members)}
+    models = [(position, member) for position, member in enumerate(entry.members) if not is_tool(member)]
+    named = {f"{path}.members[{position}]": member for position, member in models}
     named |= {
         f"{path}.{key}": name for key in ("fallback", "judge", "aggregator", "planner") if (name := getattr(entry, key))
     }

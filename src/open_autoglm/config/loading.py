@@ -88,7 +88,8 @@ def parse_config(
         text: YAML or JSON; which of them is told by the end of `source`, else by the first character.
         source: name for messages.
         environ: the environment variables; `MCP__…` ones go over the text.
-        trusted: whether `${NAME}` and `file:PATH` in it are resolved; False for what came over the network.
+        trusted: whether `${NAME}` and `file:PATH` in it are resolved, and functions that it names imported to look at
+            them; False for what came over the network.
         insecure: whether a public address without authentication is allowed.
 
     Raises:
@@ -115,7 +116,7 @@ def _parse(
     document = Walker(substitution, problems).document(root)
     resolver = Resolver(document, substitution, problems)
     config = resolver.config()
-    Checks(config, problems, resolver.warnings, resolver.written, resolver.flat, insecure).run()
+    Checks(config, problems, resolver.warnings, resolver.written, resolver.flat, insecure, substitution.trusted).run()
     if problems.found:
         raise ConfigError(source, problems.listed())
     if readable_by_others and substitution.inline:

@@ -39,12 +39,12 @@ class Substitution:
         inline: whether the text itself holds a secret.
     """
 
-    __slots__ = ("_environ", "_expanded", "_folder", "_trusted", "inline")
+    __slots__ = ("_environ", "_expanded", "_folder", "inline", "trusted")
 
     def __init__(self, environ: Mapping[str, str], folder: str, trusted: bool) -> None:
         self._environ = environ
         self._folder = folder
-        self._trusted = trusted
+        self.trusted = trusted
         self._expanded = 0
         self.inline = False
 
@@ -59,7 +59,7 @@ class Substitution:
         """
         if "${" not in node.text:
             return node.text, False
-        if not (self._trusted or node.origin):
+        if not (self.trusted or node.origin):
             raise Refused("`${NAME}` is resolved in files only; send the value itself")
         text = _REFERENCE.sub(self._value, node.text)
         self._expanded += len(text)
@@ -76,7 +76,7 @@ class Substitution:
         text, substituted = self.expand(node)
         origin = "env" if substituted else "value"
         if text.startswith(_FILE_PREFIX):
-            if not (self._trusted or node.origin):
+            if not (self.trusted or node.origin):
                 raise Refused("`file:PATH` is resolved in files only; send the value itself")
             text, origin = self._read(text.removeprefix(_FILE_PREFIX)), "file"
         if not text:

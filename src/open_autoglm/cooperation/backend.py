@@ -28,6 +28,7 @@ from open_autoglm.cooperation.question import Question, question_of
 from open_autoglm.cooperation.reading import calibrated, make_reader
 from open_autoglm.cooperation.settings import CooperationEntry
 from open_autoglm.cooperation.team_run import ASKS_MAX, Means, Observer, Outcome, Rates, TeamRun, Terms
+from open_autoglm.cooperation.tool_member import ToolMembers
 from open_autoglm.dialects.canonical import Event, Finish, Notice, TextDelta, Usage
 from open_autoglm.dialects.relay import EventRelay
 from open_autoglm.errors import AutoGLMError, ServerError
@@ -93,7 +94,7 @@ class Surroundings(Struct):
         figures: count.
         rng: for seeds.
         trails: take down runs; None where nobody does.
-        desk: opens, when it is first wanted, the desk where the tools of plans are called.
+        desk: opens, when it is first wanted, the desk where tools are called.
     """
 
     callers: CallerSource
@@ -228,6 +229,7 @@ class TeamAnswer:
                         make_reader(settings, question),
                         partial(calibrated, knowledge),
                         Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
+                        self._tools(),
                     ),
                     self._terms(),
                     self._observers(trail),
@@ -269,6 +271,11 @@ class TeamAnswer:
             # Keys of idempotency are made of it, and clients may choose their requests' ids.
             run_id=f"{self._call.request_id}-{secrets.token_hex(8)}",
         )
+
+    def _tools(self) -> ToolMembers | None:
+        """What calls those members that are tools."""
+        entry, desk = self._team.entry, self.around.desk
+        return None if desk is None or not entry.tools else ToolMembers(desk, entry.tools, entry.tool_confidence)
 
     def _terms(self) -> Terms:
         call = self._call

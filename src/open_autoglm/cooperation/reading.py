@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from open_autoglm.cooperation.caller import Reply
 from open_autoglm.cooperation.question import Question
 from open_autoglm.cooperation.team_run import Reader
+from open_autoglm.cooperation.tool_member import ABSTAINED
 from open_autoglm.tools.argument_check import problems
 from open_autoglm.voting.calibration import chance
 from open_autoglm.voting.candidate import Ask
@@ -32,6 +33,8 @@ def make_reader(settings: TeamSettings, question: Question) -> Reader:
         if ask.purpose == "judge":
             choice = read_choice(reply.text, len(ask.shown))
             return choice, () if choice else ("invalid",)
+        if ask.purpose == "compute" and reply.finish_reason == ABSTAINED:
+            return "", (ABSTAINED,)
         reading = read_answer(reply.text, settings, reply.finish_reason, _fits(settings))
         answer = reading.answer
         if free and len(answer) >= _FREE_CHARS_MIN and answer[0] not in "{[":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -14,6 +14,9 @@ MEMBERS_MAX = 64
 
 DEPTH_MAX = 2
 """A member may be a virtual model itself, whose members are not."""
+
+TOOL_PREFIX: Final = "tool:"
+"""Before the name of a tool among the members of a team."""
 
 CooperationStrategy = Literal[
     "dynamic_voting",
@@ -46,12 +49,14 @@ class CooperationEntry(TeamSettings, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         strategy: how they come to one answer.
-        members: names of models, virtual ones too, at most 64; `plan_execute` can do without, with tools alone.
+        members: names of models, virtual ones too, at most 64; `plan_execute` can do without, with tools alone. Of a
+            cascade also `tool:NAME`, a tool of class `read` that computes anew what a step before it has answered.
         timeout_s: for the answer as a whole; with a fallback, which needs time too, at most 60 % of the request's time.
         budget: what it may cost.
         fallback: the model that answers when cooperation fails.
         planner: model that writes the plan of `plan_execute`; the first member where it is left out.
-        tools: names of tools that its tasks may call; dangerous ones are left out, since nobody is there to agree.
+        tools: names of tools that its tasks may call; dangerous ones are left out, since nobody is there to agree. Of a
+            cascade those that may be members.
         replans: how often the planner may plan again when a task failed or something is missing.
         plan_cache: plans that are kept for requests that differ in numbers and quoted texts alone; 0 keeps none.
         logprobs: ask members for log probabilities, of which the confidence of their answers is made.

@@ -24,8 +24,10 @@ from msgspec import Struct
 from open_autoglm import clock
 from open_autoglm.cooperation.caller import ModelCaller, Reply
 from open_autoglm.cooperation.question import Question
+from open_autoglm.cooperation.tool_member import Computing
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.scheduling.budget import BudgetExhausted, Ledger, Reservation, estimate
+from open_autoglm.tools.tool import ToolError
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
 from open_autoglm.voting.strategy import Strategy
 
@@ -47,10 +49,11 @@ _log = logging.getLogger(__name__)
 
 
 class Rates(Struct, frozen=True):
-    """What a member costs at most, for a million tokens each."""
+    """What a member costs at most: a model for a million tokens each, a tool for each call."""
 
     input_per_million: float = 0.0
     output_per_million: float = 0.0
+    per_call: float = 0.0
 
 
 class Terms(Struct, frozen=True):
@@ -78,6 +81,7 @@ class Means(NamedTuple):
         caller: asks for answers; `judges_caller` asks those who choose among them.
         reader, calibration: see `Reader` and `Calibration`.
         ledger: what the run may spend.
+        tools: have tools compute; None where no member is one.
     """
 
     caller: ModelCaller
@@ -85,6 +89,7 @@ class Means(NamedTuple):
     reader: Reader
     calibration: Calibration
     ledger: Ledger
+    tools: Computing | None = None
 
 
 class Outcome(Struct, frozen=True):
@@ -184,11 +189,7 @@ class TeamRun:
 
     def _reserve(self, ask: Ask) -> Reservation | None:
         """Set aside what the ask may cost; None when that is not there, and nothing further will be asked."""
-        rates = self._terms.rates.get(ask.member, Rates())
-        most = self._question.max_tokens or _ANSWER_TOKENS
-        tokens, money = estimate(
-            self._question.prompt_tokens(ask), most, rates.input_per_million, rates.output_per_million
-        )
+        tokens, money = self._most(ask, self._question.max_tokens or _ANSWER_TOKENS)
         try:
             return self._ledger.reserve(tokens, money)
         except BudgetExhausted as error:
@@ -196,30 +197,31 @@ class TeamRun:
             self._tell("budget", {"lacking": error.kind, "asked": error.asked, "left": error.left})
             return None
 
+    def _most(self, ask: Ask, written: int) -> tuple[int, float]:
+        """Tokens and money that an ask takes at most when so many tokens are written for it."""
+        rates = self._terms.rates.get(ask.member, Rates())
+        if ask.purpose == "compute":
+            return 0, rates.per_call
+        prompt = self._question.prompt_tokens(ask)
+        return estimate(prompt, written, rates.input_per_million, rates.output_per_million)
+
     async def _ask(self, ask: Ask) -> Candidate:
         begun_s = clock.monotonic()
-        question, terms = self._question, self._terms
-        caller = self._means.judges_caller if ask.purpose == "judge" else self._means.caller
         try:
-            reply = await caller.ask(
-                ask.member,
-                question.asked(ask),
-                deadline_s=terms.asks_deadline_s,
-                temperature=question.temperature if ask.temperature is None else ask.temperature,
-                seed=question.seed if ask.seed is None else ask.seed,
-                max_tokens=self._tokens_max(),
-                tenant=terms.tenant,
-                priority=terms.priority,
-            )
+            reply = await (self._computed(ask) if ask.purpose == "compute" else self._said(ask))
             self._replies[ask.number] = reply
             answer, flags = self._means.reader(ask, reply)
             confidence = self._means.calibration(ask.member, reply.confidence)
         except AutoGLMError as error:
-            return self._failed(ask, error, begun_s)
+            self._errors[ask.number] = error
+            return self._failed(ask, error.code, begun_s)
+        except ToolError as error:
+            return self._failed(ask, error.code, begun_s)
         except Exception as error:  # one ask's defect must not end the run
             _log.exception("asking %s failed", ask.member)
             told = ServerError("internal_error", f"asking failed: {type(error).__name__}")
-            return self._failed(ask, told, begun_s)
+            self._errors[ask.number] = told
+            return self._failed(ask, told.code, begun_s)
         return Candidate(
             ask=ask.number,
             member=ask.member,
@@ -234,9 +236,43 @@ class TeamRun:
             flags=flags,
         )
 
-    def _failed(self, ask: Ask, error: AutoGLMError, begun_s: float) -> Candidate:
+    async def _said(self, ask: Ask) -> Reply:
+        """A model's answer."""
+        question, terms = self._question, self._terms
+        caller = self._means.judges_caller if ask.purpose == "judge" else self._means.caller
+        return await caller.ask(
+            ask.member,
+            question.asked(ask),
+            deadline_s=terms.asks_deadline_s,
+            temperature=question.temperature if ask.temperature is None else ask.temperature,
+            seed=question.seed if ask.seed is None else ask.seed,
+            max_tokens=self._tokens_max(),
+            tenant=terms.tenant,
+            priority=terms.priority,
+        )
+
+    async def _computed(self, ask: Ask) -> Reply:
+        """What a tool makes of the answer that it is shown."""
+        tools = self._means.tools
+        assert tools is not None, "a team without tools asks a tool"
+
+        def paid(reply: Reply) -> None:
+            self._replies[ask.number] = reply  # counts from now on, however the call ends
+
+        return await tools.compute(
+            ask.member,
+            self._question.text,
+            self._replies[ask.shown[0]],
+            deadline_s=self._terms.asks_deadline_s,
+            paid=paid,
+            observe=self._called,
+        )
+
+    def _called(self, event: Mapping[str, Any]) -> None:
+        self._tell("tool_called", {name: value for name, value in event.items() if name != "kind"})
+
+    def _failed(self, ask: Ask, code: str, begun_s: float) -> Candidate:
         """What became of an ask without an answer; a reply that could not be read is paid for all the same."""
-        self._errors[ask.number] = error
         reply = self._replies.get(ask.number, Reply(""))
         return Candidate(
             ask=ask.number,
@@ -245,7 +281,7 @@ class TeamRun:
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             cost=reply.cost,
-            failure=error.code,
+            failure=code,
         )
 
     def _tokens_max(self) -> int | None:
@@ -293,16 +329,15 @@ class TeamRun:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         for task, (ask, reservation) in rest.items():
-            if task.cancelled() or ask.number not in self._replies:
+            reply = self._replies.get(ask.number)
+            failure = "cancelled" if task.cancelled() or reply is None else "late"
+            if failure == "cancelled" and ask.purpose != "compute":
                 # What was written until then nobody has counted; the prompt was sent.
-                rates = self._terms.rates.get(ask.member, Rates())
-                tokens, money = estimate(self._question.prompt_tokens(ask), 0, rates.input_per_million, 0.0)
+                tokens, money = self._most(ask, 0)
                 self._ledger.settle(reservation, min(tokens, reservation.tokens), min(money, reservation.money))
-                failure = "cancelled"
             else:
-                reply = self._replies[ask.number]
+                reply = reply or Reply("")  # a tool that was not called yet
                 self._ledger.settle(reservation, reply.prompt_tokens + reply.completion_tokens, reply.cost)
-                failure = "late"
             self._tell("failed", {"number": ask.number, "member": ask.member, "failure": failure})
 
     def _outcome(self, decision: Decision) -> Outcome:

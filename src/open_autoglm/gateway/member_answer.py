@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp, isfinite
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
@@ -20,6 +21,8 @@ class _Scores(Struct, gc=False):
 
 class _Message(Struct, gc=False):
     content: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class _Choice(Struct, gc=False):
@@ -58,6 +61,7 @@ class MemberAnswer(Struct, frozen=True):
         prompt_tokens, completion_tokens: -1 where it does not say.
         cost: that it says itself, 0.0 for none.
         confidence: mean probability of its tokens; None without log probabilities.
+        reasoning: what it shows of its thinking.
     """
 
     text: str
@@ -66,6 +70,7 @@ class MemberAnswer(Struct, frozen=True):
     completion_tokens: int
     cost: float
     confidence: float | None
+    reasoning: str = ""
 
 
 _answers = msgspec.json.Decoder(_Answer, strict=False)
@@ -90,6 +95,7 @@ def read_answer(body: bytes) -> MemberAnswer | None:
         completion_tokens=usage.completion_tokens,
         cost=cost,
         confidence=_mean_probability(choice.logprobs),
+        reasoning=_reasoning(choice.message),
     )
 
 
@@ -136,6 +142,12 @@ class HeardAnswer:
         text = piece.delta.content or ""
         self._pieces.append(text)
         return text
+
+
+def _reasoning(message: _Message) -> str:
+    """Under the names that OpenAI's followers use; other forms of it are no text."""
+    told = (message.reasoning_content, message.reasoning)
+    return next((text for text in told if isinstance(text, str)), "")
 
 
 def _mean_probability(scores: _Scores | None) -> float | None:

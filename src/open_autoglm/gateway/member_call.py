@@ -327,6 +327,7 @@ class MemberCall(Running):
             version=record.version,
             endpoint=attempt.endpoint,
             confidence=answer.confidence,
+            reasoning=answer.reasoning,
         )
 
     def _settle(self, status: int, code: str, message: str, now_s: float = 0.0) -> None:

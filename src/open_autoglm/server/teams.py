@@ -12,10 +12,11 @@ from msgspec import structs as struct_of
 from open_autoglm.backends.caller import CallerSource, ModelCaller, Origin
 from open_autoglm.config.cooperation_checks import team_members
 from open_autoglm.config.schema import ServerConfig
+from open_autoglm.config.tool_members import is_tool, tool_cost
 from open_autoglm.cooperation.backend import Surroundings, Team, TeamBackend
 from open_autoglm.cooperation.figures import TeamFigures
 from open_autoglm.cooperation.knowledge import Library
-from open_autoglm.cooperation.settings import CooperationEntry
+from open_autoglm.cooperation.settings import TOOL_PREFIX, CooperationEntry
 from open_autoglm.cooperation.team_run import Rates
 from open_autoglm.exchange.settings import Timeouts
 from open_autoglm.resilience.breaker import CircuitBreaker
@@ -160,7 +161,7 @@ def team_timeouts(entry: CooperationEntry, timeouts: Timeouts) -> Timeouts:
 
 
 def _rates(config: ServerConfig, entry: CooperationEntry) -> tuple[tuple[str, Rates], ...]:
-    """What each model that may be asked costs at most, over its endpoints."""
+    """What each model that may be asked costs at most, over its endpoints, and each tool."""
     names = dict.fromkeys([*entry.members, entry.judge, entry.aggregator, entry.planner])
     rates = []
     for name in names:
@@ -168,4 +169,6 @@ def _rates(config: ServerConfig, entry: CooperationEntry) -> tuple[tuple[str, Ra
         if prices:
             most_in = max(price.input_per_million for price in prices)
             rates.append((name, Rates(most_in, max(price.output_per_million for price in prices))))
+        elif is_tool(name):
+            rates.append((name, Rates(per_call=tool_cost(config.tools, name.removeprefix(TOOL_PREFIX)))))
     return tuple(rates)

@@ -6,8 +6,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-Purpose = Literal["answer", "judge", "combine", "revise"]
-"""What a member is asked for: its own answer, a choice among answers, one answer out of several, a second thought."""
+Purpose = Literal["answer", "judge", "combine", "revise", "compute"]
+"""What a member is asked for: its own answer, a choice among answers, one answer out of several, a second thought; and
+a tool: to compute anew what the one candidate that it is shown has written."""
 
 
 class Ask(Struct, frozen=True, omit_defaults=True):
@@ -19,7 +20,7 @@ class Ask(Struct, frozen=True, omit_defaults=True):
         purpose: see `Purpose`.
         prompt: the last message of the user, instead of the client's own; empty: the client's request as it is. The
             client's own comes in the place of the first `prompts.QUESTION` in it, and of no other.
-        shown: numbers of the candidates whose texts the prompt shows.
+        shown: numbers of the candidates whose texts the prompt shows, or whose text a tool is given.
         temperature: instead of the client's own.
         seed: for the sampling, where the model takes one.
         after_s: seconds to wait before asking; no longer than until nothing else of the run is being asked.
@@ -49,7 +50,8 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
         prompt_tokens, completion_tokens: as billed.
         cost: money, in the currency of the prices.
         version: of the model.
-        flags: why it is no vote: `empty`, `truncated`, `refusal`, `too_long`, `invalid`; it is paid for all the same.
+        flags: why it is no vote: `empty`, `truncated`, `refusal`, `too_long`, `invalid`, and `abstained` of a tool that
+            has nothing to say; it is paid for all the same.
         failure: code of the error when there was no answer at all.
     """
 

@@ -9,9 +9,10 @@ Chen et al. 2023, "FrugalGPT" (arXiv 2305.05176), with calibrated confidences an
 | several members | chance by a vote of all that came so far, earlier steps too | the same |
 | the last one | as above | in any case, or from its threshold on where it may abstain (`unsure`) |
 
-A member may be a tool or a person: whatever answers under its name. Invariants: nobody is asked twice, apart from
-samples; a step of which nothing counts is passed over; stopped, it gives the answer of the surest step so far, or
-abstains where it may.
+A member may be a tool: it is not asked the question, but given the answer that the steps before came to last, to
+compute it anew; while there is none, it is left out. It may abstain, and then it is as if it had failed. Invariants:
+nobody is asked twice, apart from samples; a step of which nothing counts is passed over; stopped, it gives the answer
+of the surest step so far, or abstains where it may.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ class Cascade:
     """See the module.
 
     Raises:
-        ValueError: a step is empty, names a member twice or none of the team.
+        ValueError: a step is empty, names a member twice or none of the team; the first has a tool.
     """
 
     def __init__(self, members: tuple[Member, ...], settings: TeamSettings, knowledge: Knowledge, seed: int) -> None:
         self.decision: Decision | None = None
         self._settings = settings
         self._steps = cascade_steps(members, settings)
+        self._tools = {member.name for member in members if member.kind == "tool"}
         self._weighing = Weighing(members, settings, knowledge)
         self._curves = {
             curve.member: curve for curve in knowledge.calibration if curve.task_class == settings.task_class
@@ -74,8 +76,9 @@ class Cascade:
             if outcome.confidence >= self._threshold():
                 self._decide(outcome, "accepted")
                 return []
-        if self._step + 1 < len(self._steps):
-            return self._next_step()
+        while self._step + 1 < len(self._steps):
+            if asks := self._next_step():
+                return asks
         if not self._outcomes:
             self.stop("nobody_left")
         elif self._settings.cascade_abstain:
@@ -99,6 +102,7 @@ class Cascade:
     # Inside.
 
     def _next_step(self) -> list[Ask]:
+        """Go on; nobody is asked where the step has tools only and there is nothing to compute anew."""
         self._step += 1
         names = self._steps[self._step]
         first = self._ballot.asked
@@ -106,13 +110,19 @@ class Cascade:
             temperature = self._settings.temperature
             asks = [self._ballot.ask(names[0], temperature=temperature, seeded=True) for _ in range(self._samples())]
         else:
-            asks = [self._ballot.ask(name) for name in names]
+            asks = [self._ask(name) for name in names if name not in self._tools or self._outcomes]
         self._step_asks = range(first, self._ballot.asked)
         return asks
 
+    def _ask(self, name: str) -> Ask:
+        if name not in self._tools:
+            return self._ballot.ask(name)
+        return self._ballot.ask(name, purpose="compute", shown=(self._outcomes[-1].pick.candidate,))
+
     def _samples(self) -> int:
         """How often a lone member of this step is asked."""
-        return 1 if self._step + 1 == len(self._steps) else self._settings.cascade_samples
+        is_once = self._step + 1 == len(self._steps) or self._steps[self._step][0] in self._tools
+        return 1 if is_once else self._settings.cascade_samples
 
     def _threshold(self) -> float:
         settings = self._settings
@@ -162,14 +172,20 @@ def cascade_steps(members: Sequence[Member], settings: TeamSettings) -> tuple[tu
     Raises:
         ValueError: as `Cascade`.
     """
+    tools = {member.name for member in members if member.kind == "tool"}
     if not settings.cascade_steps:
-        return tuple((member.name,) for member in sorted(members, key=lambda member: member.price))
+        ordered = sorted(members, key=lambda member: (member.name in tools, member.price))
+        if ordered[0].name in tools:
+            raise ValueError(f"there is no model whose answers {ordered[0].name!r} could compute anew")
+        return tuple((member.name,) for member in ordered)
     names = [name for step in settings.cascade_steps for name in step]
     known = {member.name for member in members}
     if unknown := sorted(set(names) - known):
         raise ValueError(f"cascade_steps names {unknown}, the members are {sorted(known)}")
     if len(set(names)) < len(names) or not all(settings.cascade_steps):
         raise ValueError(f"cascade_steps must name each member once at most, and one in each step: {names}")
+    if early := tools.intersection(settings.cascade_steps[0]):
+        raise ValueError(f"cascade_steps begins with {sorted(early)}: a tool computes anew what a step before it said")
     return tuple(tuple(step) for step in settings.cascade_steps)
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 
 class Member(Struct, frozen=True, omit_defaults=True):
-    """A model of a team.
+    """A model of a team, or a tool.
 
     Attributes:
-        name: of the model.
+        name: of the model, or of the tool with `tool:` before it.
         domain: what fails or errs as one, such as its provider or base model; its name where that is empty.
         price: money for a typical answer, to order members by; only comparisons matter.
+        kind: a tool has no answer of its own: it is asked about one that another member gave.
     """
 
     name: str
     domain: str = ""
     price: float = 0.0
+    kind: Literal["model", "tool"] = "model"
 
     @property
     def failure_domain(self) -> str:

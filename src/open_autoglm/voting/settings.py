@@ -75,11 +75,12 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
         threshold: confidence from which on a cascade takes an answer.
         thresholds: the same for each step in turn; `threshold` for those that have none.
         cascade_steps: members that are asked together, step by step; several vote, together with the steps before.
-            Empty: one member after the other, the cheapest first.
+            Empty: one member after the other, the cheapest first, tools last.
         cascade_samples: answers of each step but the last, whose agreement tells its confidence; 1: none.
         cascade_error_max: share of wrong answers that thresholds are chosen for.
         cascade_error_confidence: certainty that it is kept.
         cascade_abstain: nothing is answered when the last member is not sure either.
+        tool_confidence: chance that what a tool computes is right; the tool's record where it is left out.
 
         scorer: what best-of-n chooses by: the candidates' confidence, as a verifier gives it, or a judge.
         judge: member that scores, compares or chooses; the first one where it is left out.
@@ -144,6 +145,7 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cascade_error_max: Chance = 0.05
     cascade_error_confidence: Chance = 0.95
     cascade_abstain: bool = False
+    tool_confidence: Ratio | None = None
 
     scorer: Scorer = "confidence"
     judge: str = ""

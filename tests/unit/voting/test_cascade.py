@@ -1,14 +1,17 @@
 """Cascades: how far they go, what they take, and the error they keep on items they were not tuned on."""
 
 import random
+from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.unit.voting.play import ABC, Answering, failed, play, said
+from tests.unit.voting.play import ABC, Answering, encoded, failed, flagged, play, replayed, said
 
 from open_autoglm.voting.calibration import Scored, agreement_of, chance, fit
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
-from open_autoglm.voting.cascade import Cascade
+from open_autoglm.voting.cascade import Cascade, cascade_steps
 from open_autoglm.voting.knowledge import Curve, Knowledge, Member
 from open_autoglm.voting.settings import TeamSettings
 from open_autoglm.voting.thresholds import StepResult, choose_thresholds
@@ -154,3 +157,77 @@ def test_thresholds_from_a_calibration_set_keep_the_error_on_fresh_items() -> No
         deferred.append(dear_asked / 1500)
     assert kept >= 5
     assert 0.2 < sum(deferred) / 6 < 0.95, "it is neither always the dear one nor never"
+
+
+TOOL = Member("tool:t", kind="tool")
+COMPUTED = replace(ONCE, thresholds=[0.8, 0.0], cascade_steps=[["a"], ["tool:t"]])
+
+
+def test_a_tool_is_given_the_answer_that_was_not_sure_enough() -> None:
+    asks, decision = run(COMPUTED, sure(a=0.5, **{"tool:t": 0.999}), members=(ABC[0], TOOL))
+    assert asks[1] == Ask(1, "tool:t", "compute", shown=(0,))
+    assert (decision.answer, decision.candidate, decision.reason) == ("tool:t", 1, "accepted")
+    assert [vote.answer for vote in decision.votes] == ["a", "tool:t"]
+    asks, decision = run(COMPUTED, sure(a=0.9), members=(ABC[0], TOOL))
+    assert ([ask.member for ask in asks], decision.answer) == (["a"], "a")
+
+
+@pytest.mark.parametrize("nothing", [flagged, failed])
+def test_a_tool_that_abstains_or_fails_leaves_the_best_so_far(nothing: Callable[[Ask], Candidate]) -> None:
+    def answering(ask: Ask) -> Candidate:
+        return said(ask, ask.member, 0.5) if ask.purpose == "answer" else nothing(ask)
+
+    asks, decision = run(COMPUTED, answering, members=(ABC[0], TOOL))
+    assert (len(asks), decision.answer, decision.candidate, decision.reason) == (2, "a", 0, "all_in")
+    further = replace(COMPUTED, cascade_steps=[["a"], ["tool:t"], ["b"]], thresholds=[0.8, 0.8, 0.0])
+    asks, decision = run(further, answering, members=(*ABC[:2], TOOL))
+    assert ([ask.member for ask in asks], decision.answer) == (["a", "tool:t", "b"], "b")
+
+
+def test_a_tool_has_nothing_to_do_while_nobody_has_said_anything() -> None:
+    settings = replace(COMPUTED, cascade_steps=[["a"], ["tool:t"], ["b", "tool:u"]])
+    members = (*ABC[:2], TOOL, Member("tool:u", kind="tool"))
+    asks, decision = run(settings, sure(a=0, b=0.9), members=members)
+    assert [ask.member for ask in asks] == ["a", "b"]
+    assert decision.answer == "b"
+    asks, decision = run(COMPUTED, sure(a=0), members=(ABC[0], TOOL))
+    assert (len(asks), decision.reason) == (1, "nobody_left")
+
+
+def test_a_tool_is_shown_the_samples_that_agree_and_is_not_sampled_itself() -> None:
+    settings = TeamSettings(cascade_samples=3, threshold=0.9, cascade_steps=[["a"], ["tool:t"], ["b"]])
+
+    def answering(ask: Ask) -> Candidate:
+        return said(ask, "few" if ask.number == 0 else ask.member, 0.5)
+
+    asks, _ = run(settings, answering, members=(*ABC[:2], TOOL))
+    assert [ask.member for ask in asks] == ["a", "a", "a", "tool:t", "b"]
+    assert asks[3].shown == (1,)
+    assert asks[3].temperature is asks[3].seed is None
+
+
+def test_a_tool_comes_after_a_model() -> None:
+    assert cascade_steps((TOOL, ABC[0]), ONCE) == (("a",), ("tool:t",))
+    with pytest.raises(ValueError, match="no model whose answers 'tool:t' could compute"):
+        Cascade((TOOL,), ONCE, Knowledge(), 1)
+    with pytest.raises(ValueError, match="begins with"):
+        Cascade((ABC[0], TOOL), replace(ONCE, cascade_steps=[["tool:t", "a"]]), Knowledge(), 1)
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_with_a_tool_the_same_candidates_decide_the_same(seed: int) -> None:
+    lots = random.Random(seed)
+    steps = lots.choice([[["a"], ["tool:t"]], [["a", "b"], ["tool:t", "c"]], [["a"], ["tool:t"], ["b"]]])
+    settings = TeamSettings(cascade_samples=lots.randint(1, 3), cascade_steps=steps, threshold=lots.random())
+    members = (*ABC, TOOL)
+
+    def answering(ask: Ask) -> Candidate:
+        assert (ask.purpose == "compute") == (ask.member == "tool:t")
+        if lots.random() < 0.3:
+            return lots.choice([failed, flagged])(ask)
+        return said(ask, lots.choice("xyz"), lots.choice([None, 0.4, 0.9]))
+
+    cascade = Cascade(members, settings, Knowledge(), seed)
+    _, taken = play(cascade, answering, seed=seed)
+    again = Cascade(members, settings, Knowledge(), seed)
+    assert encoded(cascade.decision) == encoded(replayed(again, taken, "deadline", lambda answer: answer))
