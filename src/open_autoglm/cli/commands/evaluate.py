@@ -280,6 +280,9 @@ def _print(report: Report, terminal: Terminal) -> None:
         if row.members:
             shares = ", ".join(f"{name} {share * 100:.0f} %" for name, share in row.members.items())
             terminal.line(terminal.shown(f"{row.model} asked {shares}"))
+        if row.utilisation:
+            shares = ", ".join(f"{name} {share * 100:.0f} %" for name, share in row.utilisation.items())
+            terminal.line(terminal.shown(f"{row.model} kept busy {shares} of the time"))
         if len(row.by_class) > 1:
             shares = ", ".join(f"{name} {share * 100:.1f} %" for name, share in row.by_class.items())
             terminal.line(terminal.shown(f"{row.model}: {shares}"))

@@ -49,6 +49,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
         cost: money, by the prices given, or as the server says of a team.
         calls: answers of members that went into it; 1 for a single model.
         members: calls by member; empty where the server does not say.
+        busy, slots: of these, see `TeamAnswer`.
         confidence: mean probability of the tokens, or the chance that a team gives its decision, 0 to 1; None where
             nobody says.
     """
@@ -65,6 +66,8 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     cost: float = 0.0
     calls: int = 1
     members: dict[str, int] = {}
+    busy: dict[str, float] = {}
+    slots: dict[str, int] = {}
     confidence: float | None = None
 
 
@@ -167,6 +170,8 @@ class Questioner:
             float(cost) if isinstance(cost, int | float) else 0.0,
             sum(told.members.values()) or 1,
             told.members,
+            told.busy,
+            told.slots,
             told.posterior,
         )
 

@@ -1,12 +1,13 @@
 """Statistics of answers: shares with intervals, correlations of errors, bounds that no team of the same models passes.
 
-Pure. Sources: Wilson (1927) for intervals of shares; Yule (1912) for phi. Calibration is in `voting.calibration`.
+Pure. Use of capacity is told by spans of time. Sources: Wilson (1927) for intervals of shares; Yule (1912) for phi.
+Calibration is in `voting.calibration`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Z_95 = 1.959964
 """Of the normal distribution, two-sided 95 %."""
@@ -91,3 +92,29 @@ def oracle_cost(right: Mapping[str, Sequence[bool]], cost: Mapping[str, Sequence
         fitting = [name for name in right if right[name][place]] or list(right)
         total += min(cost[name][place] for name in fitting)
     return total
+
+
+def busy_of(spans: Iterable[tuple[float, float]]) -> tuple[float, int]:
+    """How long calls took, all together, and how many of them were under way at once at most.
+
+    Args:
+        spans: beginning and end of each call, in one unit; one that ends where another begins is not at once with it.
+    """
+    told = list(spans)
+    steps = sorted([(end, -1) for _, end in told] + [(begin, 1) for begin, _ in told])
+    running = most = 0
+    for _, step in steps:
+        running += step
+        most = max(most, running)
+    return math.fsum(end - begin for begin, end in told), max(most, 1 if told else 0)
+
+
+def utilisation(busy_s: float, wall_s: float, slots: int) -> float:
+    """Share of the time in which calls were under way, 0 to 1.
+
+    Args:
+        busy_s: that calls took, all together.
+        wall_s: for which there could have been calls; of several questions at once the sum of their times.
+        slots: calls that could be under way at once for one question.
+    """
+    return min(1.0, busy_s / (wall_s * slots)) if wall_s > 0 and slots > 0 else 0.0

@@ -13,7 +13,16 @@ from itertools import combinations
 from msgspec import Struct
 
 from open_autoglm.cli.evaluate.asking import Outcome
-from open_autoglm.cli.evaluate.figures import ceiling, interval_95, oracle_cost, phi, quantile, ranking, same_wrong
+from open_autoglm.cli.evaluate.figures import (
+    ceiling,
+    interval_95,
+    oracle_cost,
+    phi,
+    quantile,
+    ranking,
+    same_wrong,
+    utilisation,
+)
 from open_autoglm.cli.evaluate.task import Task
 from open_autoglm.voting.calibration import Scored, calibration_error
 
@@ -33,6 +42,9 @@ class Row(Struct, frozen=True):
         calls: answers of members, for each task.
         tokens: that were written, for each task.
         members: share of its calls that each member got.
+        utilisation: by member, share of the time in which it was at work, 0 to 1: the time that its calls took, divided
+            by the time that the questions took, all together, times its slots, the calls of it that were under way at
+            once for one question at most. Questions that are asked at once are counted each by itself.
         calibration_error: of the confidence that it told; None where it told none.
         ranking: chance that it was surer of a right answer than of a wrong one; None where that cannot be said.
         by_class: accuracy by class of task.
@@ -54,6 +66,7 @@ class Row(Struct, frozen=True):
     calls: float
     tokens: float
     members: dict[str, float]
+    utilisation: dict[str, float]
     calibration_error: float | None
     ranking: float | None
     by_class: dict[str, float]
@@ -138,11 +151,23 @@ def _row(model: str, told: list[Outcome], kinds: dict[str, str], team: bool) -> 
         calls=sum(outcome.calls for outcome in told) / len(told),
         tokens=sum(outcome.completion_tokens for outcome in told) / len(told),
         members={name: count / members.total() for name, count in members.most_common()},
+        utilisation=_utilisation(told, members),
         calibration_error=calibration_error(scored) if scored else None,
         ranking=ranking([row.score for row in scored], [row.right for row in scored]),
         by_class={name: sum(hits) / len(hits) for name, hits in sorted(classes.items()) if name},
         failures=dict(failures.most_common(FAILURES_SHOWN)),
     )
+
+
+def _utilisation(told: Sequence[Outcome], members: Counter[str]) -> dict[str, float]:
+    """See `Row`, in the order of the calls; of members whose calls nobody has timed there is nothing to tell."""
+    wall_s = sum(outcome.latency_s for outcome in told)
+    found = {}
+    for name, _ in members.most_common():
+        slots = max(outcome.slots.get(name, 0) for outcome in told)
+        if slots:
+            found[name] = utilisation(sum(outcome.busy.get(name, 0.0) for outcome in told), wall_s, slots)
+    return found
 
 
 def _together(tasks: Sequence[Task], singles: dict[str, list[Outcome]]) -> Together | None:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_autoglm.cli.evaluate.figures import ceiling, interval_95, oracle_cost, phi, quantile, ranking, same_wrong
+from open_autoglm.cli.evaluate.figures import (
+    busy_of,
+    ceiling,
+    interval_95,
+    oracle_cost,
+    phi,
+    quantile,
+    ranking,
+    same_wrong,
+    utilisation,
+)
 
 ROWS = st.lists(st.booleans(), min_size=1, max_size=40)
 
@@ -73,3 +83,22 @@ def test_bounds_of_a_team() -> None:
     assert oracle_cost(right, {"a": [1.0, 1.0, 1.0, 1.0], "b": [2.0, 2.0, 0.5, 2.0]}) == 1.0 + 2.0 + 0.5 + 1.0
     with pytest.raises(ValueError, match="no items"):
         ceiling({"a": []})
+
+
+def test_calls_at_once_take_slots_and_calls_in_turn_do_not() -> None:
+    assert busy_of([]) == (0.0, 0)
+    assert busy_of([(0.0, 1.0), (1.0, 3.0)]) == (3.0, 1)
+    assert busy_of([(0.0, 2.0), (1.0, 3.0), (2.5, 4.0)]) == (5.5, 2)
+    assert busy_of([(1.0, 1.0)]) == (0.0, 1)
+    assert utilisation(5.5, 4.0, 2) == 5.5 / 8
+    assert utilisation(0.0, 0.0, 1) == utilisation(1.0, 1.0, 0) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)).map(sorted), min_size=1, max_size=20))
+def test_nobody_is_busier_than_the_time_and_the_slots_allow(spans: list[list[int]]) -> None:
+    busy, slots = busy_of((begin, end) for begin, end in spans)
+    wall = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    assert busy == sum(end - begin for begin, end in spans)
+    assert busy <= wall * slots
+    assert 1 <= slots <= len(spans)
+    assert utilisation(busy, wall, slots) == (pytest.approx(busy / (wall * slots)) if wall else 0.0)

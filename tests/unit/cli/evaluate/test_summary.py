@@ -49,6 +49,15 @@ def test_the_single_models_together() -> None:
     assert pair.same_wrong == 1.0
 
 
+def test_use_of_members_is_of_the_time_that_the_questions_took() -> None:
+    fields = {"members": {"a": 2, "b": 1}, "slots": {"a": 2, "b": 1}, "busy": {"a": 0.012, "b": 0.0025}}
+    once = said("team", "1", "1", **fields)
+    idle = [Outcome("team", "t3", "d", failure="503", latency_s=0.02)]
+    [row] = report_of(TASKS, [*once, *idle], frozenset({"team"}), 4).rows
+    assert row.utilisation == {"a": pytest.approx(0.024 / (0.04 * 2)), "b": pytest.approx(0.005 / 0.04)}
+    assert [each.utilisation for each in report().rows] == [{}, {}, {}]
+
+
 def test_what_was_not_answered_is_wrong_and_told() -> None:
     outcomes = [*said("a", "1", "1"), Outcome("a", "t2", "d", failure="503 busy", latency_s=9.0)]
     made = report_of(TASKS, outcomes, frozenset(), 4)
