@@ -18,7 +18,7 @@ def page(result: dict[str, Any]) -> str:
     parts = [_HEAD.format(prices=_prices(), networks=_networks(), share="20 %")]
     parts.append(_short(result))
     parts += [_section(found) for found in result["sets"]]
-    parts += [_served(result), _planning(result), _scores(result["scores"]), _TAIL]
+    parts += [_served(result), _recomputed(result), _planning(result), _scores(result["scores"]), _TAIL]
     return "\n".join(parts)
 
 
@@ -50,6 +50,13 @@ python -m mcp_server evaluate training/heldout/arithmetic-3.jsonl --server http:
   --models "glm-nano,glm-calc-m,glm-calc-s,glm-calc-c,glm-calc-d,$T" --teams "$T" --price glm-nano=0/0.467 \\
   --price glm-calc-m=0/0.366 --price glm-calc-s=0/0.188 --price glm-calc-c=0/0.188 --price glm-calc-d=0/0.188 \\
   --json > benchmarks/results/cooperation/served.json
+python -m benchmarks.cooperation.tasks "subtractions and new names" > 1620.jsonl
+python -m benchmarks.cooperation.tasks "subtractions, products and new names" > 2077.jsonl
+for n in 2077 1620; do
+  python -m mcp_server evaluate $n.jsonl --server http://127.0.0.1:18431 --concurrency 1 --models glm-nano,recomputed \\
+    --teams recomputed --price glm-nano=0/0.467 --log answers.jsonl \\
+    --json > benchmarks/results/cooperation/served-recomputed-$n.json
+done
 python -m benchmarks.cooperation.plans > plans.jsonl
 python -m mcp_server evaluate plans.jsonl --server http://127.0.0.1:18431 --concurrency 1 --models glm-nano,planned \\
   --teams planned --json > benchmarks/results/cooperation/served-plans.json
@@ -67,10 +74,15 @@ Your own models and questions: [`autoglm evaluate`](cli.md#autoglm-evaluate).
   calculator is right or wrong like any other: the model writes the expression, the tool computes it.
 - **Right** is the exact answer: the number, the label, the JSON. In brackets the 95 % interval (Wilson).
 - **Recomputed**: the calculator computes the operation and the operands that a model has written down in its thinking.
-  The model is asked nothing more. It is a function that knows how these models write, no tool that any model could use.
+  The model is asked nothing more. It is [a tool as a member](how-to/virtual-models.md#a-tool-as-a-step) of a cascade,
+  but one that [knows how these models write](../benchmarks/cooperation/recompute.py): for other models another one has
+  to be written, and it is worth something only where a model shows what it computes with.
 - **Cost** is money for a thousand questions. The calculator is free, an expression that a model writes for it is not.
   Price list, for a million tokens written, by the models' size: {prices}.
 - **Calls** are questions to members, for each question of the client; what was cancelled counts.
+- **Utilisation** of a member is the time that its calls took (`here`; of a cancelled one until then), divided by the
+  time that the questions took one after the other, times its slots: the calls of it that were under way at once at
+  most. What recomputes takes microseconds, which count as none.
 - **Latency** is virtual time, every member on a core of its own. `here`: with the times that the answers took on the
   machine that made the table, alone on one core, server and HTTP not included. `network`: behind an imagined network,
   log-normal (sigma 0.35), five times as long once in a hundred, with these medians: {networks}.
@@ -203,12 +215,12 @@ def _findings(found: dict[str, Any], best: dict[str, Any], singles: dict[str, di
 
 
 def _shares(found: dict[str, Any]) -> list[str]:
-    """Who was asked how often, and accuracy by part of the set."""
-    lines = ["| who | share of its calls |", "|---|---|"]
+    """Who was asked how often and was busy how long, and accuracy by part of the set."""
+    lines = ["| who | share of its calls | utilisation |", "|---|---|---|"]
     for row in found["rows"]:
         if row["gain"] != "single":
-            shares = ", ".join(f"{name} {share * 100:.0f} %" for name, share in row["use"].items())
-            lines.append(f"| {row['name']} | {shares} |")
+            cells = (_percents(row[key]) for key in ("use", "utilisation"))
+            lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
     if len(found["rows"][0]["by_set"]) > 1:
         sets = list(found["rows"][0]["by_set"])
         lines += ["", "| who | " + " | ".join(f"`{name}`" for name in sets) + " |", "|---" * (len(sets) + 1) + "|"]
@@ -216,6 +228,10 @@ def _shares(found: dict[str, Any]) -> list[str]:
             cells = " | ".join(f"{row['by_set'][name] * 100:.1f} %" for name in sets)
             lines.append(f"| {row['name']} | {cells} |")
     return [*lines, ""]
+
+
+def _percents(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share * 100:.0f} %" for name, share in shares.items())
 
 
 def _pairs(found: dict[str, Any]) -> list[str]:
@@ -237,6 +253,8 @@ _PLAYED: Final = {
     "cascade": "glm-calc-s, the least sure to a vote of all",
 }
 """Virtual models of `server.json`, and the teams of the table that they are."""
+_RECOMPUTED: Final = "sums: the least sure recomputed"
+"""The team that the virtual model `recomputed` is, in the sets of more than sums."""
 
 
 def _served(result: dict[str, Any]) -> str:
@@ -266,6 +284,39 @@ def _served(result: dict[str, Any]) -> str:
             "-" if order is None else f"{order:.3f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _recomputed(result: dict[str, Any]) -> str:
+    """What a server gave with a tool as a step of a cascade, beside what was played."""
+    lines = [
+        "### Recomputed by a tool",
+        "",
+        "Two whole task sets, asked of the same server: `recomputed` is a cascade of glm-nano and a tool. The played",
+        "team knows which questions are sums, and leaves the others alone; the served one is told nothing: every",
+        "answer below one threshold goes on to the tool (the same quantile of the calibration split, as a plain token",
+        "probability), and the tool says nothing to what is no sum, which makes more calls. Questions with tools on",
+        "offer are for one model alone, so the `fallback` answers them. Times are left out: the machine was not quiet.",
+        "",
+        "| questions | who | right | played | calls | played | asked |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    sets = {found["items"]: found for found in result["sets"]}
+    for rows in result["recomputed"]:
+        found = sets[rows[0]["tasks"]]
+        played = {row["name"]: row for row in found["rows"]}
+        for row in rows:
+            other = played[_RECOMPUTED if row["team"] else row["model"]]
+            cells = (
+                f"{found['name']} ({row['tasks']:,})",
+                row["model"],
+                f"{row['right']:,}, {row['accuracy'] * 100:.1f} % ({row['low'] * 100:.1f}–{row['high'] * 100:.1f})",
+                f"{other['right']:,}, {other['accuracy'] * 100:.1f} %",
+                f"{row['calls']:.2f}",
+                f"{other['calls']:.2f}",
+                _percents(row["members"]) or "-",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -7,12 +7,13 @@ Answers are taken in the order in which they would come; what is outstanding at 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.cooperation.table import Answers, Item, behind_the_network_s, price
+from open_autoglm.cli.evaluate.figures import busy_of
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
 from open_autoglm.voting.strategy import Strategy
 
@@ -23,12 +24,20 @@ Latency = Callable[[Item, str, int, float], float]
 
 @dataclass(slots=True)
 class Played:
-    """How a run ended: the decision, when, and what was asked."""
+    """How a run ended: the decision, when, and what was asked.
+
+    Attributes:
+        seconds: from the beginning to the decision.
+        calls: by member; one that the decision cancelled counts.
+        busy: by member the seconds that its calls took, until the decision at most, and how many of them were under way
+            at once at most.
+    """
 
     decision: Decision
     seconds: float
     calls: Counter[str] = field(default_factory=Counter)
     cost: float = 0.0
+    busy: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
 def here(item: Item, member: str, number: int, computed_s: float) -> float:
@@ -57,6 +66,7 @@ class Game:
         self._calls: Counter[str] = Counter()
         self._samples: Counter[str] = Counter()
         self._cost = 0.0
+        self._spans: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
         self._under_way: list[tuple[float, int, Candidate]] = []
         self._delayed: list[tuple[float, int, Ask]] = []
 
@@ -71,7 +81,10 @@ class Game:
             self._now_s, _, candidate = heapq.heappop(self._under_way)
             self._launch(strategy.take(candidate))
         assert strategy.decision is not None
-        return Played(strategy.decision, self._now_s, self._calls, self._cost)
+        busy = {
+            name: busy_of((begin, min(end, self._now_s)) for begin, end in told) for name, told in self._spans.items()
+        }
+        return Played(strategy.decision, self._now_s, self._calls, self._cost, busy)
 
     def _launch(self, asks: list[Ask]) -> None:
         for ask in asks:
@@ -94,6 +107,7 @@ class Game:
         took_s = self._latency(item, member, ask.number, said.seconds)
         self._calls[member] += 1
         self._cost += paid
+        self._spans[member].append((now_s, now_s + took_s))
         candidate = Candidate(
             ask.number,
             member,

@@ -2,7 +2,8 @@
 
 Writes benchmarks/results/cooperation/table.json and docs/cooperation.md. No model is asked; the same answers give the
 same figures. What it needs, in benchmarks/results/cooperation: `answers.jsonl.xz`, see `answers`, `scores.json`, see
-`scores`, and `served.json` and `served-plans.json`, what `autoglm evaluate` said of a server with some of the teams.
+`scores`, and `served.json`, `served-plans.json` and `served-recomputed-*.json`, what `autoglm evaluate` said of a
+server with some of the teams.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from benchmarks.cooperation.plans import planning
 from benchmarks.cooperation.play import Game, Latency, Played, behind_network, here
 from benchmarks.cooperation.table import SCORES, Answers, Item, price
 from benchmarks.cooperation.teams import SETS, TEAMS, TaskSet, Team, maker
-from open_autoglm.cli.evaluate.figures import ceiling, interval_95, phi, quantile, ranking, same_wrong
+from open_autoglm.cli.evaluate.figures import ceiling, interval_95, phi, quantile, ranking, same_wrong, utilisation
 from open_autoglm.voting.calibration import Scored, calibration_error
 
 RESULT: Final = ROOT / "benchmarks" / "results" / "cooperation" / "table.json"
 SERVED: Final = RESULT.with_name("served.json"), RESULT.with_name("served-plans.json")
+RECOMPUTED: Final = RESULT.with_name("served-recomputed-1620.json"), RESULT.with_name("served-recomputed-2077.json")
+"""Of the sets whose sums one virtual model has recomputed by a tool, in the order of `teams.SETS`."""
 PAGE: Final = ROOT / "docs" / "cooperation.md"
 
 
@@ -35,6 +38,7 @@ def main() -> None:
         "sets": [of_set(tasks, answers) for tasks in SETS],
         "planning": planning(answers),
         "served": [json.loads(path.read_text(encoding="utf-8"))["rows"] for path in SERVED],
+        "recomputed": [json.loads(path.read_text(encoding="utf-8"))["rows"] for path in RECOMPUTED],
     }
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(result), encoding="utf-8")
@@ -113,6 +117,7 @@ def played(team: Team, items: Sequence[Item], answers: Answers) -> dict[str, Any
         "answered": answered / len(items),
         "right_of_answered": sum(hits) / answered,
         "use": {name: count / calls.total() for name, count in calls.most_common()},
+        "utilisation": _utilisations(told, calls),
         "ceiling": _ceiling(members, items, answers),
         "calibration_error": calibration_error(scored),
         "ranking": ranking([row.score for row in scored], hits),
@@ -135,6 +140,18 @@ def pairs(
         }
         for first, second in combinations(tasks.singles, 2)
     ]
+
+
+def _utilisations(told: Sequence[Played], calls: Counter[str]) -> dict[str, float]:
+    """Share of the time in which each member was at work, the questions asked one after the other."""
+    wall_s = sum(one.seconds for one in told)
+    idle = (0.0, 0)
+    return {
+        name: utilisation(
+            sum(one.busy.get(name, idle)[0] for one in told), wall_s, max(one.busy.get(name, idle)[1] for one in told)
+        )
+        for name, _ in calls.most_common()
+    }
 
 
 def _row(

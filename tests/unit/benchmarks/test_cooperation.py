@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.cooperation.answers import TABLE, WORDINGS, Run, called, read_runs, recomputed, worded
+from benchmarks.cooperation.answers import ROOT, TABLE, WORDINGS, Run, called, read_runs, worded
 from benchmarks.cooperation.page import page
 from benchmarks.cooperation.plans import result_of
 from benchmarks.cooperation.play import Game, here
-from benchmarks.cooperation.run import PAGE, RESULT, single
-from benchmarks.cooperation.table import Answers, Item, behind_the_network_s, price
-from benchmarks.cooperation.teams import SETS, TEAMS, maker
+from benchmarks.cooperation.recompute import recompute, recomputed
+from benchmarks.cooperation.run import PAGE, RESULT, played, single
+from benchmarks.cooperation.table import CALIBRATION, Answers, Item, behind_the_network_s, price
+from benchmarks.cooperation.tasks import lines
+from benchmarks.cooperation.teams import PRODUCTS, SETS, SUBTRACTIONS, TEAMS, maker
 
+from open_autoglm.cli.evaluate.task import read_tasks
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
 
 NAMES = ("glm-calc-c", "glm-calc-d", "glm-calc-m")
@@ -37,6 +40,7 @@ NAMES = ("glm-calc-c", "glm-calc-d", "glm-calc-m")
 )
 def test_the_calculator_computes_what_the_columns_name(thinking: str, answer: str) -> None:
     assert recomputed(thinking) == answer
+    assert recompute("", "", thinking) == (answer or None)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,21 @@ def test_confidence_breaks_a_tie_where_members_tell_it(answers: Answers) -> None
     assert blind.answer in ("0", "1")  # the cheaper ones
 
 
+def test_members_are_busy_until_the_decision(answers: Answers) -> None:
+    [first, second, *_] = answers.items("arithmetic-3")
+    vote = team("majority of c, d, m")
+    make = maker(vote, "arithmetic", answers)
+    one = Game(first, answers, here).play(make(0))
+    assert one.busy == {name: (pytest.approx(ms / 1000), 1) for name, ms in zip(NAMES, (10, 20, 20), strict=True)}
+    found = played(vote, [first, second], answers)["utilisation"]
+    assert found == {name: pytest.approx(ms / 50) for name, ms in zip(NAMES, (20, 40, 50), strict=True)}
+
+
+def test_what_is_asked_at_once_takes_a_slot_each(answers: Answers) -> None:
+    played = Game(answers.items("arithmetic-3")[5], answers, here).play(Waiting())
+    assert played.busy == {NAMES[1]: (pytest.approx(0.02), 1), NAMES[0]: (pytest.approx(0.005), 1)}
+
+
 class Waiting:
     """Asks one member now and another after 15 ms."""
 
@@ -161,6 +180,30 @@ def test_sets_have_the_size_that_is_published_and_no_calibration_in_them() -> No
         assert not {item.set for item in items} & {"arithmetic-3-calibration", "intent", "tool", "plan"}
         for row in found["rows"][: len(tasks.singles)]:
             assert single(row["name"], items, kept)["right"] == row["right"]
+
+
+def test_the_sets_are_written_as_tasks_of_which_the_larger_has_the_smaller(tmp_path: Path) -> None:
+    kept = Answers()
+    few, many = (list(lines(tasks, kept)) for tasks in (SUBTRACTIONS, PRODUCTS))
+    assert (len(few), len(many)) == (len(SUBTRACTIONS.items(kept)), len(PRODUCTS.items(kept)))
+    assert set(few) < set(many)
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(many), encoding="utf-8")
+    tasks = read_tasks(path)
+    assert [task.answer for task in tasks] == [item.answer for item in PRODUCTS.items(kept)]
+    assert len({task.id for task in tasks}) == len(tasks)
+
+
+def test_what_was_served_is_what_was_played_and_its_threshold_is_the_calibration_s() -> None:
+    kept = Answers()
+    team = json.loads((ROOT / "benchmarks" / "cooperation" / "server.json").read_text())["cooperation"]["recomputed"]
+    said = sorted(kept.said(item, "glm-nano").mean for item in kept.items(CALIBRATION["arithmetic"]))
+    assert team["thresholds"] == [said[int(0.2 * len(said))], 0.0]
+    result = json.loads(RESULT.read_text(encoding="utf-8"))
+    for rows, found in zip(result["recomputed"], result["sets"][1:3], strict=True):
+        right = {row["name"]: row["right"] for row in found["rows"]}
+        assert [row["tasks"] for row in rows] == [found["items"]] * 2
+        assert [row["right"] for row in rows] == [right["glm-nano"], right["sums: the least sure recomputed"]]
 
 
 def test_the_page_is_the_tables() -> None:
