@@ -50,6 +50,10 @@ def add_admin_options(parser: ArgumentParser, *, json: bool = True) -> None:
         parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
+class NotThere(CommandFailed):
+    """The server knows no such thing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admin:
     """An admin listener.
@@ -66,7 +70,7 @@ class Admin:
         """Return the JSON of a route below `/admin/v1`; query values of None are left out.
 
         Raises:
-            CommandFailed: no connection, or a refusal.
+            CommandFailed: no connection, or a refusal; `NotThere` when it knows no such thing.
             ConfigError: the server found a configuration wrong.
         """
         given = {name: str(value) for name, value in query.items() if value is not None}
@@ -139,7 +143,8 @@ def _refusal(answer: Answer, value: Any, target: Target) -> Exception:
     message = error_message(value)
     if not message:
         message = f"answered {answer.status} without saying why; is it the admin listener (port 8081 by default)?"
-    return CommandFailed(f"{target.address}: {message}")
+    refusal = NotThere if answer.status == 404 and error_message(value) else CommandFailed
+    return refusal(f"{target.address}: {message}")
 
 
 def _problems(value: Any) -> list[ConfigProblem]:

@@ -147,6 +147,14 @@ class AdminControl(Protocol):
         """One request as `telemetry.explain.explain` tells it; `None` when it is not (or no longer) known."""
         ...
 
+    def recorded(self, run: str) -> Awaitable[JSONObject]:
+        """What a virtual model did for a request, as `telemetry.run_view` shows it, from memory or the audit's files.
+
+        Raises:
+            AutoGLMError: `not_found`, `internal_error`, the files cannot be read.
+        """
+        ...
+
     def feedback(self, run: str, said: Said) -> Awaitable[JSONObject]:
         """Take down what somebody says of a run; returns `run`, `by`, `right`, and whether a model `learned` of it.
 

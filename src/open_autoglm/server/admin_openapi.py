@@ -221,6 +221,7 @@ SCHEMAS: dict[str, Schema] = {
             },
         }
     ),
+    "RecordedRun": _object({"run": _TEXT}),
     "Label": _object(
         {
             "run": _TEXT,

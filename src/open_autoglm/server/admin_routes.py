@@ -131,6 +131,10 @@ async def _explain(call: AdminCall) -> Response:
     return json_response(told)
 
 
+async def _recorded(call: AdminCall) -> Response:
+    return json_response(await call.control.recorded(call.path["request_id"]))
+
+
 async def _feedback(call: AdminCall) -> Response:
     from open_autoglm.server.audit_desk import Said
 
@@ -186,6 +190,7 @@ FEEDBACK_FIELDS = (
 
 _FEEDBACK = "/admin/v1/requests/{request_id}/feedback"
 _EXPLAIN = "/admin/v1/requests/{request_id}/explain"
+_RECORDED = "/admin/v1/requests/{request_id}/run"
 _ENDPOINT = "/admin/v1/models/{name}/endpoints/{endpoint}/{action}"
 
 ROUTES: tuple[AdminRoute, ...] = (
@@ -287,6 +292,15 @@ ROUTES: tuple[AdminRoute, ...] = (
         query=REQUEST_FILTERS,
     ),
     AdminRoute("GET", _EXPLAIN, "key", "explain", "Why one request went as it did.", _explain, "Explanation"),
+    AdminRoute(
+        "GET",
+        _RECORDED,
+        "key",
+        "requestRun",
+        "What a virtual model did for a request, from memory or the audit's files: after a restart too.",
+        _recorded,
+        "RecordedRun",
+    ),
     AdminRoute(
         "POST",
         _FEEDBACK,

@@ -167,6 +167,16 @@ class AuditDesk:
         except (OSError, TimeoutError, ValueError) as error:
             raise ServerError("internal_error", f"the audit cannot be read: {type(error).__name__}") from error
 
+    async def recorded(self, run: str) -> JSONObject:
+        """A run as `run_view` shows it, wherever it is.
+
+        Raises:
+            RequestError: `not_found`.
+            ServerError: the files cannot be read.
+        """
+        view: JSONObject = msgspec.to_builtins(view_of(found_run(run, await self.find(run))))
+        return view
+
     def label(self, record: RunRecord, said: Said) -> tuple[Label, Lesson]:
         """Write down what was said of a run, and return what is to be learned of it.
 

@@ -165,6 +165,9 @@ class Control:
         """A run that is in this process's memory."""
         return self._server.audit.trail.runs.get(run)
 
+    async def recorded(self, run: str) -> JSONObject:
+        return await self._server.audit.recorded(run)
+
     async def feedback(self, run: str, said: Said) -> JSONObject:
         audit = self._server.audit
         label, lesson = audit.label(found_run(run, await audit.find(run)), said)

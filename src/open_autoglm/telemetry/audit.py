@@ -163,6 +163,9 @@ class AuditTrail:
                 await done
         except TimeoutError as error:
             raise self._refusal() from error
+        finally:  # whoever waits no longer is not kept until the disk is well again, which may be never
+            with self._lock:
+                self._waiters = [waiter for waiter in self._waiters if waiter[2] is not done]
         if self.lost > run.lost_before:
             raise self._refusal()
 
@@ -186,6 +189,11 @@ class AuditTrail:
     def head(self) -> tuple[int, str]:
         """Number and hash of the last record that this process has written; 0 before."""
         return (0, "") if self._file is None else self._file.head
+
+    @property
+    def waiting(self) -> int:
+        """Runs that wait for their records to be on the disk."""
+        return len(self._waiters)
 
     @property
     def trouble(self) -> str:

@@ -22,6 +22,26 @@ from open_autoglm.telemetry.audit_reader import verify
 EQUAL = {"weighting": "equal", "early_exit": "none"}
 
 
+def told(server: RunningServer, *words: str, code: int = 0) -> str:
+    """Run a command beside a server; return what it printed."""
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "MCP_ADMIN_KEY": ADMIN_KEY,
+        "MCP_ADMIN_URL": server.admin,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "mcp_server", *words],
+        env=environ,
+        cwd=server.folder,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 class Stage:
     """A server with the team `a` to `d`, of which `d` fails.
 
@@ -43,22 +63,7 @@ class Stage:
 
     def told(self, *words: str, code: int = 0) -> str:
         """Run a command beside the server; return what it printed."""
-        environ = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "MCP_ADMIN_KEY": ADMIN_KEY,
-            "MCP_ADMIN_URL": self.server.admin,
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "mcp_server", *words],
-            env=environ,
-            cwd=self.server.folder,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return told(self.server, *words, code=code)
 
     def offline(self, *words: str, code: int = 0) -> str:
         """Run a command that reads the records."""
@@ -180,6 +185,11 @@ def test_a_label_counts_after_a_restart_but_not_for_ever(tmp_path: Path, upstrea
     with RunningServer(tmp_path, config) as server:
         run = server.chat("team").headers["x-request-id"]
     with RunningServer(tmp_path, config) as server:
+        view = server.admin_get(f"/admin/v1/requests/{run}/run")
+        assert (view["state"], view["model"], len(view["asks"])) == ("decided", "team", 3)
+        assert "in the server's memory no more" in told(server, "trace", run)
+        assert "answer B by" in told(server, "trace", run)
+        assert "explain.keep" in told(server, "trace", "req-none", code=1)
         post = server.admin_post
         assert post(f"/admin/v1/requests/{run}/feedback?answer=41").json() == {
             "run": run,

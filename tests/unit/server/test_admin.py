@@ -137,6 +137,10 @@ class Control:
             **SUMMARY, rejected="", queue=None, stages=[stage], candidates=[], attempts=[], cooperation=None
         )
 
+    async def recorded(self, run: str) -> JSONObject:
+        self.asked.append(("recorded", run))
+        return self._row(run=run, model="team")
+
     async def feedback(self, run: str, said: Said) -> JSONObject:
         self.asked.append(("feedback", run, said))
         return self._row(run=run, by=said.by, right=said.right is not False, learned=True)
@@ -485,6 +489,7 @@ async def test_saying_what_was_right(client: Client, control: Control) -> None:
 async def test_explaining_a_request(client: Client, control: Control) -> None:
     async with client(headers=BEARER) as http:
         assert (await http.get("/admin/v1/requests/r1/explain")).json()["stages"][0]["name"] == "admit"
+        assert (await http.get("/admin/v1/requests/r1/run")).json()["run"] == "r1"
         response = await http.get("/admin/v1/requests/a%2Fb%20c/explain")
     assert response.status_code == 404
     assert "'a/b c' is not known" in error_of(response)["message"]

@@ -201,9 +201,17 @@ async def test_required_records_hold_a_run_back(tmp_path: Path) -> None:
     await told(trail).settled()
     assert len(find_run(tmp_path / "audit.jsonl", "req-1")) == 5
     disk.full = True
+    held = told(trail, "req-2")
     with pytest.raises(ServerError, match="cannot be recorded") as refused:
-        await told(trail, "req-2").settled(0.05)
+        await held.settled(0.05)
     assert refused.value.code == "storage_full"
+    assert trail.waiting == 0, "whoever gave up is not waited for"
+    cancelled = asyncio.create_task(held.settled())
+    await asyncio.sleep(0)
+    assert trail.waiting == 1
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    assert trail.waiting == 0
     until(lambda: bool(trail.trouble))
     with pytest.raises(ServerError, match="No space left"):
         trail.begin("req-3", HEADER)

@@ -192,6 +192,9 @@ class WorkersControl:
         told = await self._questions.ask("explain", request_id)
         return next(iter(told.values()), None)
 
+    async def recorded(self, run: str) -> JSONObject:
+        return await self._own.recorded(run)  # processes write one and the same audit
+
     async def feedback(self, run: str, said: Said) -> JSONObject:
         """The leader writes the label, and all learn: what virtual models know is each process's own."""
         audit = self._audit

@@ -153,15 +153,17 @@ def test_what_cannot_be_read_is_said_in_a_line(audit: Path) -> None:
 
 
 @contextmanager
-def admin(answer: Callable[[str, str], dict[str, Any]]) -> Iterator[str]:
-    """An admin listener that answers with what `answer` makes of a method and a path."""
+def admin(answer: Callable[[str, str], dict[str, Any] | None]) -> Iterator[str]:
+    """An admin listener that answers with what `answer` makes of a method and a path, 404 where that is nothing."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             length = int(self.headers.get("content-length") or 0)
             self.rfile.read(length)
-            body = json.dumps(answer(self.command, self.path)).encode()
-            self.send_response(200)
+            made = answer(self.command, self.path)
+            nothing = {"error": {"code": "not_found", "message": f"nothing at {self.path}"}}
+            body = json.dumps(nothing if made is None else made).encode()
+            self.send_response(404 if made is None else 200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -205,6 +207,25 @@ def test_a_trace_shows_the_run_below_the_request(tmp_path: Path) -> None:
     with admin(lambda method, path: explained(None)) as url:
         assert "dynamic" not in said("trace", "req-1", "--server", url)
         assert "asked for none" in said("trace", "req-1", "--server", url, "--svg", str(drawn), code=1)
+
+
+def test_what_memory_has_no_more_is_traced_from_the_audit() -> None:
+    trail = AuditTrail(None)
+    record(trail, "req-1")
+    kept = trail.runs.get("req-1")
+    assert kept is not None
+    view = msgspec.to_builtins(view_of(kept))
+
+    def answer(method: str, path: str) -> dict[str, Any] | None:
+        return view if path.endswith("/req-1/run") else None
+
+    with admin(answer) as url:
+        told = said("trace", "req-1", "--server", url)
+        assert "in the server's memory no more" in told
+        assert "◀ decided" in told
+        as_json = json.loads(said("trace", "req-1", "--server", url, "--json"))
+        assert as_json["cooperation"]["run"] == "req-1"
+        assert "nothing at /admin/v1/requests/req-2/explain" in said("trace", "req-2", "--server", url, code=1)
 
 
 def test_feedback_is_sent_as_it_was_typed() -> None:
