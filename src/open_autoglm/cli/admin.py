@@ -3,7 +3,7 @@
 | what | from, the first that is there |
 |---|---|
 | address | `--server`, `MCP_ADMIN_URL`, `server.admin_host` and `admin_port` of the configuration |
-| key | `--admin-key file:PATH`, `MCP_ADMIN_KEY`, `server.admin_key`, `admin.key` in the configuration's `data_dir` |
+| key | `--admin-key file:PATH` or `--key-file PATH`, `MCP_ADMIN_KEY`, `server.admin_key`, `admin.key` in the configuration's `data_dir` |
 
 The configuration is `--config FILE`, else what the environment says, else the defaults.
 """
@@ -38,10 +38,14 @@ def add_admin_options(parser: ArgumentParser, *, json: bool = True) -> None:
     found.add_argument(
         "--server", metavar="URL", help="its admin listener; default: MCP_ADMIN_URL, else the configuration's"
     )
-    found.add_argument(
+    key = found.add_mutually_exclusive_group()
+    key.add_argument(
         "--admin-key",
         metavar="file:PATH",
         help="file with its admin key; default: MCP_ADMIN_KEY, else DATA_DIR/admin.key",
+    )
+    key.add_argument(
+        "--key-file", dest="admin_key_file", metavar="PATH", help="the same, as other commands write it: the file alone"
     )
     found.add_argument(
         "--timeout", metavar="SECONDS", type=wait_s, default=10.0, help="longest wait, default %(default)g"
@@ -107,7 +111,8 @@ def find_admin(arguments: Namespace, terminal: Terminal) -> Admin:
     """
     environ = terminal.environ
     url = arguments.server or environ.get("MCP_ADMIN_URL")
-    key = read_key(key_path(arguments.admin_key)) if arguments.admin_key else key_from(terminal, "MCP_ADMIN_KEY", None)
+    path = key_path(arguments.admin_key) if arguments.admin_key else arguments.admin_key_file
+    key = key_from(terminal, "MCP_ADMIN_KEY", path)
     if url and key:
         return Admin(Target(parse_address(url), key), arguments.timeout)
     from open_autoglm.config import load_config  # only when it is needed: it is most of the start

@@ -69,7 +69,7 @@ COMMANDS = (
 )
 
 PLANNED = {
-    "tasks": "queues of tasks (task graphs are under `runs`)",
+    "tasks": "queues of tasks; task graphs, which outlive a crash, are under `autoglm runs`",
     "session": "sessions",
 }
 """Commands of parts that are not built yet: name -> the part."""

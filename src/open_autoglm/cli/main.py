@@ -111,7 +111,7 @@ def _dispatch(words: list[str], terminal: Terminal) -> int:
     words = with_command(words)
     name = words[0] if words else ""
     if name in PLANNED:
-        raise CommandFailed(f"{name}: {PLANNED[name]}: not available in this version")
+        raise CommandFailed(f"{name} is not available in this version: {PLANNED[name]}")
     command = find(name)
     if command is None and name and not name.startswith("-"):
         raise CommandFailed(f"no command {name!r}{_near(name)}; `autoglm --help` lists them", WRONG_USAGE)

@@ -62,6 +62,10 @@ def test_what_is_typed_goes_before_all(tmp_path: Path) -> None:
     terminal = piped(MCP_ADMIN_URL="http://h:1", MCP_ADMIN_KEY="environment")
     arguments = typed("--server", "http://other:2", "--admin-key", f"file:{key}")
     assert found(find_admin(arguments, terminal)) == ("http://other:2", "typed")
+    arguments = typed("--server", "http://other:2", "--key-file", str(key))
+    assert found(find_admin(arguments, terminal)) == ("http://other:2", "typed")
+    with pytest.raises(SystemExit):
+        typed("--key-file", str(key), "--admin-key", f"file:{key}")
 
 
 @pytest.mark.parametrize(("bound", "called"), [("0.0.0.0", "127.0.0.1"), ('"::"', "[::1]"), ("10.0.0.7", "10.0.0.7")])

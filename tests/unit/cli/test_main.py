@@ -62,6 +62,12 @@ def test_commands_of_later_versions_say_so(name: str) -> None:
     assert "not available in this version" in err(terminal)
 
 
+def test_who_looks_for_tasks_is_told_where_task_graphs_are() -> None:
+    terminal = piped()
+    run(["tasks"], terminal)
+    assert "`autoglm runs`" in err(terminal)
+
+
 def test_wrong_options_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--prot", "1"], piped()) == 2
     assert "--prot" in capsys.readouterr().err
