@@ -78,13 +78,17 @@ class ChildTransport:
             yield read, write
         finally:
             write.close()
-            await asyncio.wait([writing], timeout=_FLUSH_S)  # what was accepted is still to be sent
-            for task in (reading, writing):
-                task.cancel()
-            await asyncio.wait([reading, writing])
-            await _end(process)
-            for stream in (read, into, out_of):
-                stream.close()
+            read.close()
+            ending = asyncio.create_task(_finish(process, reading, writing))
+            with anyio.CancelScope(shield=True):  # the library's scopes cancel again at each wait; this one ends
+                try:
+                    await asyncio.shield(ending)
+                except asyncio.CancelledError:
+                    await asyncio.wait([ending])  # a child is never left behind by somebody's hurry
+                    raise
+                finally:
+                    into.close()
+                    out_of.close()
 
     async def _read(self, process: asyncio.subprocess.Process, into: Any) -> None:
         assert process.stdout is not None
@@ -114,6 +118,17 @@ class ChildTransport:
                 await process.stdin.drain()
         except OSError:
             into.close()  # whoever waits for an answer learns that there will be none
+
+
+async def _finish(
+    process: asyncio.subprocess.Process, reading: asyncio.Task[None], writing: asyncio.Task[None]
+) -> None:
+    """End what serves a child, and the child."""
+    await asyncio.wait([writing], timeout=_FLUSH_S)  # what was accepted is still to be sent
+    for task in (reading, writing):
+        task.cancel()
+    await asyncio.wait([reading, writing])
+    await _end(process)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -102,6 +102,22 @@ async def test_a_child_whose_line_never_ends_is_ended(tmp_path: Path) -> None:
         await until(lambda: toolbox.servers[0].state == "up")
 
 
+@pytest.mark.parametrize("timeout_s", [0.5, 30.0])
+async def test_a_child_that_never_answers_is_ended_with_us(tmp_path: Path, timeout_s: float) -> None:
+    noted = tmp_path / "pid"
+    program = f"import os, time; open({str(noted)!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(600)"
+    silent = ContextServerEntry("silent", [sys.executable, "-c", program], timeout_s=timeout_s)
+    toolbox = Toolbox(ToolSettings(context=[silent]), None)
+    toolbox.start()
+    try:
+        await until(lambda: noted.exists() and noted.read_text().endswith("."))
+    finally:
+        await toolbox.close()
+    child = int(noted.read_text()[:-1])
+    await until(lambda: not lives(child))
+    assert toolbox.server_rows()[0]["state"] == "closed"
+
+
 async def test_a_child_that_says_too_much_at_once_is_told_so(tmp_path: Path) -> None:
     chatter = [sys.executable, "-c", "print('x' * 10**7, flush=True); input(); input()"]
     async with opened(tmp_path, ContextServerEntry("chatter", chatter)) as toolbox:
