@@ -1,4 +1,5 @@
-"""The tools that plans, task graphs and clients of `/context` may call: opened when one is wanted, closed at the end.
+"""The tools that virtual models, task graphs and clients of `/context` may call: opened when one is wanted, closed at
+the end.
 
 Invariant: a server that nobody asks for a tool opens none and connects to nobody; of a configuration that was refused
 nothing is ever opened.

@@ -76,7 +76,7 @@ def computing(folder: Path, station: Any) -> Iterator[RunningServer]:
     config = {
         "models": models,
         "tools": {"python": python},
-        "cooperation": {"team": TEAM, "nanos": {**nano, "tools": ["recompute"], "thresholds": [1.0, 0.0]}},
+        "cooperation": {"team": TEAM, "nanos": {**nano, "tools": ["recompute"], "thresholds": [0.9949, 0.0]}},
         "logging": {"prompts": True},
     }
     with RunningServer(folder, config, environ={"PYTHONPATH": f"{ROOT / 'src'}:{folder}:{ROOT}"}) as server:
@@ -145,9 +145,11 @@ def test_who_is_sure_and_what_cannot_be_computed_stay_as_they_are(
 
 
 def test_a_model_that_ships_is_recomputed(computing: RunningServer) -> None:
-    question = [{"role": "user", "content": "从974里减去386还剩多少"}]
+    question = [{"role": "user", "content": "What is 255 minus 821?"}]
+    assert content(computing.chat("nano", messages=question)) != "-566"
     answer = computing.chat("nanos", stream=True, mcp_events=True, messages=question).text
-    assert '"member":"tool:recompute","answer":"588"' in answer
+    assert '"member":"tool:recompute","answer":"-566"' in answer
+    assert '"content":"-566"' in answer
 
 
 def test_a_tool_that_does_not_fit_is_refused_with_its_path(computing: RunningServer) -> None:
