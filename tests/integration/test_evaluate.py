@@ -52,9 +52,11 @@ class Station:
         assert (body["mcp_events"], body["stream_options"]) == (True, {"include_usage": True})
         said = str(int(body["messages"][-1]["content"].split()[0]) + 1)
         events = [
-            ("mcp.asked", {"number": 0, "member": "clever"}),
-            ("mcp.asked", {"number": 1, "member": "silent"}),
-            ("mcp.decided", {"posterior": 0.9}),
+            ("mcp.asked", {"number": 0, "member": "clever", "at_ms": 0.0}),
+            ("mcp.asked", {"number": 1, "member": "silent", "at_ms": 0.0}),
+            ("mcp.candidate", {"ask": 1, "member": "silent", "at_ms": 0.002}),
+            ("mcp.candidate", {"ask": 0, "member": "clever", "at_ms": 0.004}),
+            ("mcp.decided", {"posterior": 0.9, "at_ms": 0.004}),
             ("", {"choices": [{"index": 0, "delta": {"content": said}}]}),
             ("", {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 4, "cost": 0.25}}),
         ]
@@ -112,6 +114,10 @@ def test_figures_of_every_model_and_of_all_together(station: Station, tasks: Pat
     clever, silent, team = report["rows"]
     assert (team["right"], team["cost"], team["calls"], team["team"]) == (10, pytest.approx(2.5), 2.0, True)
     assert (team["members"], team["calibration_error"]) == ({"clever": 0.5, "silent": 0.5}, pytest.approx(0.1))
+    busy = team["utilisation"]
+    assert 0 < busy["clever"] < 1
+    assert busy["silent"] == pytest.approx(busy["clever"] / 2)
+    assert clever["utilisation"] == {}
     assert (clever["model"], clever["right"], clever["cost"]) == ("clever", 10, pytest.approx(90e-6))
     assert clever["calibration_error"] == pytest.approx(1 - 2.718281828**-0.1, abs=1e-6)
     assert (silent["right"], silent["calibration_error"], silent["failed"]) == (5, None, 0)
@@ -137,7 +143,12 @@ def test_ctrl_c_prints_what_there_is(station: Station, tasks: Path) -> None:
     station.hold_from = 4
     words = ["evaluate", str(tasks), "--server", station.url, "--models", "clever", "--concurrency", "1"]
     process = subprocess.Popen(
-        [*PROGRAM, *words], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        [*PROGRAM, *words],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     assert station.reached.wait(30)
     process.send_signal(signal.SIGINT)
