@@ -5,7 +5,8 @@
 | address | `--server`, `MCP_ADMIN_URL`, `server.admin_host` and `admin_port` of the configuration |
 | key | `--admin-key file:PATH`, `MCP_ADMIN_KEY`, `server.admin_key`, `admin.key` in the configuration's `data_dir` |
 
-`--key-file PATH` is the same as `--admin-key file:PATH`. The configuration is `--config FILE`, else what the environment says, else the defaults.
+`--key-file PATH` is the same as `--admin-key file:PATH`. The configuration is `--config FILE`, else what the
+environment says, else the defaults.
 """
 
 from __future__ import annotations
