@@ -23,6 +23,8 @@ from mcp.shared.message import SessionMessage
 from open_autoglm.tools.host_address import allowed_address
 from open_autoglm.tools.settings import ContextServerEntry
 from open_autoglm.tools.tool import ToolError
+from open_autoglm.transport.settings import TlsClientFiles
+from open_autoglm.transport.tls import upstream_context
 
 _FLUSH_S: Final = 0.5
 _GO_S: Final = 2.0
@@ -174,7 +176,7 @@ class _CheckedTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, entry: ContextServerEntry) -> None:
         self._entry = entry
-        self._inner = httpx2.AsyncHTTPTransport(trust_env=False)
+        self._inner = httpx2.AsyncHTTPTransport(verify=upstream_context(TlsClientFiles()), trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
 
 from open_autoglm import clock
@@ -204,6 +207,41 @@ async def test_a_server_over_http_is_called_with_its_key(server: RunningServer, 
         assert "allow_private" in states["inward"]["problem"]
         assert states["short"]["problem"]
         assert ADMIN_KEY not in str(states)
+
+
+@pytest.mark.parametrize("name", ["localhost", "another.example"])
+async def test_https_is_spoken_with_the_name_that_is_written(name: str, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    named: list[Any] = []
+    context.sni_callback = lambda _, server_name, __: named.append(server_name)
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        far = {"name": "far", "url": f"https://localhost:{port}/x", "allow_private": True}
+        (tmp_path / "config.json").write_text(json.dumps({"tools": {"context": [far]}}))
+        listing = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mcp_server", "tools", "list", "--json", "--config", str(tmp_path / "config.json")),
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "SSL_CERT_FILE": str(tmp_path / "ca.pem")},
+        )
+        told, _ = await asyncio.wait_for(listing.communicate(), WAIT_S)
+    assert set(named) == {"localhost"}
+    if name == "localhost":
+        assert f"host: localhost:{port}".encode() in heads[0].lower()
+    else:
+        assert heads == []
+        assert b"certificate" in told
 
 
 async def test_the_stdio_command_speaks_for_the_running_server(server: RunningServer, tmp_path: Path) -> None:
