@@ -247,7 +247,7 @@ class Checks:
 
     def _cooperation(self) -> None:
         if self.config.cooperation and not self._refused("cooperation"):
-            from open_autoglm.config.cooperation_checks import cooperation_problems  # brings every strategy
+            from open_autoglm.config.cooperation_checks import cooperation_problems, team_members  # every strategy
 
             for path, message in cooperation_problems(
                 self.config, self._known_models(), self.flat, trusted=self.trusted
@@ -255,7 +255,8 @@ class Checks:
                 self._add(path, message)
             priced = {model.name for model in self.config.models if model.price is not None}
             for name, entry in self.config.cooperation.items():
-                if entry.budget.money and not priced.intersection(entry.members):
+                tools = any(member.price for member in team_members(self.config, entry) if member.kind == "tool")
+                if entry.budget.money and not tools and not priced.intersection(entry.members):
                     self.warnings.append(
                         f"`cooperation.{name}.budget.money`: no member has a `price`, so that no answer costs anything"
                     )

@@ -60,6 +60,14 @@ def test_a_tool_may_be_a_member_of_a_cascade(parse: Parse) -> None:
     assert [tool_cost(config.tools, name) for name in ("again", "calculator", "nothing")] == [0.5, 0.0, 0.0]
 
 
+def test_a_budget_of_money_says_something_where_a_tool_costs(parse: Parse) -> None:
+    def warnings(tool: str) -> list[str]:
+        told = parse(entry(tool, more=", budget: {money: 1}")).warnings
+        return [warning for warning in told if "budget.money" in warning]
+
+    assert (warnings("again"), len(warnings("check"))) == ([], 1)
+
+
 @pytest.mark.parametrize(
     ("tool", "told"),
     [
