@@ -67,6 +67,10 @@ ERRORS = {"apart": (0.0, 0.1), "partly together": (0.3, 0.3), "mostly together":
 """Correlation of the latent strengths, and the chance that a wrong answer is the common one."""
 
 
+BY_RECORDS = "dynamic_voting, by records"
+"""The row whose weights know no curves; the confidences still break ties."""
+
+
 class Case(Struct, frozen=True):
     """A team whose members have been watched on calibration items.
 
@@ -140,8 +144,8 @@ def variants(case: Case) -> dict[str, tuple[str, TeamSettings, tuple[Member, ...
     to_vote = replace(once, cascade_steps=[[case.best], others], thresholds=[case.sure_80, 0.0])
     rows = {
         "majority": ("dynamic_voting", replace(plain, weighting="equal"), members),
-        "dynamic_voting": ("dynamic_voting", plain, members),
-        "dynamic_voting, by confidence": ("dynamic_voting", replace(plain, confidence_weighting=True), members),
+        BY_RECORDS: ("dynamic_voting", plain, members),
+        "dynamic_voting, by confidence": ("dynamic_voting", plain, members),
         "self_consistency, best member": ("self_consistency", replace(plain, adaptive=False), best),
         "self_consistency, adaptive": ("self_consistency", replace(plain, votes_max=20), best),
         "ahead_by_k, all members": ("ahead_by_k", replace(plain, votes_max=20), members),
@@ -170,10 +174,11 @@ def variants(case: Case) -> dict[str, tuple[str, TeamSettings, tuple[Member, ...
 
 
 def measure(
-    case: Case, strategy: str, settings: TeamSettings, members: tuple[Member, ...], items: int
+    case: Case, strategy: str, settings: TeamSettings, members: tuple[Member, ...], items: int, *, curves: bool = True
 ) -> dict[str, Any]:
-    """One row of a strategy, by calibrated confidences."""
-    made = (make_strategy(strategy, members, settings, case.knowledge, item) for item in range(items))
+    """One row of a strategy, by calibrated confidences; `curves`: whether its weights may know them."""
+    knowledge = case.knowledge if curves else replace(case.knowledge, calibration=())
+    made = (make_strategy(strategy, members, settings, knowledge, item) for item in range(items))
     runs = [case.zoo.run(each, item, calibrate=case.calibrate) for item, each in enumerate(made)]
     log = [Scored(min(max(run.decision.posterior, 0.0), 1.0), run.right) for run in runs if run.decision.answer]
     return {**row([run.right for run in runs], runs), "ece": round(calibration_error(log), 4)}
@@ -239,7 +244,7 @@ def scenario(team: str, errors: str, items: int, calibration: int) -> dict[str, 
     rows = bounds(case, items)
     single = max(rows[f"{name} alone"]["accuracy"] for name in case.zoo.models)
     for label, (strategy, settings, members) in sorted(variants(case).items()):
-        rows[label] = measure(case, strategy, settings, members, items)
+        rows[label] = measure(case, strategy, settings, members, items, curves=label != BY_RECORDS)
     for name, each in rows.items():
         each["gain"] = round(100 * (each["accuracy"] - single), 1)
         print(f"{team} / {errors} / {name}: {each}", flush=True)

@@ -11,7 +11,7 @@ from open_autoglm.voting.ballot import digest
 from open_autoglm.voting.candidate import Candidate, Decision
 from open_autoglm.voting.catalog import make_strategy
 from open_autoglm.voting.dynamic_voting import DynamicVoting
-from open_autoglm.voting.knowledge import JointErrors, Knowledge, Member, Skill
+from open_autoglm.voting.knowledge import Curve, JointErrors, Knowledge, Member, Skill
 from open_autoglm.voting.self_consistency import SelfConsistency
 from open_autoglm.voting.settings import TeamSettings
 from open_autoglm.voting.strategy import Strategy
@@ -27,12 +27,18 @@ def teams(draw: st.DrawFn) -> tuple[tuple[Member, ...], Knowledge, list[Candidat
     members = tuple(Member(name, draw(st.sampled_from(["", "", "cloud"]))) for name in names)
     skills = tuple(Skill(name, "", draw(st.floats(0.5, 200)), draw(st.floats(0.5, 200))) for name in names)
     joint = (JointErrors("a", "b", 100, 40, 40, draw(st.integers(10, 40))),) if len(names) > 1 else ()
+    curves = tuple(
+        Curve(name, "", (0.0, 1.0), tuple(sorted((draw(st.floats(0, 1)), draw(st.floats(0, 1))))))
+        for name in names
+        if draw(st.booleans())
+    )
+    chances = {curve.member: curve.right for curve in curves}
     candidates = [
         Candidate(
             number,
             name,
             draw(st.sampled_from([*CHOICES, ""])),
-            confidence=draw(st.none() | st.floats(0, 1)),
+            confidence=draw(st.none() | st.floats(*chances.get(name, (0.0, 1.0)))),
             cost=draw(st.sampled_from([0.0, 1.0, 2.0])),
         )
         for number, name in enumerate(names)
@@ -43,7 +49,7 @@ def teams(draw: st.DrawFn) -> tuple[tuple[Member, ...], Knowledge, list[Candidat
         pessimistic=draw(st.booleans()),
         weighting=draw(st.sampled_from(["learned", "equal"])),
     )
-    return members, Knowledge(skills, joint), draw(st.permutations(candidates)), settings
+    return members, Knowledge(skills, joint, calibration=curves), draw(st.permutations(candidates)), settings
 
 
 def voted(strategy: Strategy, candidates: list[Candidate]) -> Decision:

@@ -146,11 +146,14 @@ class Reliability:
                 yield member, fsum(own) / len(own)
 
     def _measure(self, votes: Sequence[Vote], label: str, task_class: str) -> None:
-        """Hold the weights against a plain majority."""
+        """Hold the weights against a plain majority: those that decided, or today's records where all counted alike."""
         settings = replace(self._settings, task_class=task_class)
-        known = _candidates(vote for vote in votes if vote.member in self._members)
-        weights = Weights(self._members.values(), settings, self.knowledge(), guarded=False)
-        weighted = ranked(known, weights.of(known))[0].answer != label
+        own = [vote for vote in votes if vote.member in self._members]
+        known = _candidates(iter(own))
+        weights = [vote.weight for vote in own]
+        if len(set(weights)) == 1:
+            weights = Weights(self._members.values(), settings, self.knowledge(), guarded=False).of(known)
+        weighted = ranked(known, weights)[0].answer != label
         majority = ranked(known, [1.0] * len(known))[0].answer != label
         old = self._losses.pop(task_class, Losses(task_class, 0.0, 0.0, 0.0))
         fade = self._settings.forgetting

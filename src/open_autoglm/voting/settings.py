@@ -45,7 +45,8 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True):
         weighting: whether members' votes weigh by what is known of them, or all the same.
         early_exit: when dynamic voting does not wait for all.
         quorum: members of so many failure domains must have voted, else dynamic voting decides nothing.
-        confidence_weighting: a vote weighs by its own confidence, where it has one, instead of its member's record.
+        confidence_weighting: a vote weighs by its own confidence, where it has one, instead of its member's record. The
+            votes of members with a curve do so anyway.
         curves: by member, points of its calibration: the confidence told and the chance of being right, both rising;
             `autoglm evaluate --tune` finds them. A confidence is what it says where its member has none.
         pessimistic: weigh by a low quantile of what a member's accuracy may be, instead of by its mean.

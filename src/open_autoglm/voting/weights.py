@@ -1,7 +1,9 @@
 """What a vote weighs: the exact Bayes weight of an independent voter, less what it shares with others.
 
 A voter that is right with chance x, and else gives any of the K - 1 other answers alike, speaks for its answer with
-ln((K - 1) x / (1 - x)); below 0, and so against it, when it is worse than a guess. Members whose errors go together are
+ln((K - 1) x / (1 - x)); below 0, and so against it, when it is worse than a guess. x is the vote's own confidence where
+its member has a curve that makes a chance of it (or where the settings take every confidence for one), else the share
+of its answers that its member has had right. Members whose errors go together are
 one cluster, and a weight in it is divided by 1 + correlation * (members of it - 1). K is the number of choices, or one
 more than the different answers so far, 2 at least. Invariant: frozen, a function of members, settings and knowledge.
 """
@@ -38,7 +40,7 @@ class Weights:
         usual: mean weight of the members where there are two answers.
     """
 
-    __slots__ = ("_accuracy", "_discount", "_equal", "_settings", "correlated", "put_aside", "usual")
+    __slots__ = ("_accuracy", "_curves", "_discount", "_equal", "_settings", "correlated", "put_aside", "usual")
 
     def __init__(
         self, members: Iterable[Member], settings: TeamSettings, knowledge: Knowledge, *, guarded: bool = True
@@ -49,6 +51,8 @@ class Weights:
         self._equal = settings.weighting == "equal" or self.put_aside
         self._accuracy = {} if self._equal else accuracies(members, settings, knowledge)
         self._discount = {} if self._equal else discounts(members, settings, knowledge)
+        curves = (curve for curve in knowledge.calibration if curve.task_class == settings.task_class)
+        self._curves = {curve.member: (curve.right[0], curve.right[-1]) for curve in curves}
         self.correlated = any(discount > 1.0 for discount in self._discount.values())
         weights = [self._weight(member.name, 2, None) for member in members]
         self.usual = fsum(weights) / len(weights)
@@ -101,15 +105,14 @@ class Weights:
         if self._equal:
             return 1.0
         accuracy = self._accuracy[member]
-        if self._settings.confidence_weighting and confidence is not None:
+        if confidence is not None and (self._settings.confidence_weighting or member in self._curves):
             accuracy = clipped(confidence, self._settings)
         return log((plausible - 1) * accuracy / (1 - accuracy)) / self._discount[member]
 
     def _swing(self, member: str, plausible: int) -> float:
         """What an outstanding vote may weigh at most, for or against."""
-        if not self._settings.confidence_weighting:
-            return abs(self._weight(member, plausible, None))
-        return max(abs(self._weight(member, plausible, confidence)) for confidence in (0.0, 1.0, None))
+        told = self._curves.get(member, (0.0, 1.0))  # without effect where its confidence does not count
+        return max(abs(self._weight(member, plausible, confidence)) for confidence in (*told, None))
 
     def _plausible(self, votes: Sequence[Candidate]) -> int:
         if self._settings.choices:

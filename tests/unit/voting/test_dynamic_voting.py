@@ -6,7 +6,7 @@ import pytest
 
 from open_autoglm.voting.candidate import Candidate, Decision
 from open_autoglm.voting.dynamic_voting import DynamicVoting
-from open_autoglm.voting.knowledge import JointErrors, Knowledge, Losses, Member, Skill
+from open_autoglm.voting.knowledge import Curve, JointErrors, Knowledge, Losses, Member, Skill
 from open_autoglm.voting.settings import TeamSettings
 
 FIVE = tuple(Member(name) for name in "abcde")
@@ -90,6 +90,25 @@ def test_with_unknown_confidence_nobody_is_taken_to_be_harmless() -> None:
     assert voted({"a": "x"}, known, FIVE[:3], choices=["x", "y"]).decision is not None
     unknown = voted({"a": "x"}, known, FIVE[:3], choices=["x", "y"], confidence_weighting=True)
     assert unknown.decision is None
+
+
+def test_a_member_with_a_curve_weighs_by_its_confidence_and_others_by_their_record() -> None:
+    curve = Curve("a", "", (0.0, 1.0), (0.3, 0.9))
+    known = Knowledge(skills(a=0.6, b=0.6).skills, calibration=(curve, Curve("b", "other", (0.0,), (0.9,))))
+    settings = {"choices": ["x", "y"], "early_exit": "none"}
+    decision = decided(voted({"a": "x", "b": "y"}, known, FIVE[:2], 0.8, **settings))
+    assert [vote.weight for vote in decision.votes] == pytest.approx([log(4), log(1.5)])
+    decision = decided(voted({"a": "x", "b": "y"}, known, FIVE[:2], **settings))
+    assert decision.votes[0].weight == pytest.approx(log(1.5)), "nobody told how sure it is"
+    decision = decided(voted({"a": "x", "b": "y"}, known, FIVE[:2], 0.8, **settings, weighting="equal"))
+    assert [vote.weight for vote in decision.votes] == [1.0, 1.0]
+
+
+def test_a_curve_bounds_what_an_outstanding_vote_may_weigh() -> None:
+    flat = tuple(Curve(name, "", (0.0, 1.0), (0.4, 0.6)) for name in "bc")
+    known = Knowledge(skills(a=0.95, b=0.51, c=0.51).skills, calibration=flat)
+    settings = {"choices": ["x", "y"], "confidence_weighting": True}
+    assert voted({"a": "x"}, known, FIVE[:3], **settings).decision is not None
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,16 @@ def test_the_weights_are_measured_against_a_majority() -> None:
     assert majority_better(settings, reliability.knowledge())
 
 
+def test_the_weights_that_decided_are_measured_not_those_of_today() -> None:
+    """Whatever they came from: a member whose confidence overrules the others wrongly is put aside with them."""
+    reliability = made(forgetting=1.0)
+    for _ in range(25):
+        reliability.learn([Vote(0, "a", "x", 3.0), Vote(1, "b", "y", 1.0), Vote(2, "c", "y", 1.0)], "y")
+    losses = reliability.knowledge().losses[0]
+    assert (losses.labels, losses.weighted, losses.majority) == (25, 25, 0)
+    assert majority_better(TeamSettings(), reliability.knowledge())
+
+
 def test_a_snapshot_goes_through_json_and_goes_on_the_same() -> None:
     one, draw = made(), random.Random(1)
     other = Reliability.restored(THREE, TeamSettings(), json.loads(json.dumps(one.snapshot())))
