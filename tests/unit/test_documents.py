@@ -78,7 +78,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("text", [pytest.param(text, id=place) for place, text in configurations()])
 def test_configurations_are_right(text: str, tmp_path: Path) -> None:
     """Files and variables that a block names are made for it; what it says itself must be right."""
-    paths = {one or other for one, other in re.findall(r"file:([\w./-]+)|: ([\w./-]+\.(?:pem|key))\b", text)}
+    paths = {one or other for one, other in re.findall(r"file:([\w./-]+)|: ([\w./-]+\.(?:pem|key|md))\b", text)}
     for number, path in enumerate(sorted(paths, key=len, reverse=True)):
         made = tmp_path / f"file{number}"
         made.write_text(f"secret-of-file-number-{number}\n", encoding="ascii")
