@@ -109,6 +109,9 @@ def test_a_curve_bounds_what_an_outstanding_vote_may_weigh() -> None:
     known = Knowledge(skills(a=0.95, b=0.51, c=0.51).skills, calibration=flat)
     settings = {"choices": ["x", "y"], "confidence_weighting": True}
     assert voted({"a": "x"}, known, FIVE[:3], **settings).decision is not None
+    steep = tuple(Curve(name, "", (0.0, 1.0), (0.4, 0.95)) for name in "bc")
+    known = Knowledge(known.skills, calibration=steep)
+    assert voted({"a": "x"}, known, FIVE[:3], choices=["x", "y"]).decision is None
 
 
 @pytest.mark.parametrize(
