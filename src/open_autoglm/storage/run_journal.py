@@ -130,7 +130,7 @@ class RunJournal:
     ) -> None:
         self._path = path
         self._connection = connection
-        self._stopped: ServerError | None = None
+        self._trouble = ""
         self._limits = limits or JournalLimits()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -149,7 +149,7 @@ class RunJournal:
     @property
     def trouble(self) -> str:
         """Why it keeps nothing any more; empty while it does."""
-        return "" if self._stopped is None else self._stopped.message
+        return self._trouble
 
     async def open(self) -> None:
         """Open or make the file, and start the thread.
@@ -341,8 +341,8 @@ class RunJournal:
         assert self._loop is not None, "open first"
         if self._closed:
             raise ServerError("server_draining", "the journal of runs is closed")
-        if self._stopped is not None:
-            raise self._stopped
+        if self._trouble:
+            raise self._refusal()
         if self._waiting >= self._limits.waiting or self._waiting_bytes + size > self._limits.waiting_bytes:
             raise ServerError("overloaded", f"{self._waiting} calls wait for the journal of runs; try again")
         job = _Job(work, self._loop.create_future(), size)
@@ -398,7 +398,7 @@ class RunJournal:
                 job = self._queue.get()
             going = job is not None
             self._commit(jobs)
-            if len(jobs) > 1 and self._stopped is None and any(isinstance(job.error, ServerError) for job in jobs):
+            if len(jobs) > 1 and not self._trouble and any(isinstance(job.error, ServerError) for job in jobs):
                 for job in jobs:  # one of them may be what does not fit
                     self._commit([job])
             try:
@@ -416,14 +416,16 @@ class RunJournal:
     def _commit(self, jobs: Sequence[_Job]) -> None:
         """Do jobs in one transaction: all are on the disk afterwards, or those that could not be say why."""
         try:
-            if self._stopped is not None:
-                raise self._stopped
+            if self._trouble:
+                raise self._refusal()
             with self._turn.taken():
                 self._transact(jobs)
         except (sqlite3.Error, OSError, ServerError) as error:
             if is_not_synced(error):
                 self._stop()
-            told = self._stopped or (error if isinstance(error, ServerError) else storage_error(error, self._path))
+                told = self._refusal()
+            else:
+                told = error if isinstance(error, ServerError) else storage_error(error, self._path)
             for job in jobs:
                 job.error = told
             if told.code == "internal_error":
@@ -435,12 +437,15 @@ class RunJournal:
 
     def _stop(self) -> None:
         """Acknowledge nothing any more: a further sync could succeed, and what this one lost would still be lost."""
-        self._stopped = ServerError(
-            "internal_error",
+        self._trouble = (
             f"the journal of runs, {str(self._path)!r}, has stopped: the disk did not keep what was written to it. See"
-            " to the disk, then start the server again; what was acknowledged is kept",
+            " to the disk, then start the server again; what was acknowledged is kept"
         )
         self._close_file()
+
+    def _refusal(self) -> ServerError:
+        """What calls are told once it has stopped; a new one each: an exception keeps the frames of every raise."""
+        return ServerError("internal_error", self._trouble)
 
     def _transact(self, jobs: Sequence[_Job]) -> None:
         database = self._database

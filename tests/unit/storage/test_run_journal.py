@@ -335,3 +335,19 @@ async def test_a_run_of_a_stopped_journal_is_nobody_elses_while_its_process_live
         assert not await other.claim("r1")
         await journal.close()
         assert await other.claim("r1")
+
+
+async def test_a_stopped_journal_does_not_grow_by_what_it_refuses(tmp_path: Path) -> None:
+    disk = Disk()
+    journal = RunJournal(tmp_path / "runs.db", connection=type("Here", (Platter,), {"disk": disk}))
+    await journal.open()
+    disk.broken = True
+    with pytest.raises(ServerError, match="has stopped"):
+        await _create(journal, "r1")
+    frames = []
+    for _ in range(3):
+        with pytest.raises(ServerError, match="has stopped") as caught:
+            await _create(journal, "r2")
+        frames.append(len(caught.traceback))
+    assert len(set(frames)) == 1, "each refusal held the frames of those before, with all that they had"
+    await journal.close()
