@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from open_autoglm.config.tree import shorten
+from open_autoglm.tools.http_tool import HttpTool
 from open_autoglm.tools.offer_settings import OWN_SCHEME, OWN_TOOLS, ContextSettings, OfferedPrompt, OfferedResource
 from open_autoglm.tools.settings import ToolSettings
 from open_autoglm.tools.tool import TOOL_NAME, ToolKind
@@ -81,14 +82,34 @@ def _class_of(name: str, tools: ToolSettings) -> ToolKind | None:
 def _resource(path: str, resource: OfferedResource, tools: ToolSettings) -> Iterator[Problem]:
     if _URI.fullmatch(resource.uri) is None or resource.uri.startswith(f"{OWN_SCHEME}:"):
         yield f"{path}.uri", f"{shorten(resource.uri)} is no address like docs://NAME, or one of the server's own"
+    places = _PLACE.findall(resource.uri)
+    if len(set(places)) < len(places):
+        yield f"{path}.uri", f"{shorten(resource.uri)} has two places of one name; each needs one of its own"
     if (resource.file is None) == (resource.tool is None):
         yield path, "write either `file` or `tool`"
     elif resource.tool is not None:
         yield from _tool(f"{path}.tool", resource.tool, tools, False)
-    elif _PLACE.search(resource.uri):
+        yield from _places(path, resource.tool, places, tools)
+    elif places:
         yield f"{path}.uri", "a file has an address as it is, without places for arguments"
     if resource.media_type is not None and _MEDIA_TYPE.fullmatch(resource.media_type) is None:
         yield f"{path}.media_type", f"{shorten(resource.media_type)} is no media type like text/markdown"
+
+
+def _places(path: str, name: str, places: Collection[str], tools: ToolSettings) -> Iterator[Problem]:
+    """Whether a page's address gives its tool what that needs; of tools that are no HTTP services nobody knows it."""
+    for http in tools.http:
+        if http.name != name:
+            continue
+        try:
+            schema = HttpTool(http).schema
+        except ValueError:
+            return  # the tool itself is wrong, which is told there
+        taken = {each for each, form in schema["properties"].items() if form["type"] == "string"}
+        if missing := sorted(set(schema["required"]).difference(places)):
+            yield f"{path}.uri", f"{shorten(name)} needs {missing}; write a place for each, as {{{missing[0]}}}"
+        if strange := sorted(set(places) - taken):
+            yield f"{path}.uri", f"{shorten(name)} takes no text called {strange[0]!r}"
 
 
 def _prompt(path: str, prompt: OfferedPrompt, pages: Collection[str]) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ tools:
     - {name: wipe, function: "a:d", class: dangerous}
   http:
     - {name: list_models, url: "https://x/"}
+    - {name: city, url: "https://x/{id}?full={full}", arguments: {full: {type: boolean, required: false}}}
   context:
     - {name: files, command: [x], tools: [look], classes: {look: read}}
 context:
@@ -30,6 +31,7 @@ def test_what_fits_is_taken(parse: Parse, tmp_path: Path) -> None:
         TOOLS + "  writes: true\n  tools: [stock, order, calculator, files.look]\n  resources:\n"
         f"    - {{uri: 'docs://a', file: '{tmp_path}/a.md'}}\n"
         "    - {uri: 'crm://{id}/card', tool: stock}\n"
+        "    - {uri: 'city://{id}', tool: city}\n"
         "  prompts:\n    - name: review\n      arguments: {id: {}}\n"
         "      messages: [{text: '{\"a\": {id}}'}, {resource: 'crm://{id}/card'}, {resource: 'docs://a'},"
         " {resource: 'autoglm://status'}]\n"
@@ -56,6 +58,10 @@ def test_what_fits_is_taken(parse: Parse, tmp_path: Path) -> None:
         ("  writes: true\n  resources: [{uri: 'a:b', tool: order}]", "context.resources[0].tool", "of class write"),
         ("  resources: [{uri: 'a:b', tool: stock, media_type: text}]", "context.resources[0].media_type", "media"),
         ("  resources: [{uri: 'a:b', tool: stock}, {uri: 'a:b', tool: stock}]", "context.resources[1].uri", "unique"),
+        ("  resources: [{uri: 'a:{b}/{b}', tool: stock}]", "context.resources[0].uri", "two places of one name"),
+        ("  resources: [{uri: 'a:b', tool: city}]", "context.resources[0].uri", "needs ['id']"),
+        ("  resources: [{uri: 'a:{id}/{b}', tool: city}]", "context.resources[0].uri", "no text called 'b'"),
+        ("  resources: [{uri: 'a:{id}/{full}', tool: city}]", "context.resources[0].uri", "no text called 'full'"),
         ("  prompts: [{name: a b, messages: [{text: x}]}]", "context.prompts[0].name", "no name"),
         ("  prompts: [{name: a, messages: []}]", "context.prompts[0].messages", "empty"),
         ("  prompts: [{name: a, messages: [{role: user}]}]", "context.prompts[0].messages[0]", "either"),
