@@ -5,7 +5,7 @@
 | `running`, driven here | an executor performs it |
 | `running`, driven by nobody | it is found by the next sweep, here or in another process |
 | `waiting` | nothing of it is in memory; a person's word brings it back |
-| `done`, `failed`, `cancelled` | in the journal alone, until it is deleted |
+| `done`, `failed`, `cancelled`, `budget_exhausted` | in the journal alone, until it is deleted |
 
 Invariants: a step whose end was kept is never performed again; one whose start was kept, and not its end, is performed
 again with the same idempotency key if that does no harm, and is otherwise left to a person; one process drives a run.
@@ -25,11 +25,12 @@ import msgspec
 from msgspec import Struct
 
 from open_autoglm import clock
-from open_autoglm.cooperation.executor import Executor, ExecutorLimits, Perform
+from open_autoglm.cooperation.executor import Executor, ExecutorLimits, Perform, Price
 from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.cooperation.run_view import run_view
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
-from open_autoglm.scheduling.graph_run import GraphRun, RunLimits
+from open_autoglm.scheduling.graph_run import BUDGET_EXHAUSTED, GraphRun, RunLimits
+from open_autoglm.scheduling.run_account import RunAccount, RunBudget
 from open_autoglm.scheduling.run_event import Approval, Planned, RunEvent, Stopped, Word
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import TaskGraph
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _TRIES: Final = 5
 _DRAIN_S: Final = 30.0
+_NO_BUDGET: Final = RunBudget()
 _events = msgspec.json.Decoder(RunEvent)
 
 
@@ -50,12 +52,24 @@ class RunAbout(Struct, frozen=True, omit_defaults=True):
         by: who started it.
         timeout_s: longest time of the run, seconds.
         tenant: in whose turn its models are asked.
+        budget: what it may spend.
     """
 
     timeout_s: float
     name: str = ""
     by: str = ""
     tenant: str = ""
+    budget: RunBudget = RunBudget()
+
+    @property
+    def allowed_s(self) -> float:
+        """Seconds from its submission until it is stopped."""
+        return min(self.timeout_s, self.budget.time_s or self.timeout_s)
+
+    @property
+    def out_of_time(self) -> str:
+        """Why it is stopped then."""
+        return BUDGET_EXHAUSTED if 0.0 < self.budget.time_s <= self.timeout_s else "deadline_exceeded"
 
 
 @dataclass(slots=True)
@@ -63,6 +77,7 @@ class _Going:
     """A run that this process drives."""
 
     executor: Executor
+    account: RunAccount
     driving: asyncio.Task[None]
 
 
@@ -72,6 +87,7 @@ class DurableRuns:
     Args:
         journal: open.
         perform: makes one try of a step.
+        price: tells what one try may spend.
         repeatable: whether a try that may have taken effect may be made again, with the same key, without asking.
         new_graph: an empty graph that knows which tools and models there are now.
         settings: what bounds runs.
@@ -82,6 +98,7 @@ class DurableRuns:
         journal: RunJournal,
         perform: Perform,
         *,
+        price: Price,
         repeatable: Callable[[Task], bool],
         new_graph: Callable[[], TaskGraph],
         settings: RunSettings,
@@ -89,6 +106,7 @@ class DurableRuns:
         self.settings = settings
         self._journal = journal
         self._perform = perform
+        self._price = price
         self._repeatable = repeatable
         self._new_graph = new_graph
         self._going: dict[str, _Going] = {}
@@ -126,12 +144,19 @@ class DurableRuns:
                 await asyncio.wait(late, timeout=drain_s)
 
     async def create(
-        self, tasks: Sequence[Task], *, name: str = "", by: str = "", tenant: str = "", timeout_s: float | None = None
+        self,
+        tasks: Sequence[Task],
+        *,
+        name: str = "",
+        by: str = "",
+        tenant: str = "",
+        timeout_s: float | None = None,
+        budget: RunBudget = _NO_BUDGET,
     ) -> str:
         """Keep a new run, and begin it; return its id.
 
         Raises:
-            RequestError: the tasks are wrong.
+            RequestError: the tasks are wrong, or the budget is above that of the settings.
             ServerError: `storage_full`, `overloaded`, `server_draining`; there is no such run then.
         """
         allowed_s = self.settings.timeout_s if timeout_s is None else min(timeout_s, self.settings.timeout_s)
@@ -139,18 +164,20 @@ class DurableRuns:
             raise RequestError("invalid_request", "tasks: a run needs at least one", param="tasks")
         self._new_graph().add(tasks)
         run_id = f"run-{secrets.token_hex(12)}"
-        about = msgspec.json.encode(RunAbout(allowed_s, name, by, tenant))
+        about = RunAbout(allowed_s, name, by, tenant, _allowed(budget, self.settings.budget))
         self._check_open()
         plan = Planned(tuple(tasks))
         now_ms = _now_ms()
-        expires_ms = now_ms + int(allowed_s * 1000)
+        expires_ms = now_ms + int(about.allowed_s * 1000)
         self._creating.add(run_id)
         try:
-            await self._journal.create(run_id, about, [msgspec.json.encode(plan)], now_ms=now_ms, expires_ms=expires_ms)
+            texts = [msgspec.json.encode(plan)]
+            kept = msgspec.json.encode(about)
+            await self._journal.create(run_id, kept, texts, now_ms=now_ms, expires_ms=expires_ms)
             if len(self._going) < self.settings.in_flight and not self._closed:
                 run = self._new_run(run_id)
                 run.take(plan)
-                self._go(run_id, run, 1, began_ms=now_ms, allowed_s=allowed_s)
+                self._go(run_id, run, RunAccount(about.budget), 1, about=about, began_ms=now_ms)
             else:
                 self._behind = True
                 await self._leave(run_id)
@@ -213,11 +240,14 @@ class DurableRuns:
         """
         kept = await self._kept(run_id)
         going = self._going.get(run_id)
-        run = going.executor.run if going is not None else self._rebuilt(kept)
-        if going is None and kept.row.state == "waiting":
+        if going is not None:
+            return run_view(kept.row, _about(kept.row), going.executor.run, going.account)
+        run, account = self._rebuilt(kept)
+        account.resume()
+        if kept.row.state == "waiting":
             run.hold()
             run.begin()
-        return run_view(kept.row, _about(kept.row), run)
+        return run_view(kept.row, _about(kept.row), run, account)
 
     async def prune(self) -> int:
         """Delete what the settings say is kept no longer, a bounded part of it; return how many runs."""
@@ -263,12 +293,15 @@ class DurableRuns:
         limits = RunLimits(running=self.settings.steps)
         return GraphRun(run_id, TaskGraph(), limits=limits, repeatable=self._repeatable)
 
-    def _rebuilt(self, kept: KeptRun) -> GraphRun:
-        """The machine of a run as its journal has it, not begun."""
+    def _rebuilt(self, kept: KeptRun) -> tuple[GraphRun, RunAccount]:
+        """The machine of a run as its journal has it, not begun, and its account."""
         run = self._new_run(kept.row.id)
+        account = RunAccount(_about(kept.row).budget)
         for text in kept.events:
-            run.take(_events.decode(text))
-        return run
+            event = _events.decode(text)
+            run.take(event)
+            account.take(event)
+        return run, account
 
     async def _open(
         self, run_id: str, event: RunEvent | None = None, check: Callable[[GraphRun], None] | None = None
@@ -276,7 +309,7 @@ class DurableRuns:
         """Drive a run that this process has claimed, with an event that it begins with; return when that is kept."""
         kept = await self._kept(run_id)
         if check is not None:
-            looked_at = self._rebuilt(kept)
+            looked_at, _ = self._rebuilt(kept)
             looked_at.hold()
             looked_at.begin()
             try:
@@ -285,12 +318,18 @@ class DurableRuns:
                 await self._leave(run_id)
                 raise
         row = kept.row
-        return self._go(
-            run_id, self._rebuilt(kept), kept.parts, began_ms=row.began_ms, allowed_s=_about(row).timeout_s, event=event
-        )
+        return self._go(run_id, *self._rebuilt(kept), kept.parts, about=_about(row), began_ms=row.began_ms, event=event)
 
     def _go(
-        self, run_id: str, run: GraphRun, part: int, *, began_ms: int, allowed_s: float, event: RunEvent | None = None
+        self,
+        run_id: str,
+        run: GraphRun,
+        account: RunAccount,
+        part: int,
+        *,
+        about: RunAbout,
+        began_ms: int,
+        event: RunEvent | None = None,
     ) -> asyncio.Future[None] | None:
         """Have an executor drive a run of this process; see `_open`."""
         began_s = clock.monotonic() - (_now_ms() - began_ms) / 1000
@@ -298,14 +337,17 @@ class DurableRuns:
             run_id,
             run,
             self._perform,
-            deadline_s=began_s + allowed_s,
+            deadline_s=began_s + about.allowed_s,
             record=self._recorder(run_id, run, part),
             began_s=began_s,
             limits=ExecutorLimits(step_timeout_s=self.settings.step_timeout_s),
+            account=account,
+            price=self._price,
+            out_of_time=about.out_of_time,
         )
         kept = executor.tell(event) if event is not None else None
         driving = asyncio.get_running_loop().create_task(self._drive(run_id, executor))
-        self._going[run_id] = _Going(executor, driving)
+        self._going[run_id] = _Going(executor, account, driving)
         return kept
 
     def _recorder(self, run_id: str, run: GraphRun, part: int) -> Callable[[Sequence[RunEvent]], Any]:
@@ -369,6 +411,21 @@ class DurableRuns:
     def _check_open(self) -> None:
         if self._closed:
             raise ServerError("server_draining", "this server is stopping; ask the one that takes its place")
+
+
+def _allowed(asked: RunBudget, most: RunBudget) -> RunBudget:
+    """What a run may spend.
+
+    Raises:
+        RequestError: it asks for more than the settings have.
+    """
+    for name, own, limit in zip(
+        RunBudget.__struct_encode_fields__, msgspec.structs.astuple(asked), msgspec.structs.astuple(most), strict=True
+    ):
+        if limit and own > limit:
+            message = f"budget.{name}: {own:g} is more than the {limit:g} of `runs.budget.{name}`"
+            raise RequestError("invalid_request", message, param=f"budget.{name}")
+    return RunBudget(asked.tokens or most.tokens, asked.money or most.money, asked.time_s or most.time_s)
 
 
 def _about(row: RunRow) -> RunAbout:

@@ -3,6 +3,10 @@
 Invariants: nothing is performed before its start is recorded, and nothing follows from an end that is not; what ends
 while a record is written is recorded with the next one, so that many steps share one; each step has a limit of time;
 when the run is over or abandoned, none of its steps goes on.
+
+With an account no try begins before what it may spend is set aside and recorded. One that does not fit waits until the
+tries under way have ended; when none is paid for any more, the budget is exhausted: nothing further begins, what still
+runs is cancelled, and the run ends with the results that are there.
 """
 
 from __future__ import annotations
@@ -12,15 +16,17 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from open_autoglm import clock
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
-from open_autoglm.scheduling.graph_run import Cancel, Effect, GraphRun, Replan, RunState, Start
+from open_autoglm.scheduling.budget import BudgetExhausted, Ledger
+from open_autoglm.scheduling.graph_run import BUDGET_EXHAUSTED, Cancel, Effect, GraphRun, Replan, RunState, Start
 from open_autoglm.scheduling.references import fill
+from open_autoglm.scheduling.run_account import Quote, RunAccount, Spent
 from open_autoglm.scheduling.run_event import (
     Approval,
     Held,
@@ -36,7 +42,7 @@ from open_autoglm.tools.tool import ConfirmationNeededError, ToolError
 
 _log = logging.getLogger(__name__)
 
-_UNCLEAR = frozenset(
+UNCLEAR = frozenset(
     {
         "deadline_exceeded",
         "internal_error",
@@ -47,7 +53,7 @@ _UNCLEAR = frozenset(
         "upstream_error",
     }
 )
-"""After these the other side may have done what it was asked."""
+"""After these the other side may have done what it was asked, and may want to be paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class StepCall:
         idempotency_key: the same for every try.
         deadline_s: monotonic seconds by which it is cancelled.
         confirmation: see `tools.tool.ToolCall`.
+        ledger: pays for the try; it has what was set aside for it, or no limit.
     """
 
     run_id: str
@@ -71,10 +78,13 @@ class StepCall:
     idempotency_key: str
     deadline_s: float
     confirmation: str = ""
+    ledger: Ledger = field(default_factory=Ledger)
 
 
 Perform = Callable[[StepCall], Awaitable[Any]]
 """Makes one try; returns a JSON value. Raises AutoGLMError or ToolError; cancelled at its deadline."""
+Price = Callable[[Task, dict[str, Any]], Quote]
+"""What one try may spend, by its task and its arguments. Raises AutoGLMError where they are wrong."""
 Record = Callable[[Sequence[RunEvent]], Awaitable[None]]
 """Returns when the events are kept as safely as they are to be, and the run's new state, without events too; what it
 raises ends the run's execution."""
@@ -114,6 +124,9 @@ class Executor:
         began_s: monotonic seconds of the run's start, for `at_ms`; now when left out.
         limits: what bounds it.
         rng: spreads the waits before retries.
+        account: pays, with what a journal holds taken; without one nothing is counted.
+        price: tells what a try may spend; needed with an account.
+        out_of_time: why the run is stopped at its deadline.
     """
 
     def __init__(
@@ -128,6 +141,9 @@ class Executor:
         began_s: float | None = None,
         limits: ExecutorLimits | None = None,
         rng: random.Random | None = None,
+        account: RunAccount | None = None,
+        price: Price | None = None,
+        out_of_time: str = "deadline_exceeded",
     ) -> None:
         self.run = run
         self._run_id = run_id
@@ -146,6 +162,11 @@ class Executor:
         self._results_bytes = sum(len(msgspec.json.encode(result)) for result in run.results.values())
         self._over = False
         self._draining = False
+        self._account = account
+        self._price = price
+        self._out_of_time = out_of_time
+        self._unpaid: list[Start] = []  # that the machine has begun and the account has not
+        self._exhausted = False
 
     async def execute(self) -> RunState:
         """Go on until the run is over, or nothing can happen before a person gives word; return which. Once only.
@@ -158,8 +179,8 @@ class Executor:
         fault: AutoGLMError | None = None
         left_s = self._deadline_s - clock.monotonic()
         if left_s <= 0:
-            self._post(Stopped("deadline_exceeded"))
-        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._post, Stopped("deadline_exceeded"))
+            self._post(Stopped(self._out_of_time))
+        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._post, Stopped(self._out_of_time))
         try:
             async with asyncio.TaskGroup() as group:
                 try:
@@ -204,11 +225,15 @@ class Executor:
 
     def _close(self, fault: AutoGLMError | None) -> None:
         self._over = True
+        if self._account is not None:
+            self._account.close()
         self._waiting += [kept for _, kept in self._inbox if kept is not None]
         self._inbox.clear()
         self._answer(fault or _is_over(self._run_id))
 
     async def _go_on(self, group: asyncio.TaskGroup) -> None:
+        if self._account is not None:
+            self._account.resume()
         await self._keep_and_do(group, [], self.run.begin())
         while self._inbox or (self.run.state == "running" and not (self._draining and not self._steps)):
             # Each step, the planner and the run itself have a limit of time, after which something comes in.
@@ -249,6 +274,9 @@ class Executor:
             return nothing
 
     def _stamped(self, event: RunEvent) -> RunEvent:
+        if self._account is not None and isinstance(event, TaskDone | TaskFailed | Held):
+            tokens, money = self._account.end(event.task)
+            return msgspec.structs.replace(event, at_ms=self._at_ms(), tokens=tokens, money=money)
         return msgspec.structs.replace(event, at_ms=self._at_ms())
 
     def _at_ms(self) -> int:
@@ -260,8 +288,7 @@ class Executor:
         events: list[RunEvent],
         effects: list[Effect],
     ) -> None:
-        at_ms = self._at_ms()
-        events += [TaskStarted(start.task.id, start.attempt, at_ms) for start in effects if isinstance(start, Start)]
+        events += self._started(effects)
         if self._record is not None and (events or self.run.state != self._kept_state):
             try:
                 await self._record(events)
@@ -275,10 +302,50 @@ class Executor:
                 case Start():
                     self._steps[effect.task.id] = group.create_task(self._step(effect))
                 case Cancel():
-                    if (step := self._steps.get(effect.task)) is not None:
-                        step.cancel()
+                    self._cancel(effect.task)
                 case Replan():
                     self._steps[f"plan for {effect.task}"] = group.create_task(self._plan(effect.task))
+
+    def _started(self, effects: list[Effect]) -> list[TaskStarted]:
+        """Take the tries that cannot be paid now from the effects, put those in that now can; tell which begin."""
+        starts = [*self._unpaid, *(effect for effect in effects if isinstance(effect, Start))]
+        effects[:] = [effect for effect in effects if not isinstance(effect, Start)]
+        self._unpaid = []
+        begun: list[TaskStarted] = []
+        for start in starts:
+            if self.run.states[start.task.id] != "running":
+                continue  # the run was stopped before it could be paid
+            spent = self._set_aside(start)
+            if spent is None:
+                self._unpaid.append(start)
+            else:
+                effects.append(start)
+                begun.append(TaskStarted(start.task.id, start.attempt, self._at_ms(), *spent))
+        return begun
+
+    def _set_aside(self, start: Start) -> Spent | None:
+        """What is set aside for a try; None when it cannot begin now."""
+        if self._account is None or self._price is None:
+            return Spent(0, 0.0)
+        if self._exhausted or self._draining:
+            return None
+        try:
+            quote = self._price(start.task, fill(start.task.args, self.run.results))
+        except AutoGLMError:
+            quote = Quote()  # its arguments are wrong, so it fails before it costs anything
+        try:
+            return self._account.begin(start.task.id, quote)
+        except BudgetExhausted as error:
+            _log.info("run %s: step %s does not fit: %s", self._run_id, start.task.id, error.message)
+            self._exhausted = True
+            self._post(Stopped(BUDGET_EXHAUSTED))
+            return None
+
+    def _cancel(self, task: str) -> None:
+        if (step := self._steps.get(task)) is not None:
+            step.cancel()
+            if self._account is not None:
+                self._account.forfeit(task)
 
     def _answer(self, error: AutoGLMError | None) -> None:
         """Tell those whose events were taken what became of them."""
@@ -301,7 +368,7 @@ class Executor:
         event = await self._try(start)
         self._steps.pop(start.task.id, None)
         if isinstance(event, TaskFailed) and clock.monotonic() >= self._deadline_s:
-            event = Stopped("deadline_exceeded")  # the step failed because the run's time is over, not the reverse
+            event = Stopped(self._out_of_time)  # the step failed because the run's time is over, not the reverse
         self._post(event)
 
     async def _try(self, start: Start) -> RunEvent:
@@ -325,7 +392,7 @@ class Executor:
         except ConfirmationNeededError as error:
             return Held(task.id, error.confirmation)
         except (AutoGLMError, ToolError) as error:
-            unclear = error.code in _UNCLEAR
+            unclear = error.code in UNCLEAR
             return TaskFailed(task.id, error.code, error.message, again=error.retryable, unclear=unclear)
         except Exception as error:  # foreign code: whatever it raises ends this one try and nothing else
             _log.exception("step %s of run %s is broken", task.id, self._run_id)
@@ -333,7 +400,10 @@ class Executor:
 
     def _call(self, start: Start, arguments: dict[str, Any], allowed_s: float) -> StepCall:
         deadline_s = clock.monotonic() + allowed_s
-        return StepCall(self._run_id, start.task, arguments, start.attempt, start.key, deadline_s, start.confirmation)
+        paid = {} if self._account is None else {"ledger": self._account.ledger(start.task.id)}
+        return StepCall(
+            self._run_id, start.task, arguments, start.attempt, start.key, deadline_s, start.confirmation, **paid
+        )
 
     def _done(self, task: Task, result: Any) -> RunEvent:
         """Keep of a result what its JSON says, so that it is the same before and after a restart."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from open_autoglm.quantities import Bytes, Seconds
+from open_autoglm.scheduling.run_account import RunBudget
 
 Many = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -22,6 +23,7 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
         keep_s: runs that ended earlier are deleted from the journal.
         keep: so many of the runs that ended are kept, the newest.
         file_bytes: longest journal; further events are refused with `storage_full`.
+        budget: what a run may spend whose document says nothing; a document may say less, and not more.
         sweep_s: how often it is looked for runs that another process left.
     """
 
@@ -32,4 +34,5 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     keep_s: Seconds = field(default=30 * 86_400.0, name="keep_for")
     keep: Many = 100_000
     file_bytes: Bytes = 4 * 2**30
+    budget: RunBudget = RunBudget()
     sweep_s: Seconds = field(default=5.0, name="sweep")

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from open_autoglm import clock
 from open_autoglm.scheduling.graph_run import GraphRun
 from open_autoglm.scheduling.references import ReferenceProblem, fill
+from open_autoglm.scheduling.run_account import RunAccount
 from open_autoglm.storage.run_journal import RunRow
 
 if TYPE_CHECKING:
     from open_autoglm.cooperation.durable import RunAbout
 
 
-def run_view(row: RunRow, about: RunAbout, run: GraphRun | None = None) -> dict[str, Any]:
-    """Return a JSON object: `id`, `name`, `state`, `by`, `began`, `changed`; with a machine also `tasks` and more."""
+def run_view(
+    row: RunRow, about: RunAbout, run: GraphRun | None = None, account: RunAccount | None = None
+) -> dict[str, Any]:
+    """Return a JSON object: `id`, `name`, `state`, `by`, `began`, `changed`, `budget`; the limits that it has.
+
+    With a machine also `tasks` and more; with an account also `spent` and `reserved`.
+    """
     view: dict[str, Any] = {
         "id": row.id,
         "name": about.name,
@@ -22,7 +30,11 @@ def run_view(row: RunRow, about: RunAbout, run: GraphRun | None = None) -> dict[
         "by": about.by,
         "began": clock.iso_utc(row.began_ms / 1000),
         "changed": clock.iso_utc(row.changed_ms / 1000),
+        "budget": msgspec.to_builtins(about.budget),
     }
+    if account is not None:
+        view["spent"] = account.spent._asdict()
+        view["reserved"] = account.reserved._asdict()
     if run is not None:
         view["stop_reason"] = run.stop_reason
         view["asking"] = [

@@ -49,11 +49,20 @@ _log = logging.getLogger(__name__)
 
 
 class Rates(Struct, frozen=True):
-    """What a member costs at most: a model for a million tokens each, a tool for each call."""
+    """What a member costs at most: a model for a million tokens each, a tool for each call.
+
+    Attributes:
+        input_per_million, output_per_million, per_call: money.
+        answers: whether it may answer by itself; a virtual model without a fallback has others answer alone.
+        drawn_tokens, drawn_money: what the teams behind it may spend for one answer; infinite without a budget.
+    """
 
     input_per_million: float = 0.0
     output_per_million: float = 0.0
     per_call: float = 0.0
+    answers: bool = True
+    drawn_tokens: float = 0
+    drawn_money: float = 0.0
 
 
 class Terms(Struct, frozen=True):

@@ -15,7 +15,7 @@ Money is counted in whole millionths of a millionth, so that sums are exact.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import inf, nextafter
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -164,6 +164,16 @@ class Ledger:
         """
         self._close(reservation)
 
+    def spend(self, tokens: int, money: float) -> None:
+        """Count what is spent already, whether it fits or not: a budget that begins with what it was spent before.
+
+        Raises:
+            ValueError: a figure is below 0.
+        """
+        spent = _amounts(tokens, money, 0)
+        for ledger in self._line():
+            ledger._add(ledger._spent, spent, 1)
+
     def check(self, tokens: int = 0, money: float = 0.0, calls: int = 1) -> None:
         """See whether `reserve` would succeed now.
 
@@ -182,6 +192,10 @@ class Ledger:
     def left_tokens(self) -> float:
         """Tokens that could be reserved now, here and in all parents; infinite without a limit."""
         return min(ledger._left_tokens() for ledger in self._line())
+
+    def left_money(self) -> float:
+        """Money that could be reserved now, here and in all parents; infinite without a limit."""
+        return min(ledger._left_money() for ledger in self._line())
 
     def left_s(self) -> float:
         """Seconds until the nearest deadline, here or of a parent, not below 0; infinite without one."""
@@ -220,6 +234,15 @@ class Ledger:
 
     def _left_tokens(self) -> float:
         return max(0, self._limits[0] - self._spent[0] - self._reserved[0]) if self._limits[0] else inf
+
+    def _left_money(self) -> float:
+        if not self._limits[1]:
+            return inf
+        parts = max(0, self._limits[1] - self._spent[1] - self._reserved[1])
+        money = parts / _MONEY_PARTS
+        while round(money * _MONEY_PARTS) > parts:  # of large sums: what is told to be left must fit
+            money = nextafter(money, 0.0)
+        return money
 
     def _left_s(self) -> float:
         if not self._deadline_s or self._clock is None:

@@ -20,7 +20,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from open_autoglm.scheduling.run_event import (
     Approval,
@@ -51,8 +51,10 @@ TaskState = Literal[
 Question = Literal["approval", "confirmation", "unknown"]
 """What a person is asked: the step itself is the question; whether to make this very call of a dangerous tool; whether
 to repeat a step that may have taken effect already."""
-RunState = Literal["running", "waiting", "done", "failed", "cancelled"]
-"""`waiting`: nothing goes on before a person gives word. The last three are for ever."""
+RunState = Literal["running", "waiting", "done", "failed", "cancelled", "budget_exhausted"]
+"""`waiting`: nothing goes on before a person gives word. Those behind it are for ever."""
+BUDGET_EXHAUSTED: Final = "budget_exhausted"
+"""The reason for which a run is stopped that may spend no more, and its state then."""
 
 _SETTLED = frozenset({"done", "skipped", "fallback", "failed", "stopped", "cancelled", "replaced"})
 _WITH_RESULT = frozenset({"done", "skipped", "fallback"})
@@ -419,7 +421,7 @@ class GraphRun:
 
     def _outcome(self) -> RunState:
         if self.stop_reason:
-            return "cancelled"
+            return "budget_exhausted" if self.stop_reason == BUDGET_EXHAUSTED else "cancelled"
         return "failed" if any(state in ("failed", "stopped") for state in self.states.values()) else "done"
 
     def _waits_for_person(self) -> bool:

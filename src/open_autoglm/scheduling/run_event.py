@@ -39,11 +39,14 @@ class TaskStarted(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag
         task: id.
         attempt: from 1.
         at_ms: since the start of the run, milliseconds.
+        tokens, money: what it may spend at most; spent, unless its end says less.
     """
 
     task: str
     attempt: int = 1
     at_ms: int = 0
+    tokens: int = 0
+    money: float = 0.0
 
 
 class TaskDone(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="task_done"):
@@ -53,11 +56,14 @@ class TaskDone(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="t
         task: id.
         result: JSON value.
         at_ms: since the start of the run, milliseconds.
+        tokens, money: what the try has spent, as far as anybody knows.
     """
 
     task: str
     result: Any = None
     at_ms: int = 0
+    tokens: int = 0
+    money: float = 0.0
 
 
 class TaskFailed(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="task_failed"):
@@ -70,6 +76,7 @@ class TaskFailed(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag=
         again: whether another try may succeed.
         unclear: whether it may have taken effect all the same, as after a timeout.
         at_ms: since the start of the run, milliseconds.
+        tokens, money: what the try has spent, as far as anybody knows.
     """
 
     task: str
@@ -78,6 +85,8 @@ class TaskFailed(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag=
     again: bool = False
     unclear: bool = False
     at_ms: int = 0
+    tokens: int = 0
+    money: float = 0.0
 
 
 class Held(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="held"):
@@ -87,11 +96,14 @@ class Held(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="held"
         task: id.
         confirmation: what the call must bring once a person has agreed.
         at_ms: since the start of the run, milliseconds.
+        tokens, money: what the try has spent, as far as anybody knows.
     """
 
     task: str
     confirmation: str
     at_ms: int = 0
+    tokens: int = 0
+    money: float = 0.0
 
 
 class Approval(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="approval"):

@@ -99,11 +99,13 @@ _SUMMARY: dict[str, Schema] = {
 _RUN_SUMMARY: dict[str, Schema] = {
     "id": _TEXT,
     "name": _TEXT,
-    "state": {"type": "string", "enum": ["running", "waiting", "done", "failed", "cancelled"]},
+    "state": {"type": "string", "enum": ["running", "waiting", "done", "failed", "cancelled", "budget_exhausted"]},
     "by": _TEXT,
     "began": {"type": "string", "format": "date-time"},
     "changed": {"type": "string", "format": "date-time"},
+    "budget": _object({}, {"tokens": _WHOLE, "money": _NUMBER, "time": _NUMBER}),
 }
+_SPENT: Schema = _object({"tokens": _WHOLE, "money": _NUMBER})
 
 SCHEMAS: dict[str, Schema] = {
     "Error": _object(
@@ -231,7 +233,8 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "TaskGraph": _object(
-        {"tasks": {"type": "array", "items": {"type": "object"}}}, {"name": _TEXT, "timeout_s": _NUMBER}
+        {"tasks": {"type": "array", "items": {"type": "object"}}},
+        {"name": _TEXT, "timeout_s": _NUMBER, "budget": {"type": "object"}},
     ),
     "Task": _object(
         {"id": _TEXT, "tool": _TEXT, "state": _TEXT, "depends_on": {"type": "array", "items": _TEXT}},
@@ -246,7 +249,16 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "RunSummary": _object(_RUN_SUMMARY),
     "Runs": _object({"runs": _list("RunSummary")}),
-    "Run": _object({**_RUN_SUMMARY, "stop_reason": _TEXT, "asking": _list("Question"), "tasks": _list("Task")}),
+    "Run": _object(
+        {
+            **_RUN_SUMMARY,
+            "spent": _SPENT,
+            "reserved": _SPENT,
+            "stop_reason": _TEXT,
+            "asking": _list("Question"),
+            "tasks": _list("Task"),
+        }
+    ),
     "Description": _object({"openapi": _TEXT, "info": {"type": "object"}, "paths": {"type": "object"}}),
 }
 

@@ -47,7 +47,7 @@ async def _resume(call: AdminCall) -> Response:
 
 
 _LISTED: Final = (
-    text("state", "Only runs that are running, waiting, done, failed, or cancelled."),
+    text("state", "Only runs that are running, waiting, done, failed, cancelled, or budget_exhausted."),
     integer("limit", 1, 1000, "How many, the newest first; 50 when left out."),
 )
 _WORD: Final = (

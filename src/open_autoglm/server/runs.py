@@ -11,12 +11,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from open_autoglm.backends.caller import Origin
 from open_autoglm.cooperation.durable import DurableRuns
 from open_autoglm.cooperation.steps import Steps
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError
 from open_autoglm.scheduling.run_event import Word
 from open_autoglm.scheduling.task_document import read_graph
+from open_autoglm.server.teams import model_rates
 from open_autoglm.storage.run_journal import JournalLimits, RunJournal
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ JSONObject = dict[str, Any]
 FILE: Final = "runs.db"
 _START_S: Final = 20.0
 """Longest wait for a start that is given up."""
-_STATES: Final = ("running", "waiting", "done", "failed", "cancelled")
+_STATES: Final = ("running", "waiting", "done", "failed", "cancelled", "budget_exhausted")
 
 
 class Runs:
@@ -84,7 +84,9 @@ class Runs:
         """
         document = read_graph(text)
         runs = await self._opened()
-        run_id = await runs.create(document.tasks, name=document.name, by=by, timeout_s=document.timeout_s)
+        run_id = await runs.create(
+            document.tasks, name=document.name, by=by, timeout_s=document.timeout_s, budget=document.budget
+        )
         return await runs.show(run_id)
 
     async def rows(self, state: str, limit: int) -> list[JSONObject]:
@@ -152,11 +154,16 @@ class Runs:
         journal = RunJournal(self._path, limits)
         await journal.open()
         self._journal = journal
-        caller = server.teams.caller(Origin(client="runs"))
-        steps = Steps(desk, caller, lambda: server.gateway.snapshot.plans.keys())
+        steps = Steps(
+            desk,
+            server.teams,
+            lambda: server.gateway.snapshot.plans.keys(),
+            lambda name: model_rates(server.config, name),
+        )
         runs = DurableRuns(
             journal,
             steps.perform,
+            price=steps.price,
             repeatable=steps.repeatable,
             new_graph=steps.new_graph,
             settings=config.runs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from math import inf
 from typing import Final
 
 import msgspec
@@ -160,15 +161,36 @@ def team_timeouts(entry: CooperationEntry, timeouts: Timeouts) -> Timeouts:
     )
 
 
+def model_rates(config: ServerConfig, name: str) -> Rates:
+    """What one answer of a model costs at most, over all endpoints that may give it: its own and its fallbacks'.
+
+    What teams among them spend is for them to pay, from the ledger of whoever asks; see `backends.caller.Origin`.
+    """
+    team = config.cooperation.get(name)
+    names = {name, *config.routing.fallbacks.get(name, [])}
+    if team is not None and team.fallback is not None:
+        names.add(team.fallback)
+    if team is None and not any(model.name == name for model in config.models):
+        names.add("*")
+    models = [model for model in config.models if model.name in names]
+    prices = [model.price for model in models if model.price is not None]
+    budgets = [entry.budget for each in names if (entry := config.cooperation.get(each)) is not None]
+    return Rates(
+        max((price.input_per_million for price in prices), default=0.0),
+        max((price.output_per_million for price in prices), default=0.0),
+        answers=bool(models) or not budgets,
+        drawn_tokens=sum(budget.tokens or inf for budget in budgets),
+        drawn_money=sum(budget.money or inf for budget in budgets),
+    )
+
+
 def _rates(config: ServerConfig, entry: CooperationEntry) -> tuple[tuple[str, Rates], ...]:
-    """What each model that may be asked costs at most, over its endpoints, and each tool."""
+    """What each model that may be asked costs at most, and each tool."""
     names = dict.fromkeys([*entry.members, entry.judge, entry.aggregator, entry.planner])
     rates = []
-    for name in names:
-        prices = [model.price for model in config.models if model.name == name and model.price is not None]
-        if prices:
-            most_in = max(price.input_per_million for price in prices)
-            rates.append((name, Rates(most_in, max(price.output_per_million for price in prices))))
-        elif is_tool(name):
+    for name in filter(None, names):
+        if is_tool(name):
             rates.append((name, Rates(per_call=tool_cost(config.tools, name.removeprefix(TOOL_PREFIX)))))
+        else:
+            rates.append((name, model_rates(config, name)))
     return tuple(rates)

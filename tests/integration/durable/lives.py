@@ -15,6 +15,7 @@ from open_autoglm.cooperation.durable import DurableRuns
 from open_autoglm.cooperation.executor import StepCall
 from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.errors import AutoGLMError
+from open_autoglm.scheduling.run_account import Quote
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import TaskGraph
 from open_autoglm.storage.run_journal import RunJournal
@@ -109,6 +110,7 @@ async def drive(folder: Path, journal: RunJournal, tasks: Sequence[Task]) -> Non
     runs = DurableRuns(
         journal,
         perform,
+        price=lambda task, arguments: Quote(),
         repeatable=lambda task: task.tool != "write",
         new_graph=lambda: TaskGraph(tools={"add", "write"}),
         settings=RunSettings(),

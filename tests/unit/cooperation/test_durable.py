@@ -14,6 +14,7 @@ from open_autoglm.cooperation.durable import DurableRuns
 from open_autoglm.cooperation.executor import Perform, StepCall
 from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.errors import RequestError, ServerError
+from open_autoglm.scheduling.run_account import Quote
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import TaskGraph
 from open_autoglm.storage.run_journal import JournalLimits, RunJournal
@@ -56,6 +57,7 @@ async def _runs(
     runs = DurableRuns(
         journal,
         perform,
+        price=lambda task, arguments: Quote(),
         repeatable=lambda task: task.tool != "write",
         new_graph=lambda: TaskGraph(tools={"say", "write", "break"}),
         settings=RunSettings(**settings),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from math import inf
 from typing import Any
 
 import pytest
 
-from open_autoglm.cooperation.caller import Reply
+from open_autoglm.cooperation.caller import Origin, Reply
 from open_autoglm.cooperation.executor import StepCall
-from open_autoglm.cooperation.steps import Steps
+from open_autoglm.cooperation.steps import ANSWER_TOKENS, Steps
+from open_autoglm.cooperation.team_run import Rates
 from open_autoglm.dialects.canonical import Message
-from open_autoglm.errors import RequestError
+from open_autoglm.errors import AutoGLMError, RequestError, UpstreamError
+from open_autoglm.scheduling.budget import Ledger, Snapshot
+from open_autoglm.scheduling.run_account import Quote
 from open_autoglm.scheduling.task import Task
 from open_autoglm.tools.desk import ToolDesk
 from open_autoglm.tools.http_tool import HttpTool
@@ -25,25 +30,42 @@ class _Tool:
     description = ""
     schema: dict[str, Any] = {"type": "object"}
     timeout_s = 5.0
-    cost = 0.0
 
     def __init__(self, name: str, kind: ToolKind) -> None:
         self.name = name
         self.kind = kind
+        self.cost = 0.25 if name == "put" else 0.0
 
     async def call(self, arguments: Arguments, *, deadline_s: float, idempotency_key: str) -> Any:
         return [arguments, idempotency_key]
 
 
 class _Caller:
-    """Repeats what it is asked."""
+    """Repeats what it is asked; its own source of callers."""
 
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
+        self.origin = Origin()
+        self.error: BaseException | None = None
+
+    def caller(self, origin: Origin) -> _Caller:
+        self.origin = origin
+        return self
 
     async def ask(self, member: str, messages: list[Message], **settings: Any) -> Reply:
         self.asked = {"member": member, **settings}
-        return Reply(" | ".join(f"{message.role}: {message.text()}" for message in messages))
+        if self.error is not None:
+            raise self.error
+        text = " | ".join(f"{message.role}: {message.text()}" for message in messages)
+        return Reply(text, prompt_tokens=5, completion_tokens=10, cost=0.125)
+
+
+RATES = {
+    "glm": Rates(1000.0, 2000.0),
+    "none": Rates(),
+    "team": Rates(answers=False, drawn_tokens=500, drawn_money=inf),
+    "team-or-glm": Rates(1000.0, 2000.0, drawn_tokens=500, drawn_money=0.5),
+}
 
 
 def _steps() -> tuple[Steps, _Caller]:
@@ -51,7 +73,7 @@ def _steps() -> tuple[Steps, _Caller]:
     desk.add(HttpTool(HttpToolEntry("order", "https://shop.example/orders", "POST", kind="write")))
     desk.add(HttpTool(HttpToolEntry("refund", "https://shop.example/refunds", "POST", kind="dangerous")))
     caller = _Caller()
-    return Steps(desk, caller, lambda: {"glm"}), caller
+    return Steps(desk, caller, lambda: {"glm"}, lambda name: RATES[name]), caller
 
 
 async def _perform(steps: Steps, tool: str, arguments: dict[str, Any], confirmation: str = "") -> Any:
@@ -120,3 +142,49 @@ def test_a_graph_knows_tools_and_models() -> None:
     for tool in ("gone", "model:gone"):
         with pytest.raises(RequestError, match="there is no"):
             graph.add([Task("d", tool)])
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "quote"),
+    [
+        ("put", {}, Quote(money=0.25)),
+        ("gone", {}, Quote()),
+        ("model:glm", {"prompt": "12345678", "max_tokens": 10}, Quote(12, 0.022)),
+        ("model:none", {"prompt": "12345678"}, Quote(2 + ANSWER_TOKENS)),
+        ("model:team", {"prompt": "12345678"}, Quote(500, inf, elastic=True)),
+        ("model:team-or-glm", {"prompt": "12345678", "max_tokens": 10}, Quote(512, 0.522, elastic=True)),
+    ],
+)
+def test_a_try_has_a_price(tool: str, arguments: dict[str, Any], quote: Quote) -> None:
+    assert _steps()[0].price(Task("t", tool), arguments) == quote
+
+
+async def _paid(steps: Steps, tool: str, ledger: Ledger, **arguments: Any) -> Snapshot:
+    deadline_s = asyncio.get_running_loop().time() + 5.0
+    with contextlib.suppress(AutoGLMError, asyncio.CancelledError):
+        await steps.perform(StepCall("r1", Task("t", tool), arguments, 1, "r1:t", deadline_s, ledger=ledger))
+    return ledger.snapshot()
+
+
+async def test_tries_draw_what_they_cost() -> None:
+    steps, caller = _steps()
+    assert await _paid(steps, "put", Ledger(money=1.0)) == Snapshot(money=0.25, calls=1)
+    assert await _paid(steps, "put", Ledger(money=0.2)) == Snapshot()
+    assert await _paid(steps, "model:glm", Ledger(2000), prompt="hi") == Snapshot(15, 0.125, 1)
+    assert caller.asked["max_tokens"] == ANSWER_TOKENS, "what was set aside is all that it may write"
+    assert await _paid(steps, "model:glm", Ledger(), prompt="hi") == Snapshot(15, 0.125, 1)
+    assert caller.asked["max_tokens"] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "tokens"),
+    [
+        (UpstreamError("rate_limited", "no"), 0),
+        (UpstreamError("upstream_error", "no"), 11),
+        (asyncio.CancelledError(), 11),
+    ],
+)
+async def test_a_try_of_which_nobody_knows_costs_all_that_was_set_aside(error: BaseException, tokens: int) -> None:
+    steps, caller = _steps()
+    caller.error = error
+    assert (await _paid(steps, "model:none", Ledger(2000), prompt="hi", max_tokens=10)).tokens == tokens

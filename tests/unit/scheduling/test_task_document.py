@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_autoglm.errors import RequestError
+from open_autoglm.scheduling.run_account import RunBudget
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_document import read_graph
 
@@ -54,3 +55,30 @@ def test_what_is_none_is_refused_with_its_place(text: str, where: str, words: st
 def test_whatever_is_sent_is_read_or_refused(text: str | bytes) -> None:
     with contextlib.suppress(RequestError):
         read_graph(text)
+
+
+def test_a_budget_is_read() -> None:
+    document = read_graph('{"tasks": [], "budget": {"tokens": 20000, "money": 0.05, "time": "2m"}}')
+    assert document.budget == RunBudget(20000, 0.05, 120.0)
+    assert read_graph('{"tasks": [], "budget": {"time": 1.5}}').budget == RunBudget(time_s=1.5)
+    assert read_graph('{"tasks": []}').budget == RunBudget()
+
+
+@pytest.mark.parametrize(
+    ("budget", "where", "words"),
+    [
+        ('{"tokens": -1}', "budget.tokens", ">= 0"),
+        ('{"tokens": 0}', "budget.tokens", "leave it out"),
+        ('{"tokens": 1.5}', "budget.tokens", "int"),
+        ('{"money": -0.1}', "budget.money", ">= 0"),
+        ('{"money": "1"}', "budget.money", "float"),
+        ('{"money": 1e10}', "budget.money", "<= 1"),
+        ('{"time": "soon"}', "budget.time", "soon"),
+        ('{"time": 1e9}', "budget.time", "<="),
+        ('{"calls": 3}', "budget.calls", "tokens, money, time"),
+    ],
+)
+def test_a_wrong_budget_is_refused(budget: str, where: str, words: str) -> None:
+    with pytest.raises(RequestError, match=words) as caught:
+        read_graph(f'{{"tasks": [], "budget": {budget}}}')
+    assert caught.value.param == where

@@ -19,7 +19,7 @@ COLUMNS: Final = ("run", "name", "state", "began", "changed", "by")
 TASK_COLUMNS: Final = ("task", "tool", "state", "needs", "result")
 RESULT_CHARS: Final = 60
 ARGUMENTS_CHARS: Final = 8000
-STATES: Final = ("running", "waiting", "done", "failed", "cancelled")
+STATES: Final = ("running", "waiting", "done", "failed", "cancelled", "budget_exhausted")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -105,10 +105,23 @@ def show(run: dict[str, Any], terminal: Terminal) -> None:
         [task["id"], task["tool"], task["state"], ", ".join(task["depends_on"]), _result(task)] for task in run["tasks"]
     ]
     print_table(terminal, TASK_COLUMNS, rows, whole=("task",))
+    terminal.line(_spent(run))
     for each in run["asking"]:
         terminal.note(f"it waits for your word on {each['task']!r}, {_question(each['question'])}, called with:")
         terminal.note(f"  {_whole(each['arguments'])}")
         terminal.note(f"  autoglm runs approve {run['id']} {each['task']}   (or refuse)")
+
+
+def _spent(run: dict[str, Any]) -> str:
+    """What it has spent, of what it may spend, and what is set aside for steps under way."""
+    budget, spent, reserved = run["budget"], run["spent"], run["reserved"]
+    told = []
+    for kind, form in (("tokens", "{:,}"), ("money", "{:.6g}")):
+        limit = f" of {form.format(budget[kind])}" if kind in budget else ""
+        aside = f" ({form.format(reserved[kind])} more set aside)" if reserved[kind] else ""
+        told.append(f"{form.format(spent[kind])}{limit} {kind}{aside}")
+    time = f", {budget['time']:g} s for all of it" if "time" in budget else ""
+    return f"spent: {', '.join(told)}{time}"
 
 
 def _result(task: dict[str, Any]) -> str:

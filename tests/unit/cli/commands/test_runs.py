@@ -15,6 +15,9 @@ RUN: dict[str, Any] = {
     "name": "report",
     "state": "waiting",
     "stop_reason": "",
+    "budget": {"tokens": 20000, "time": 60.0},
+    "spent": {"tokens": 1200, "money": 0.25},
+    "reserved": {"tokens": 1000, "money": 0.0},
     "asking": [{"task": "put", "question": "unknown", "arguments": {"to": "x" * 100 + "y"}}],
     "tasks": [
         {"id": "a", "tool": "calculator", "state": "done", "depends_on": [], "result": {"result": "x" * 100}},
@@ -52,6 +55,8 @@ def test_a_run_shows_its_tasks_and_what_it_asks() -> None:
     show(RUN, terminal)
     assert out(terminal).splitlines()[0] == "run-1  report: waiting"
     assert "refused: by eva" in out(terminal)
+    spent = "spent: 1,200 of 20,000 tokens (1,000 more set aside), 0.25 money, 60 s for all of it"
+    assert out(terminal).splitlines()[-1] == spent
     assert "x" * 60 not in out(terminal)
     assert "autoglm runs approve run-1 put" in err(terminal)
     assert "--done" in err(terminal)
