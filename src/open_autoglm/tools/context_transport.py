@@ -134,7 +134,7 @@ async def _finish(
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Close its input, wait, tell it to end, wait, kill it."""
+    """Close its input, wait, tell it to end, wait, kill it; in any case kill what it leaves behind."""
     assert process.stdin is not None
     process.stdin.close()
     draining = asyncio.create_task(_drain(process))  # one that is stuck in writing would not notice
@@ -147,6 +147,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             if number is not None:
                 _signal(process, number)
     finally:
+        _signal(process, signal.SIGKILL)
+        await asyncio.wait([draining], timeout=_GO_S)  # nobody holds its pipe any more, so that ours is closed, too
         draining.cancel()
         await asyncio.wait([draining])
 

@@ -20,6 +20,7 @@ from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
 
 from open_autoglm import clock
 from open_autoglm.secret import Secret
+from open_autoglm.tools.context_transport import ChildTransport
 from open_autoglm.tools.settings import ContextServerEntry, ToolSettings
 from open_autoglm.tools.tool import ToolCall, ToolError
 from open_autoglm.tools.toolbox import Toolbox
@@ -119,6 +120,20 @@ async def test_a_child_that_never_answers_is_ended_with_us(tmp_path: Path, timeo
     child = int(noted.read_text()[:-1])
     await until(lambda: not lives(child))
     assert toolbox.server_rows()[0]["state"] == "closed"
+
+
+@pytest.mark.parametrize("output", ["", ">/dev/null"])
+async def test_what_a_child_leaves_behind_is_ended(tmp_path: Path, output: str) -> None:
+    noted = tmp_path / "pid"
+    program = f"sleep 600 {output} & echo $!. > {noted}"
+    before = len(os.listdir("/proc/self/fd"))
+    transport = ChildTransport(["sh", "-c", program], {"PATH": os.environ["PATH"]}, None, 1000)
+    async with transport.streams():
+        await until(lambda: noted.exists() and noted.read_text().endswith(".\n"))
+        left = int(noted.read_text()[:-2])
+        assert lives(left)
+    await until(lambda: not lives(left))
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 async def test_a_child_that_says_too_much_at_once_is_told_so(tmp_path: Path) -> None:
