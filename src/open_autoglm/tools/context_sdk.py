@@ -21,7 +21,7 @@ from typing import Any, Final
 from open_autoglm import __version__
 from open_autoglm.telemetry.redact import clean
 from open_autoglm.tools.context_client import TOOLS_MAX, ContextSession, ListedTool, LostConnectionError
-from open_autoglm.tools.host_address import allowed_address
+from open_autoglm.tools.host_address import allowed_addresses
 from open_autoglm.tools.settings import ContextServerEntry
 from open_autoglm.tools.tool import Arguments, ToolError
 from open_autoglm.tools.url_template import read_template
@@ -146,7 +146,7 @@ def _child(library: dict[str, Any], entry: ContextServerEntry) -> Any:
 async def _checked(url: str, entry: ContextServerEntry) -> None:
     """Say so at once when the address may not be called; the transport looks again before each request."""
     template = read_template(url)
-    await allowed_address(template.host, template.port, allow_private=entry.allow_private)
+    await allowed_addresses(template.host, template.port, allow_private=entry.allow_private)
 
 
 def _http_client(library: dict[str, Any], entry: ContextServerEntry) -> Any:

@@ -20,7 +20,7 @@ import httpx2
 import mcp_types as types
 from mcp.shared.message import SessionMessage
 
-from open_autoglm.tools.host_address import allowed_address
+from open_autoglm.tools.host_address import allowed_addresses
 from open_autoglm.tools.settings import ContextServerEntry
 from open_autoglm.tools.tool import ToolError
 from open_autoglm.transport.settings import TlsClientFiles
@@ -184,18 +184,10 @@ class _CheckedTransport(httpx2.AsyncBaseTransport):
         url = request.url
         port = url.port or _PORTS[url.scheme]
         try:
-            address = await allowed_address(url.host, port, allow_private=self._entry.allow_private)
+            addresses = await allowed_addresses(url.host, port, allow_private=self._entry.allow_private)
         except ToolError as error:
             raise httpx2.ConnectError(error.message) from error
-        response = await self._inner.handle_async_request(
-            httpx2.Request(
-                request.method,
-                url.copy_with(host=address),
-                headers=request.headers,  # `host` is among them, with the name
-                stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": url.host},
-            )
-        )
+        response = await self._asked(request, addresses)
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise httpx2.DecodingError("the answer is packed, which was not asked for")
@@ -203,6 +195,27 @@ class _CheckedTransport(httpx2.AsyncBaseTransport):
             assert isinstance(response.stream, httpx2.AsyncByteStream)
             response.stream = _BoundedStream(response.stream, self._entry.message_bytes)
         return response
+
+    async def _asked(self, request: httpx2.Request, addresses: list[str]) -> httpx2.Response:
+        """Ask at the first address where somebody listens; all together have the time for a connection."""
+        times = request.extensions.get("timeout", {})
+        if times.get("connect"):
+            times = {**times, "connect": times["connect"] / len(addresses)}
+        for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
+            try:
+                return await self._inner.handle_async_request(
+                    httpx2.Request(
+                        request.method,
+                        request.url.copy_with(host=address),
+                        headers=request.headers,  # `host` is among them, with the name
+                        stream=request.stream,
+                        extensions={**request.extensions, "sni_hostname": request.url.host, "timeout": times},
+                    )
+                )
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                if not left:
+                    raise
+        raise AssertionError("a host has an address")
 
     async def aclose(self) -> None:
         await self._inner.aclose()

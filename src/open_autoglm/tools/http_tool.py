@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from open_autoglm import clock
-from open_autoglm.tools.host_address import allowed_address
+from open_autoglm.tools.host_address import allowed_addresses
 from open_autoglm.tools.settings import HttpToolEntry
 from open_autoglm.tools.tool import Arguments, ToolError, ToolKind
 from open_autoglm.tools.url_template import UrlTemplate, read_template
@@ -62,30 +62,39 @@ class HttpTool:
         target = self._url.target(arguments, others if bodiless else {})
         body = b"" if bodiless else msgspec.json.encode(others)
         head = self._head(target, body, idempotency_key)
-        address = await allowed_address(self._url.host, self._url.port, allow_private=self._entry.allow_private)
+        addresses = await allowed_addresses(self._url.host, self._url.port, allow_private=self._entry.allow_private)
+        while True:
+            patience_s = (deadline_s - clock.monotonic()) / len(addresses)
+            try:
+                status, headers, data = await self._sent(head, body, addresses.pop(0), patience_s)
+                break
+            except _LostError as error:
+                unsent = error.loss == "connect"
+                if not (unsent and addresses):
+                    raise ToolError(
+                        "tool_unavailable", f"{self._url.authority}: {error}", retryable=unsent or self.kind == "read"
+                    ) from None
+        return self._told(status, headers, data, bool(idempotency_key))
+
+    async def _sent(self, head: bytes, body: bytes, address: str, patience_s: float) -> tuple[int, Headers, bytes]:
+        """The answer of what is at one address, where somebody takes the connection in this time."""
         loop = asyncio.get_running_loop()
         answer = _Answer(loop.create_future(), self._entry.answer_bytes)
         pool = HttpPool(
             address,
             self._url.port,
             limits=_LIMITS,
-            connect_timeout_s=max(0.001, deadline_s - clock.monotonic()),
+            connect_timeout_s=max(0.001, patience_s),
             loop=loop,
             tls=self._context(),
             tls_name=self._url.host,
         )
         transfer = pool.send(head, body, answer)
         try:
-            status, headers, data = await answer.done
-        except _LostError as error:
-            unsent = error.loss == "connect"
-            raise ToolError(
-                "tool_unavailable", f"{self._url.authority}: {error}", retryable=unsent or self.kind == "read"
-            ) from None
+            return await answer.done
         finally:
             transfer.cancel()
             pool.close()
-        return self._told(status, headers, data, bool(idempotency_key))
 
     def _told(self, status: int, headers: Headers, data: bytes, keyed: bool) -> Any:
         if 300 <= status < 400:
