@@ -56,7 +56,9 @@ async def connect(entry: ContextServerEntry, list_changed: Callable[[], None]) -
     else:
         await _checked(entry.url, entry)
         http_client = _http_client(library, entry)
-        transport = library["mcp.client.streamable_http"].streamable_http_client(entry.url, http_client=http_client)
+        transport = library["mcp.client.streamable_http"].streamable_http_client(
+            entry.url, http_client=http_client, max_sse_event_size=entry.message_bytes
+        )
     client = mcp.Client(
         transport,
         read_timeout_seconds=entry.timeout_s + _LATER_S,

@@ -173,7 +173,7 @@ def http_transport(entry: ContextServerEntry) -> httpx2.AsyncBaseTransport:
 class _CheckedTransport(httpx2.AsyncBaseTransport):
     """Connects to checked addresses, whatever the name of the host leads to later, and bounds answers that are whole.
 
-    Events of a stream are bounded by the library.
+    Events of a stream are bounded by the library, to which `context_sdk` tells the bound.
     """
 
     def __init__(self, entry: ContextServerEntry) -> None:

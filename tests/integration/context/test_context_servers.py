@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
+from tests.integration.tools.test_http_tool import reply, service
 
 from open_autoglm import clock
 from open_autoglm.secret import Secret
@@ -222,6 +223,18 @@ async def test_a_server_over_http_is_called_with_its_key(server: RunningServer, 
         assert "allow_private" in states["inward"]["problem"]
         assert states["short"]["problem"]
         assert ADMIN_KEY not in str(states)
+
+
+async def test_an_event_of_a_server_is_bounded_as_its_other_messages_are(tmp_path: Path) -> None:
+    event = b"event: message\ndata: " + b"x" * 2 * 2**20 + b"\n\n"
+    answer = reply(event, headers=b"content-type: text/event-stream\r\n")
+    async with service(answer) as (port, _):
+        own: dict[str, Any] = {"url": f"http://127.0.0.1:{port}/", "allow_private": True}
+        short = ContextServerEntry("short", message_bytes=65536, **own)
+        async with opened(tmp_path, short, ContextServerEntry("long", **own)) as toolbox:
+            problems = {row["name"]: row["problem"] for row in toolbox.server_rows()}
+    assert "65536 byte limit" in problems["short"]
+    assert "byte limit" not in problems["long"]
 
 
 @pytest.mark.parametrize("name", ["localhost", "another.example"])
