@@ -389,7 +389,8 @@ class NodeLine:
             if self._tensors is not None:
                 self._tensors.drop(stream)
             known = ", ".join(sorted(name for name in self._models if name))
-            raise RequestError("model_not_found", f"this node has no model {model!r}; it has: {known}", param="model")
+            told = f"; it has: {known}" if self.guest is None else ""  # which may know of its own only
+            raise RequestError("model_not_found", f"this node has no model {model!r}{told}", param="model")
         if self._tensors is None:
             raise RequestError("invalid_request", "the request says that tensors came before it, and none did")
         deadline_s = clock.monotonic() + remaining_ms / 1000 if remaining_ms else None

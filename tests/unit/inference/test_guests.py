@@ -95,6 +95,17 @@ async def test_a_guest_asks_as_often_as_its_ticket_says(stand: Stand) -> None:
     assert outcome(guest, "other") == "forbidden"
 
 
+async def test_a_guest_is_told_of_no_other_models(stand: Stand) -> None:
+    told = []
+    for wired in (stand.guest(stand.ticket(1)), stand.wired):
+        stream = wired.client.request(write_request("none", "", 255) + wired.client.codec.encode({"prompt": "hi"}))
+        wired.turn()
+        error = wired.heard.errors[stream]
+        assert error.code == "model_not_found"
+        told.append("other" in error.message)
+    assert told == [False, True]
+
+
 async def test_the_next_ticket_holds_on_all_connections_that_showed_the_one_before(stand: Stand) -> None:
     first, second = stand.guest(stand.ticket(1)), stand.guest(stand.ticket(1))
     assert [outcome(first), outcome(second), outcome(second)] == ["hi", "hi", "token_expired"]
