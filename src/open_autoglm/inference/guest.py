@@ -34,11 +34,11 @@ class Guest:
         Raises:
             RequestError, ServerError: it is not taken, and the one before goes on.
         """
-        if len(self._seats) >= _MODELS_MAX:
-            raise RequestError("invalid_request", f"tickets for {_MODELS_MAX} models are shown here already")
         use = self._desk.show(text)
         model = use.ticket.model
         seat = self._seats.get(model)
+        if seat is None and len(self._seats) >= _MODELS_MAX:
+            raise RequestError("invalid_request", f"tickets for {_MODELS_MAX} models are shown here already")
         if seat is None or seat.use.ticket.key != use.ticket.key:
             self._seats[model] = use.seat
         elif seat.use is not use:

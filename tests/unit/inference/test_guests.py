@@ -95,6 +95,17 @@ async def test_a_guest_asks_as_often_as_its_ticket_says(stand: Stand) -> None:
     assert outcome(guest, "other") == "forbidden"
 
 
+async def test_a_ticket_is_renewed_where_no_further_model_is_taken(stand: Stand) -> None:
+    guest = stand.guest(stand.ticket(1))
+    for number in range(2, 65):
+        assert "error" not in stand.request(TICKET_REQUEST, {"ticket": stand.ticket(number, model=f"m{number}")}, guest)
+    told = stand.request(TICKET_REQUEST, {"ticket": stand.ticket(65, model="another")}, guest)
+    assert told == {"error": "invalid_request"}
+    assert [outcome(guest), outcome(guest), outcome(guest)] == ["hi", "hi", "token_expired"]
+    assert stand.request(TICKET_REQUEST, {"ticket": stand.ticket(66)}, guest) == {"model": "echo", "requests": 2}
+    assert outcome(guest) == "hi"
+
+
 async def test_a_guest_is_told_of_no_other_models(stand: Stand) -> None:
     told = []
     for wired in (stand.guest(stand.ticket(1)), stand.wired):
