@@ -193,7 +193,7 @@ def _file(uri: str, path: str, media_type: str | None) -> Page:
         raise ServerError("internal_error", f"the page {uri!r} cannot be read; the server's log says why") from error
     if len(data) > FILE_BYTES_MAX:
         raise ServerError("internal_error", f"the file of {uri!r} is longer than {FILE_BYTES_MAX} bytes")
-    if kind is None or not kind.startswith(_NO_TEXT):
+    if kind is None or not kind.startswith(_NO_TEXT) or kind.endswith("+xml"):
         try:
             return Page(uri, kind or "text/plain", redact(data.decode()))
         except UnicodeDecodeError:

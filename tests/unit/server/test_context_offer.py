@@ -92,6 +92,17 @@ async def test_the_page_of_a_tool_is_its_answer_to_what_stands_in_the_address() 
             await offer.read(uri)
 
 
+async def test_a_drawing_that_is_text_leaves_without_keys(tmp_path: Path) -> None:
+    drawing = tmp_path / "plan.svg"
+    drawing.write_text("<svg><!-- Bearer abcdef123456 --></svg>")
+    offer = offer_of(resources=[OfferedResource("docs://plan", file=str(drawing))])
+    page = await offer.read("docs://plan")
+    assert page.media_type == "image/svg+xml"
+    assert page.text is not None
+    assert page.text.startswith("<svg>")
+    assert "abcdef" not in page.text
+
+
 async def test_pages_of_files_are_read_anew_and_have_an_end(tmp_path: Path) -> None:
     note, picture = tmp_path / "note.md", tmp_path / "picture.png"
     offer = offer_of(
