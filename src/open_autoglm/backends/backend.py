@@ -14,6 +14,7 @@ from open_autoglm.errors import AutoGLMError
 from open_autoglm.exchange.attempt import Attempt
 from open_autoglm.exchange.exchange import Exchange
 from open_autoglm.exchange.record import RequestRecord
+from open_autoglm.scheduling.budget import Ledger
 
 
 class ModelCall:
@@ -60,6 +61,11 @@ class ModelCall:
     def hops(self) -> int:
         """How many servers have it from another server, where that is said."""
         return self.view.hops
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What pays for all that it asks in turn; None where a client asks, for each answer has a budget of its own."""
+        return None
 
     def header(self, name: str) -> bytes | None:
         """A header of the client's request, by its name in lower case; None where it has none."""

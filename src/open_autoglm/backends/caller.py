@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from open_autoglm.dialects.canonical import Message
+from open_autoglm.scheduling.budget import Ledger
 
 
 class Reply(Struct, frozen=True):
@@ -21,6 +22,8 @@ class Reply(Struct, frozen=True):
         endpoint: which one answered, without what could be secret.
         confidence: mean probability of the answer's tokens, 0 to 1; None where the model does not tell it.
         reasoning: what it wrote before the answer; empty where it does not show that.
+        drawn: whether a team gave it whose members were paid from the asker's own ledger, see `Origin`; the figures
+            above are then not to be counted there once more.
     """
 
     text: str
@@ -32,6 +35,7 @@ class Reply(Struct, frozen=True):
     endpoint: str = ""
     confidence: float | None = None
     reasoning: str = ""
+    drawn: bool = False
 
 
 class ModelCaller(Protocol):
@@ -73,6 +77,8 @@ class Origin(Struct, frozen=True):
         parameters: further fields of a chat completion, plain JSON values, as `top_p` or `response_format`.
         hops: how many servers have that request from another server; sent on, so that circles of servers end.
         logprobs: whether log probabilities are asked for, which confidence is made of.
+        ledger: of whoever asks. A virtual model that is asked draws on it for each ask of its own, at the moment of
+            that ask, so that what is cancelled, planned anew or comes to no answer counts as well.
     """
 
     trace_id: str = ""
@@ -81,6 +87,7 @@ class Origin(Struct, frozen=True):
     parameters: dict[str, Any] = {}
     hops: int = 0
     logprobs: bool = False
+    ledger: Ledger | None = None
 
 
 class CallerSource(Protocol):

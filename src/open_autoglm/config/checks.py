@@ -254,7 +254,9 @@ class Checks:
             ):
                 self._add(path, message)
             priced = {model.name for model in self.config.models if model.price is not None}
-            for name, entry in self.config.cooperation.items():
+            teams = self.config.cooperation.items()
+            priced |= {name for name, entry in teams if priced.intersection(entry.members)}
+            for name, entry in teams:
                 tools = any(member.price for member in team_members(self.config, entry) if member.kind == "tool")
                 if entry.budget.money and not tools and not priced.intersection(entry.members):
                     self.warnings.append(

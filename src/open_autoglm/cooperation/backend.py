@@ -202,6 +202,7 @@ class TeamAnswer:
         entry, book = team.entry, team.book
         settings = book.settings
         knowledge = book.knowledge().of(settings.task_class)
+        ledger = self._ledger()
         seed = around.rng.getrandbits(31) if question.seed is None else question.seed
         trail = None
         if around.trails is not None:
@@ -219,16 +220,16 @@ class TeamAnswer:
         run: TeamRun | PlanRun
         try:
             if entry.strategy == "plan_execute":
-                run = await self._plan_run(question, trail)
+                run = await self._plan_run(question, ledger, trail)
             else:
                 run = TeamRun(
                     make_strategy(entry.strategy, book.members, settings, knowledge, seed),
                     question,
                     Means(
-                        *self._callers(question),
+                        *self._callers(question, ledger),
                         make_reader(settings, question),
                         partial(calibrated, knowledge),
-                        Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
+                        ledger,
                         self._tools(),
                     ),
                     self._terms(),
@@ -254,7 +255,14 @@ class TeamAnswer:
             assert outcome.error is not None
             self._fail(outcome.error)
 
-    async def _plan_run(self, question: Question, trail: RunTrail | None) -> PlanRun:
+    def _ledger(self) -> Ledger:
+        """What pays for the run: its own budget, within that of the run that asks it as a member."""
+        budget, outer = self._team.entry.budget, self._call.ledger
+        if outer is None:
+            return Ledger(budget.tokens, budget.money, ASKS_MAX)
+        return outer.child(budget.tokens, budget.money, ASKS_MAX)
+
+    async def _plan_run(self, question: Question, ledger: Ledger, trail: RunTrail | None) -> PlanRun:
         """The run of a virtual model that plans."""
         entry = self._team.entry
         assert self.around.desk is not None, "a plan is wanted before the server is composed"
@@ -262,9 +270,9 @@ class TeamAnswer:
         return PlanRun(
             Roles(planner, tuple(entry.tools), tuple(entry.members), entry.aggregator, entry.replans),
             question,
-            self._callers(question),
+            self._callers(question, ledger),
             await self.around.desk(),
-            Ledger(entry.budget.tokens, entry.budget.money, ASKS_MAX),
+            ledger,
             self._terms(),
             observers=self._observers(trail),
             cache=self._team.plans,
@@ -289,9 +297,11 @@ class TeamAnswer:
             rates=self._team.rates,
         )
 
-    def _callers(self, question: Question) -> tuple[ModelCaller, ModelCaller]:
+    def _callers(self, question: Question, ledger: Ledger | None = None) -> tuple[ModelCaller, ModelCaller]:
         record = self._call.record
-        judges = Origin(trace_id=self._call.trace_id, key=record.key, client=record.client, hops=self._call.hops)
+        judges = Origin(
+            trace_id=self._call.trace_id, key=record.key, client=record.client, hops=self._call.hops, ledger=ledger
+        )
         members = msgspec.structs.replace(judges, parameters=question.parameters, logprobs=self._team.entry.logprobs)
         return self.around.callers.caller(members), self.around.callers.caller(judges)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, runtime_checkable
 
 from open_autoglm.cooperation.caller import ModelCaller, Reply
-from open_autoglm.cooperation.team_run import Rates, Terms
+from open_autoglm.cooperation.team_run import Rates, Terms, billed
 from open_autoglm.dialects.canonical import Message, estimate_tokens
 from open_autoglm.errors import AutoGLMError, ServerError
 from open_autoglm.scheduling.budget import Ledger, Reservation, estimate
@@ -65,6 +65,8 @@ class PaidCaller:
     def estimate(self, member: str, text_bytes: int, max_tokens: int) -> tuple[int, float]:
         """Tokens and money that a call takes at most, by what its prompt is taken to have."""
         rates = self._terms.rates.get(member, Rates())
+        if not rates.answers:
+            return 0, 0.0  # a team, whose own asks are reserved one by one
         return estimate(estimate_tokens(text_bytes), max_tokens, rates.input_per_million, rates.output_per_million)
 
     async def ask(
@@ -132,7 +134,7 @@ class PaidCaller:
             _log.exception("asking %s failed", member)
             self._settle_cut(reservation, member, size, heard_bytes)
             raise ServerError("internal_error", f"asking failed: {type(error).__name__}") from error
-        self._ledger.settle(reservation, reply.prompt_tokens + reply.completion_tokens, reply.cost)
+        self._ledger.settle(reservation, *billed(reply))
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
         return reply

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from open_autoglm.cooperation.caller import CallerSource, Origin
 from open_autoglm.cooperation.executor import UNCLEAR, StepCall
-from open_autoglm.cooperation.team_run import Rates
+from open_autoglm.cooperation.team_run import Rates, billed
 from open_autoglm.dialects.canonical import Message, TextPart, estimate_tokens
 from open_autoglm.errors import AutoGLMError, RequestError
 from open_autoglm.scheduling.budget import estimate
@@ -136,7 +136,7 @@ class Steps:
         reservation = ledger.reserve(*_most(self._rates(model), arguments))
         tokens, money = reservation.tokens, reservation.money  # of whoever breaks off nobody knows what it has cost
         try:
-            reply = await self._callers.caller(Origin(client=_CLIENT)).ask(
+            reply = await self._callers.caller(Origin(client=_CLIENT, ledger=ledger)).ask(
                 model,
                 messages,
                 deadline_s=call.deadline_s,
@@ -144,7 +144,7 @@ class Steps:
                 seed=arguments.seed,
                 max_tokens=arguments.max_tokens or (ANSWER_TOKENS if ledger.is_limited else None),
             )
-            tokens, money = reply.prompt_tokens + reply.completion_tokens, reply.cost
+            tokens, money = billed(reply)
         except AutoGLMError as error:
             if error.code not in UNCLEAR:
                 tokens, money = 0, 0.0

@@ -45,6 +45,9 @@ ASKS_MAX: Final = 2048
 _ANSWER_TOKENS: Final = 1024
 """What an answer is taken to have when the client sets no limit; where the budget has one, no answer may have more."""
 
+_MONEY_MIN: Final = 1e-12
+"""The least that is counted."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,6 +66,13 @@ class Rates(Struct, frozen=True):
     answers: bool = True
     drawn_tokens: float = 0
     drawn_money: float = 0.0
+
+
+def billed(reply: Reply | None) -> tuple[int, float]:
+    """Tokens and money that whoever asked has to count for a reply; nothing where it was paid for as it was made."""
+    if reply is None or reply.drawn:
+        return 0, 0.0
+    return reply.prompt_tokens + reply.completion_tokens, reply.cost
 
 
 class Terms(Struct, frozen=True):
@@ -200,6 +210,8 @@ class TeamRun:
         """Set aside what the ask may cost; None when that is not there, and nothing further will be asked."""
         tokens, money = self._most(ask, self._question.max_tokens or _ANSWER_TOKENS)
         try:
+            if not self._rates(ask.member).answers:
+                self._ledger.check(1, _MONEY_MIN)  # what it asks in turn is reserved by itself, if anything is left
             return self._ledger.reserve(tokens, money)
         except BudgetExhausted as error:
             self._exhausted = True
@@ -208,11 +220,16 @@ class TeamRun:
 
     def _most(self, ask: Ask, written: int) -> tuple[int, float]:
         """Tokens and money that an ask takes at most when so many tokens are written for it."""
-        rates = self._terms.rates.get(ask.member, Rates())
+        rates = self._rates(ask.member)
         if ask.purpose == "compute":
             return 0, rates.per_call
+        if not rates.answers:
+            return 0, 0.0
         prompt = self._question.prompt_tokens(ask)
         return estimate(prompt, written, rates.input_per_million, rates.output_per_million)
+
+    def _rates(self, member: str) -> Rates:
+        return self._terms.rates.get(member, Rates())
 
     async def _ask(self, ask: Ask) -> Candidate:
         begun_s = clock.monotonic()
@@ -323,7 +340,7 @@ class TeamRun:
             candidate = Candidate(ask.number, ask.member, failure="client_closed")
         else:
             candidate = task.result()
-        self._ledger.settle(reservation, candidate.prompt_tokens + candidate.completion_tokens, candidate.cost)
+        self._ledger.settle(reservation, *billed(self._replies.get(ask.number)))
         if self._strategy.decision is not None:
             self._tell("failed", {"number": ask.number, "member": ask.member, "failure": "late"})
             return
@@ -345,8 +362,7 @@ class TeamRun:
                 tokens, money = self._most(ask, 0)
                 self._ledger.settle(reservation, min(tokens, reservation.tokens), min(money, reservation.money))
             else:
-                reply = reply or Reply("")  # a tool that was not called yet
-                self._ledger.settle(reservation, reply.prompt_tokens + reply.completion_tokens, reply.cost)
+                self._ledger.settle(reservation, *billed(reply))  # nothing for a tool that was not called yet
             self._tell("failed", {"number": ask.number, "member": ask.member, "failure": failure})
 
     def _outcome(self, decision: Decision) -> Outcome:

@@ -32,6 +32,7 @@ from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.gateway.member_answer import HeardAnswer, MemberAnswer, read_answer
 from open_autoglm.ids import IdSource
 from open_autoglm.routing.endpoint import Endpoint
+from open_autoglm.scheduling.budget import Ledger
 
 ROUTE: Final = "member"
 """In metrics and logs, where a client's request has the pattern of its route."""
@@ -147,6 +148,7 @@ class MemberCaller:
         record.trace_id = call.trace_id = origin.trace_id
         record.key = origin.key
         call.servers = origin.hops
+        call.purse = origin.ledger
         call.exchange = exchange = Exchange(plan, call, record, call.deadline_s, self._rng, hear is not None)
         exchange.tenant = wishes.tenant
         exchange.priority = wishes.priority
@@ -186,9 +188,10 @@ class MemberCall(Running):
     Attributes:
         reply: the answer, or why there is none.
         servers: see `Origin.hops`.
+        purse: see `Origin.ledger`.
     """
 
-    __slots__ = ("_gateway", "_settled", "_targets", "ready_since_s", "reply", "servers")
+    __slots__ = ("_gateway", "_settled", "_targets", "purse", "ready_since_s", "reply", "servers")
 
     def __init__(self, gateway: Gateway, record: RequestRecord, model: str, body: bytes, deadline_s: float) -> None:
         self._gateway = gateway
@@ -203,6 +206,7 @@ class MemberCall(Running):
         self.created_s = int(record.received_wall_s)
         self.delivered = None
         self.servers = 0
+        self.purse: Ledger | None = None
         record.bytes_in = len(body)
         record.admitted_s = record.read_s = record.received_s
         self._targets: list[Endpoint] = []
@@ -214,6 +218,11 @@ class MemberCall(Running):
     def hops(self) -> int:
         """See `ModelCall.hops`: those of the request that it is asked for."""
         return self.servers
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """See `ModelCall.ledger`."""
+        return self.purse
 
     # The sink that the exchange drives.
 
@@ -316,7 +325,8 @@ class MemberCall(Running):
         if completion_tokens < 0:
             completion_tokens = estimate_tokens(len(answer.text.encode("utf-8", "replace")))
         cost = (prompt_tokens * target.price_in + completion_tokens * target.price_out) / 1e6
-        if getattr(target.extra, "dialect_name", "") == TEAM_DIALECT:
+        by_team = getattr(target.extra, "dialect_name", "") == TEAM_DIALECT
+        if by_team:
             cost = answer.cost
         return Reply(
             text=answer.text,
@@ -328,6 +338,7 @@ class MemberCall(Running):
             endpoint=attempt.endpoint,
             confidence=answer.confidence,
             reasoning=answer.reasoning,
+            drawn=by_team and self.purse is not None,
         )
 
     def _settle(self, status: int, code: str, message: str, now_s: float = 0.0) -> None:

@@ -18,7 +18,7 @@ from open_autoglm.cooperation.question import Question
 from open_autoglm.cooperation.team_run import Means, Outcome, Rates, TeamRun, Terms
 from open_autoglm.dialects.canonical import Message, TextPart
 from open_autoglm.errors import RequestError, UpstreamError
-from open_autoglm.scheduling.budget import Ledger
+from open_autoglm.scheduling.budget import Ledger, Snapshot
 from open_autoglm.testing.loop import START_S, VirtualLoop
 from open_autoglm.voting.candidate import Ask, Candidate, Decision
 from open_autoglm.voting.catalog import Knowledge, Member, make_strategy
@@ -292,3 +292,17 @@ def test_every_run_ends_in_time_with_its_books_closed(lines: list[tuple[Any, flo
     assert watch.kinds()[-1] == "decided"
     if outcome.reply is None:
         assert outcome.error is not None
+
+
+def test_a_team_that_drew_on_the_ledger_itself_is_not_paid_for_twice() -> None:
+    script, ledger = Script(a=[Line("42", drawn=True)], b=[Line("42")]), Ledger(tokens=5000)
+    outcome, _ = _play(script, members="ab", ledger=ledger, rates={"a": Rates(answers=False)}, early_exit="none")
+    assert (outcome.prompt_tokens, outcome.completion_tokens) == (10, 20)
+    assert ledger.snapshot() == Snapshot(tokens=15, money=0.01, calls=2)
+
+
+def test_a_team_is_not_asked_when_nothing_is_left() -> None:
+    script, ledger = Script(a=[Line("42")]), Ledger(tokens=10)
+    ledger.spend(10, 0.0)
+    outcome, _ = _play(script, members="a", ledger=ledger, rates={"a": Rates(answers=False)})
+    assert (script.asked, outcome.decision.reason) == ([], "budget_exhausted")

@@ -25,6 +25,7 @@ from open_autoglm.gateway.gateway import Gateway
 from open_autoglm.gateway.member_call import MemberDesk
 from open_autoglm.gateway.snapshot import Snapshot
 from open_autoglm.gateway.source_watch import SourceWatch
+from open_autoglm.scheduling.budget import Ledger
 from open_autoglm.security.keys import Principal
 from open_autoglm.server.dialects import PLAIN_FACE
 from open_autoglm.testing.loop import START_S, VirtualLoop
@@ -216,3 +217,24 @@ def test_a_gateway_that_stops_ends_its_own_questions_too() -> None:
 
     stage.run(play)
     assert stage.speakers["a"].cancelled == 1
+
+
+@pytest.mark.parametrize(
+    ("dialect", "ledger", "cost", "drawn"),
+    [
+        ("openai", Ledger(), 0.13, False),
+        ("cooperation", Ledger(), 0.5, True),
+        ("cooperation", None, 0.5, False),
+    ],
+)
+def test_a_team_is_given_the_ledger_that_pays_and_its_answer_says_so(
+    dialect: str, ledger: Ledger | None, cost: float, drawn: bool
+) -> None:
+    said = json.loads(answer())
+    said["usage"]["cost"] = 0.5
+    stage = Stage("a", a=Speaker(json.dumps(said).encode()))
+    stage.speakers["a"].dialect_name = dialect
+    stage.rig.endpoints["a"].price_in, stage.rig.endpoints["a"].price_out = 1000.0, 3000.0
+    reply = stage.run(ask, replace(ORIGIN, ledger=ledger))
+    assert (reply.cost, reply.drawn) == (pytest.approx(cost), drawn)
+    assert stage.speakers["a"].calls[0].ledger is ledger
