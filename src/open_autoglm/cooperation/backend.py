@@ -274,7 +274,8 @@ class TeamAnswer:
             await self.around.desk(),
             ledger,
             self._terms(),
-            observers=self._observers(trail),
+            observers=self._observers(None),
+            trail=None if trail is None else trail.event,
             cache=self._team.plans,
             # Keys of idempotency are made of it, and clients may choose their requests' ids.
             run_id=f"{self._call.request_id}-{secrets.token_hex(8)}",

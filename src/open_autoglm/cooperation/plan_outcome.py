@@ -68,12 +68,12 @@ class Results:
         used = {need for task in self.tasks.values() for need in _needs(task)}
         return tuple(sorted(self.tasks.keys() - used, key=self._places.__getitem__))
 
-    def text(self) -> str:
-        """The last results as an answer: one alone as it is, of several each with what it is."""
+    def lines(self) -> dict[str, str]:
+        """The last results as an answer, by task: one alone as it is, of several each with what it is."""
         last = self.last()
         if len(last) == 1:
-            return as_text(self.values[last[0]])
-        return "\n".join(f"{self._as_call(self.tasks[task])}: {as_text(self.values[task])}" for task in last)
+            return {last[0]: as_text(self.values[last[0]])}
+        return {task: f"{self._as_call(self.tasks[task])}: {as_text(self.values[task])}" for task in last}
 
     def sources(self, final: tuple[str, ...]) -> tuple[Source, ...]:
         """The tasks `final`, and all that they need, in the order of the plans."""

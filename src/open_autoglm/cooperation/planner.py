@@ -15,7 +15,7 @@ Sources: plan-execute with a streamed plan, arXiv 2312.04511.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -27,7 +27,8 @@ from open_autoglm.cooperation.caller import ModelCaller, Reply
 from open_autoglm.cooperation.executor import Executor, StepCall
 from open_autoglm.cooperation.paid_caller import PaidCaller
 from open_autoglm.cooperation.plan_check import TaskCheck
-from open_autoglm.cooperation.plan_outcome import PlanOutcome, Results, told
+from open_autoglm.cooperation.plan_course import Next, PlanCourse
+from open_autoglm.cooperation.plan_outcome import PlanOutcome, told
 from open_autoglm.cooperation.plan_prompts import (
     failure_shown,
     join_prompt,
@@ -41,17 +42,14 @@ from open_autoglm.cooperation.team_run import Observer, Terms
 from open_autoglm.dialects.canonical import Message, TextPart
 from open_autoglm.errors import AutoGLMError, RequestError, ServerError, UpstreamError
 from open_autoglm.scheduling.budget import BudgetExhausted, Ledger
-from open_autoglm.scheduling.graph_run import GraphRun, RunLimits
-from open_autoglm.scheduling.plan_admission import PlanAdmission, work_of
 from open_autoglm.scheduling.plan_cache import PlanCache
 from open_autoglm.scheduling.plan_parser import PlanLimits, PlanParser
-from open_autoglm.scheduling.references import as_text
-from open_autoglm.scheduling.run_event import Planned, RunEvent, TaskDone, TaskFailed, TaskStarted
+from open_autoglm.scheduling.references import ReferenceProblem, apart, as_text
+from open_autoglm.scheduling.run_event import Held, Planned, RunEvent, Stopped, TaskDone, TaskFailed, TaskStarted
 from open_autoglm.scheduling.task import Task
-from open_autoglm.scheduling.task_graph import MODEL_PREFIX, TaskGraph
+from open_autoglm.scheduling.task_graph import MODEL_PREFIX
 from open_autoglm.tools.desk import ToolDesk, digest_of
 from open_autoglm.tools.tool import ToolCall
-from open_autoglm.voting.candidate import Decision
 
 TASKS_MAX: Final = 64
 """Of one plan."""
@@ -94,6 +92,7 @@ class PlanRun:
         ledger: what the run may spend.
         terms: its bounds.
         observers: told of each event, in turn.
+        trail: told the same, and all that the run's course follows from, see `plan_replay`; None where nobody is.
         cache: plans of earlier runs; None for none.
         run_id: part of the tools' idempotency keys.
     """
@@ -108,6 +107,7 @@ class PlanRun:
         terms: Terms,
         *,
         observers: Sequence[Observer] = (),
+        trail: Observer | None = None,
         cache: PlanCache | None = None,
         run_id: str = "plan",
     ) -> None:
@@ -118,29 +118,27 @@ class PlanRun:
         self._ledger = ledger
         self._terms = terms
         self._observers = observers
+        self._trail = trail
         self._cache = cache if len(question.messages) == 1 else None
         self._run_id = run_id
         self._paid = PaidCaller(ledger, terms)
         self._tools = [tool for tool in desk.tools(roles.tools) if tool.kind != "dangerous"]
         self._costs = {tool.name: tool.cost for tool in self._tools}
         self._readers = {tool.name for tool in self._tools if tool.kind == "read"}
+        self._course = PlanCourse(
+            run_id, roles.replans, joins=bool(roles.aggregator), changing=self._costs.keys() - self._readers
+        )
         self._check = TaskCheck(self._tools, roles.models)
         self._began_s = clock.monotonic()
         join_s = (terms.deadline_s - self._began_s) * _JOIN_SHARE if roles.aggregator else 0.0
         self._work_deadline_s = terms.deadline_s - join_s
-        self._results = Results()
-        self._used: set[str] = set()
-        self._failed: list[tuple[Task, str]] = []  # of the plan that was run last
-        self._codes: list[str] = []  # of the same
-        self._unclear: set[bytes] = set()  # what tasks do that may have taken effect although they failed
         self._promised: dict[str, tuple[int, float]] = {}  # tokens and money of tasks that were let in and not begun
-        self._plans = 0
-        self._problem = ""
         self._exhausted: BudgetExhausted | None = None
         self._error: AutoGLMError | None = None
 
     async def run(self) -> PlanOutcome:
         """Plan, run, and plan again, until there is an answer. A run that is cancelled cancels all that it began."""
+        self._tell_trail_how_it_began()
         try:
             async with asyncio.timeout(max(0.0, self._terms.deadline_s - clock.monotonic())) as limit:
                 reason, reply = await self._answer()
@@ -148,77 +146,69 @@ class PlanRun:
             if not limit.expired():
                 raise
             reason, reply = "deadline", None
-        outcome = self._outcome(reason, reply)
+        outcome, parts = self._outcome(reason, reply)
         sources = [{"task": each.task, "tool": each.tool, "final": each.final} for each in outcome.sources]
-        self._tell("decided", {"reason": reason, "plans": self._plans, "sources": sources})
+        ended = {"reason": reason, "plans": self._course.plans, "sources": sources}
+        self._tell("decided", ended, answer=outcome.decision.answer, parts=parts, money=self._money())
         return outcome
 
     async def _answer(self) -> tuple[str, Reply | None]:
         """Why it ended, and what the aggregator wrote."""
-        why = ""
-        for left in reversed(range(self._roles.replans + 1)):
-            tasks, cached = await self._plan_and_run(why)
-            why = self._why_again()
-            if end := self._end():
-                return end, None
-            if why and left:
-                continue
-            reply, missing = await self._join(may_replan=left > 0)
-            if reply is None and (end := self._end()):
-                return end, None
-            if missing and left:
-                why = missing
-                continue
-            if why or missing:
-                return "incomplete", reply
-            if self._cache is not None and self._plans == 1 and not cached:
-                self._cache.put(self._scope(), self._question.text, tasks)
-            return "answered", reply
-        raise AssertionError("the last plan is always followed by an answer")
+        course = self._course
+        step: Next = "plan"
+        reply: Reply | None = None
+        cached = False
+        tasks: tuple[Task, ...] = ()
+        while step in ("plan", "join"):  # at most as many plans as the roles allow, each with one join at most
+            late = False
+            if step == "plan":
+                tasks, cached = await self._plan_and_run()
+                late = self._is_late()
+                step = course.settle(late=late)
+                self._keep("settled", late=late, money=self._money())
+            else:
+                reply, missing = await self._join()
+                late = self._is_late()
+                step = course.join(missing, answered=reply is not None, late=late)
+                marks = () if reply is None else marked(reply.text, course.results.tasks)
+                text = {} if reply is None else {"answer": reply.text}
+                self._keep("joined", missing=bool(missing), late=late, marks=marks, money=self._money(), **text)
+        if step == "answered" and self._cache is not None and course.plans == 1 and not cached:
+            self._cache.put(self._scope(), self._question.text, tasks)
+        return step, reply
 
-    def _end(self) -> str:
-        """Why nothing more can be begun; empty when it can."""
-        if self._exhausted is not None:
-            return "budget_exhausted"
-        return "deadline" if clock.monotonic() >= self._work_deadline_s else ""
+    def _is_late(self) -> bool:
+        return clock.monotonic() >= self._work_deadline_s
+
+    def _money(self) -> float:
+        return self._ledger.snapshot().money
 
     # Planning and running.
 
-    async def _plan_and_run(self, why: str) -> tuple[tuple[Task, ...], bool]:
+    async def _plan_and_run(self) -> tuple[tuple[Task, ...], bool]:
         """One plan, from its first byte to its last result. Returns its tasks as they were written, or were cached."""
-        self._plans += 1
+        course = self._course
+        why = course.why
         self._promised.clear()
-        run = self._machine()
+        course.begin(self._admit)
+        self._keep("planning")
 
         async def note(events: Sequence[RunEvent]) -> None:
             for event in events:
-                self._note(run, event)
+                self._note(event)
 
         executor = Executor(
-            f"{self._run_id}-{self._plans}", run, self._perform, deadline_s=self._work_deadline_s, record=note
+            f"{self._run_id}-{course.plans}",
+            course.machine,
+            self._perform,
+            deadline_s=self._work_deadline_s,
+            record=note,
         )
         tasks: list[Task] = []
         async with asyncio.TaskGroup() as group:
             group.create_task(executor.execute())
             cached = await self._let_in(group, executor, tasks, why)
-        self._failed = [
-            (run.graph.tasks[task], run.errors[task].message) for task, state in run.states.items() if state == "failed"
-        ]
-        self._codes = [run.errors[task].code for task, state in run.states.items() if state == "failed"]
-        for task, state in run.states.items():
-            if state == "fallback":
-                self._results.add(run.graph.tasks[task], run.results[task])
         return tuple(tasks), cached
-
-    def _machine(self) -> GraphRun:
-        """A run that knows what succeeded, and whose plan is to come."""
-        # What must not be repeated gets one try in `_tamed`; nobody is there who could be asked about another.
-        run = GraphRun(self._run_id, TaskGraph(), limits=RunLimits(replans=0), repeatable=lambda task: True)
-        run.take(Planned(tuple(Task(task.id, task.tool) for task in self._results.tasks.values()), more=True))
-        for task, value in self._results.values.items():
-            run.take(TaskStarted(task))
-            run.take(TaskDone(task, value))
-        return run
 
     async def _let_in(self, group: asyncio.TaskGroup, executor: Executor, tasks: list[Task], why: str) -> bool:
         """Have a plan written, and its tasks taken as they come; return whether it was in the cache."""
@@ -234,27 +224,26 @@ class PlanRun:
         problem = ""
         admitted: list[Mapping[str, Any]] = []
         try:
-            admission = PlanAdmission(self._results.tasks.values(), self._used, self._admit)
             while (task := await coming.get()) is not None:
                 tasks.append(task)
-                for each in admission.take(self._tamed(task)):
-                    self._used.add(each.id)
+                for each in self._written(self._tamed(task)):
                     admitted.append(told(each))
                     await executor.tell(Planned((each,), more=True))
             if parser.problem is not None:
                 raise parser.problem
             problem = await writing if writing is not None else ""
             if not problem:
-                admission.close()
+                self._course.complete()
         except BudgetExhausted as error:
             self._exhaust(error)
         except AutoGLMError as error:
             problem = error.message
         if writing is not None:
             writing.cancel()
-        self._problem = problem or ("" if tasks else "the plan has no tasks")
+        foreign = bool(problem) and not self._course.problem  # not to be seen from what was written
+        self._course.planned(problem)
         wrong = {"wrong": True, "message": problem} if problem else {}
-        self._tell("plan", {"tasks": admitted, "cached": cached is not None, **wrong})
+        self._tell("plan", {"tasks": admitted, "cached": cached is not None, **wrong}, foreign=foreign)
         with suppress(RequestError):  # time is over, and with it the run
             await executor.tell(Planned(()))
         return cached is not None
@@ -268,8 +257,7 @@ class PlanRun:
             if parser.problem is not None:
                 coming.put_nowait(None)
 
-        tried = [result_shown(task, self._results.values[task.id]) for task in self._results.tasks.values()]
-        tried += [failure_shown(task, message) for task, message in self._failed]
+        tried = self._tried()
         prompt = plan_prompt(self._tools, self._roles.models, TASKS_MAX, tried, why)
         try:
             async with asyncio.timeout(self._work_deadline_s - clock.monotonic()):
@@ -295,17 +283,30 @@ class PlanRun:
             coming.put_nowait(None)
         return ""
 
+    def _written(self, task: Task) -> Iterator[Task]:
+        """Take a task of the plan; give those that can be added to the run now."""
+        self._keep("written", **_recorded(task))
+        for each in self._course.let_in(task):
+            self._keep("admitted", task=each.id)
+            yield each
+
     def _admit(self, task: Task) -> None:
         """Check a task that is to be let in; what it may cost is promised until it begins."""
-        self._check.check(task)
-        if work_of(task) in self._unclear:
-            message = f"task {task.id!r} was tried, and may have taken effect; it is not repeated"
-            raise RequestError("invalid_request", message)
+        try:
+            self._check.check(task)
+        except RequestError:
+            self._keep("refused", task=task.id, by="check")
+            raise
+        self._course.allow(task)
         promised = [*self._promised.values(), self._most(task)]
         calls = len(promised) + (1 if self._roles.aggregator else 0)
-        self._ledger.check(sum(tokens for tokens, _ in promised), sum(money for _, money in promised), calls)
+        try:
+            self._ledger.check(sum(tokens for tokens, _ in promised), sum(money for _, money in promised), calls)
+        except BudgetExhausted:
+            self._keep("refused", task=task.id, by="budget")
+            raise
         self._promised[task.id] = self._most(task)
-        self._results.expect(task)
+        self._course.expect(task)
 
     def _tamed(self, task: Task) -> Task:
         """Take from a planner what is not for it to decide: keys, and repeating what changes something."""
@@ -339,40 +340,44 @@ class PlanRun:
     def _charge(self, tool: str, cost: float) -> None:
         self._ledger.settle(self._ledger.reserve(0, cost), 0, cost)
 
-    def _note(self, run: GraphRun, event: RunEvent) -> None:
+    def _note(self, event: RunEvent) -> None:
+        """Tell what the machine has taken, in this order."""
+        tasks = self._course.machine.graph.tasks
+        self._course.take(event)
         match event:
+            case Planned(tasks=added, more=more):
+                self._keep("added", tasks=[task.id for task in added], more=more)
             case TaskStarted(task=task, attempt=attempt):
-                self._tell("task_started", {"task": task, "tool": run.graph.tasks[task].tool, "attempt": attempt})
+                self._tell("task_started", {"task": task, "tool": tasks[task].tool, "attempt": attempt})
             case TaskDone(task=task, result=result):
-                self._results.add(run.graph.tasks[task], result)
-                self._tell("task_done", {"task": task})
-            case TaskFailed(task=task, code=code, unclear=unclear):
-                failed = run.graph.tasks[task]
-                if unclear and failed.tool in self._costs and failed.tool not in self._readers:
-                    self._unclear.add(work_of(failed))
-                self._tell("task_failed", {"task": task, "code": code})
+                self._tell("task_done", {"task": task}, answer=as_text(result))
+            case TaskFailed(task=task, code=code, again=again, unclear=unclear):
+                self._tell("task_failed", {"task": task, "code": code}, again=again, unclear=unclear)
+            case Held(task=task):
+                self._keep("held", task=task)
+            case Stopped(reason=reason):
+                self._keep("stopped", reason=reason)
+            case _:
+                pass
 
     # Joining.
 
-    def _why_again(self) -> str:
-        """What the planner would be asked again for; empty when all went well."""
-        if self._problem:
-            return f"the plan was wrong: {self._problem}"
-        return "; ".join(f"task {task.id} failed: {message}" for task, message in self._failed)
+    def _tried(self) -> list[dict[str, Any]]:
+        """What came of all tasks so far, for a prompt."""
+        results = self._course.results
+        tried = [result_shown(task, results.values[task.id]) for task in results.tasks.values()]
+        return tried + [failure_shown(task, message) for task, message in self._course.failed]
 
-    async def _join(self, *, may_replan: bool) -> tuple[Reply | None, str]:
+    async def _join(self) -> tuple[Reply | None, str]:
         """Have the aggregator write the answer. Returns it, or what is missing; neither where a rule is to do it."""
-        tasks = self._results.tasks
-        if not self._roles.aggregator or not tasks:
+        if not self._course.asks_aggregator:
             return None, ""
-        shown = [result_shown(task, self._results.values[task.id]) for task in tasks.values()]
-        shown += [failure_shown(task, message) for task, message in self._failed]
         question = self._question
         try:
             reply = await self._paid.ask(
                 self._answerer,
                 self._roles.aggregator,
-                [_system(join_prompt(shown, may_replan=may_replan)), *question.messages],
+                [_system(join_prompt(self._tried(), may_replan=self._course.may_replan)), *question.messages],
                 question.max_tokens or ANSWER_TOKENS,
                 temperature=question.temperature,
                 seed=question.seed,
@@ -386,22 +391,25 @@ class PlanRun:
         missing = replan_reason(reply.text)
         return (reply, "") if missing is None else (None, missing)
 
-    def _outcome(self, reason: str, reply: Reply | None) -> PlanOutcome:
-        results = self._results
+    def _outcome(self, reason: str, reply: Reply | None) -> tuple[PlanOutcome, list[dict[str, str]]]:
+        """How it ended, and the parts of an answer that the rule put together out of several results."""
+        results = self._course.results
         there = bool(results.tasks)
-        text = reply.text if reply is not None else results.text()
+        lines = results.lines() if reply is None else {}
+        text = "\n".join(lines.values()) if reply is None else reply.text
         final = (marked(reply.text, results.tasks) if reply is not None else ()) or results.last()
-        return PlanOutcome(
-            decision=Decision(text, 0 if there else -1, 0.0, 0.0, (), reason),
+        outcome = PlanOutcome(
+            decision=self._course.decision(reason, text),
             reply=(reply or Reply(text)) if there else None,
             candidates=(),
             prompt_tokens=self._paid.prompt_tokens,
             completion_tokens=self._paid.completion_tokens,
-            cost=self._ledger.snapshot().money,
+            cost=self._money(),
             error=None if there else self._no_answer(reason),
             sources=results.sources(final),
-            plans=self._plans,
+            plans=self._course.plans,
         )
+        return outcome, [{"task": task, "answer": line} for task, line in lines.items()]
 
     def _no_answer(self, reason: str) -> AutoGLMError:
         if self._exhausted is not None:
@@ -411,12 +419,14 @@ class PlanRun:
         if self._error is not None:
             return self._error
         # What a tool says of its failure may name its host and hold what that answered: not for clients.
-        why = "its plan was wrong" if self._problem else f"tasks failed: {', '.join(dict.fromkeys(self._codes))}"
+        codes = ", ".join(dict.fromkeys(self._course.codes))
+        why = "its plan was wrong" if self._course.problem else f"tasks failed: {codes}"
         return UpstreamError("upstream_error", f"{self._roles.planner!r} found no way to an answer: {why}")
 
     def _exhaust(self, error: BudgetExhausted) -> None:
         if self._exhausted is None:
             self._exhausted = error
+            self._course.exhausted = True
             self._tell("budget", {"lacking": error.kind, "asked": error.asked, "left": error.left})
 
     def _scope(self) -> str:
@@ -426,10 +436,42 @@ class PlanRun:
     def _called(self, event: Mapping[str, Any]) -> None:
         self._tell("tool_called", {name: value for name, value in event.items() if name != "kind"})
 
-    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
+    # What is told.
+
+    def _tell(self, kind: str, data: Mapping[str, Any], **kept: object) -> None:
+        """Tell everybody what happened; the trail also what is `kept` of it."""
         at_ms = round((clock.monotonic() - self._began_s) * 1000, 3)
         for observer in self._observers:
             observer(kind, {**data, "at_ms": at_ms})
+        if self._trail is not None:
+            self._trail(kind, {**data, **kept, "at_ms": at_ms})
+
+    def _keep(self, step: str, **data: object) -> None:
+        """Tell the trail alone what the course follows from."""
+        if self._trail is not None:
+            at_ms = round((clock.monotonic() - self._began_s) * 1000, 3)
+            self._trail("course", {"step": step, **data, "at_ms": at_ms})
+
+    def _tell_trail_how_it_began(self) -> None:
+        tools = [
+            {"name": tool.name, "kind": tool.kind, "digest": digest_of([tool.description, tool.schema])}
+            for tool in self._tools
+        ]
+        roles = self._roles
+        self._keep("roles", replans=roles.replans, joins=bool(roles.aggregator), tools=tools)
+
+
+def _recorded(task: Task) -> dict[str, Any]:
+    """What a record holds of a task that was written: all that decides its course, and none of its texts."""
+    try:
+        rest, ids = apart(task.args)
+        work: dict[str, Any] = {"work": msgspec.json.encode(rest).decode(), "refers": ids}
+    except ReferenceProblem:
+        work = {"malformed": True}
+    if task.on_failure == "fallback":
+        work["answer"] = as_text(task.fallback)
+    plain = {name: getattr(task, name) for name in ("id", "depends_on", "priority", "estimate_s", "timeout_s")}
+    return {**plain, "tool": task.tool, "retries": task.retries, "on_failure": task.on_failure, **work}
 
 
 def _system(text: str) -> Message:

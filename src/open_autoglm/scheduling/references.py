@@ -87,6 +87,21 @@ def rename(value: Any, names: Mapping[str, str]) -> Any:
     return value
 
 
+def apart(value: Any) -> tuple[Any, tuple[str, ...]]:
+    """Take the ids out of the references.
+
+    Returns:
+        The value with references that name no task, and with its keys in order; and the ids in the order in which they
+        stood in it. Two values that `rename` makes equal have equal ones of both.
+
+    Raises:
+        ReferenceProblem: a reference is malformed.
+    """
+    ordered = msgspec.json.decode(msgspec.json.encode(value, order="deterministic"))
+    ids = tuple(_path(match)[0] for text in _texts(ordered) for match in _references(text))
+    return rename(ordered, dict.fromkeys(ids, "")), ids
+
+
 def as_text(value: Any) -> str:
     """Write a JSON value into a text: a string as it is, all else as JSON.
 

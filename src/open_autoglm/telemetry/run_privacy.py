@@ -25,6 +25,8 @@ _NAME_CHARS_MAX: Final = 256
 _DEPTH_MAX: Final = 16
 _NUMBER_CHARS_MAX: Final = 4
 _ANSWERS: Final = frozenset(("answer",))
+_HIDDEN: Final = frozenset(("work",))
+"""Kept as digests even where texts are kept: they are only compared, and a starred or shortened one could not be."""
 _TEXTS: Final = frozenset(
     (
         "text",
@@ -92,6 +94,8 @@ class Privacy:
         if isinstance(value, str):
             if name in _ANSWERS:
                 return self.answer(value, judged=judged)
+            if name in _HIDDEN:
+                return self.hidden(value)
             return self._text(value) if name in _TEXTS or len(value) > _NAME_CHARS_MAX else redact(value)
         if not isinstance(value, (dict, list, tuple)):
             return value

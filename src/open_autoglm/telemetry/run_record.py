@@ -7,6 +7,7 @@
 | `failed` | an ask was cancelled or came too late to count | `number`, `member`, `failure` |
 | `decided` | the end of the vote | the fields of `voting.candidate.Decision` |
 | `plan`, `task_started`, `task_done`, `task_failed` | a task graph | `tasks`, or `id` and what became of it |
+| `course` | a run that plans | `step`, and what its course follows from, see `cooperation.plan_replay` |
 | `tool_called`, `approval`, `budget` | what they say | see each |
 
 Invariant: all of it is JSON, prepared by `run_privacy`; the audit's records of a run, read back, give an equal value.

@@ -95,7 +95,7 @@ def replay(recording: Recording) -> Difference | None:
     if strategy.decision is None:
         strategy.stop(recording.stopped or recording.decision.reason)
     wanted = _named(recording.decision, names)
-    return _compare_decisions(len(recording.candidates), wanted, strategy.decision)
+    return compare_decisions(len(recording.candidates), wanted, strategy.decision)
 
 
 def _compare_asks(
@@ -111,7 +111,8 @@ def _compare_asks(
     return None
 
 
-def _compare_decisions(step: int, recorded: Decision, replayed: Decision | None) -> Difference | None:
+def compare_decisions(step: int, recorded: Decision, replayed: Decision | None) -> Difference | None:
+    """Name the first field that differs; None when both are the same bytes."""
     if replayed is None:
         return Difference(step, "decision", _json(recorded), "null")
     if msgspec.json.encode(recorded) == msgspec.json.encode(replayed):

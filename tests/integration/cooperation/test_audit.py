@@ -250,12 +250,14 @@ def test_where_records_are_required_a_run_without_them_is_no_answer(tmp_path: Pa
         assert server.admin_get("/admin/v1/status")["audit"]["trouble"]
 
 
-def test_a_run_that_plans_is_recorded_with_its_tasks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_run_that_plans_is_recorded_with_its_tasks_and_repeated(tmp_path: Path, texts: bool) -> None:
     planned = {"strategy": "plan_execute", "planner": "nano", "members": [], "tools": ["calculator"]}
     config = {
         "models": [model("nano", "embedded:glm-nano")],
         "tools": {"calculator": True},
         "cooperation": {"planned": planned},
+        "audit": {"texts": texts},
     }
     question = {"role": "user", "content": "Work out 53 + 487 and then subtract 8506 from it"}
     with RunningServer(tmp_path, config) as server:
@@ -270,8 +272,15 @@ def test_a_run_that_plans_is_recorded_with_its_tasks(tmp_path: Path) -> None:
     audit = tmp_path / "data" / "audit" / "audit.jsonl"
     assert verify(audit).ok
     written = audit.read_text()
-    assert "8506" not in written
-    assert "7966" not in written
+    assert ("8506" in written, "-7966" in written) == (texts, texts)
+    assert f"{run}: the same decision, byte for byte" in told(server, "replay", run, "--file", str(audit))
+    other = written.replace('"step":"admitted","task":"1"', '"step":"admitted","task":"2"')
+    audit.write_text(other)
+    assert 'steps: admitted was "2", and is "1" now' in told(server, "replay", run, "--file", str(audit), code=1)
+    old = [line for line in written.splitlines(keepends=True) if '"kind":"course"' not in line]
+    audit.write_text("".join(old))
+    assert "1 that cannot be decided again" in told(server, "replay", "--file", str(audit))
+    assert "did not write down enough" in told(server, "replay", run, "--file", str(audit), code=1)
 
 
 def test_several_workers_write_one_chain_and_all_learn(tmp_path: Path, upstream: Upstream) -> None:

@@ -12,7 +12,7 @@ from open_autoglm.cooperation.caller import Reply
 from open_autoglm.cooperation.plan_outcome import PlanOutcome
 from open_autoglm.cooperation.planner import PlanRun, Roles
 from open_autoglm.cooperation.question import Question
-from open_autoglm.cooperation.team_run import Rates, Terms
+from open_autoglm.cooperation.team_run import Observer, Rates, Terms
 from open_autoglm.dialects.canonical import Message, TextPart
 from open_autoglm.scheduling.budget import Ledger
 from open_autoglm.scheduling.plan_cache import PlanCache
@@ -117,6 +117,7 @@ class Stage:
     calls: int = 0
     timeout_s: float = 100.0
     cache: PlanCache | None = None
+    trail: Observer | None = None
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     def play(self) -> PlanOutcome:
@@ -134,6 +135,7 @@ class Stage:
             self.ledger,
             Terms(START_S + self.timeout_s, START_S + self.timeout_s + 10.0, rates=RATES),
             observers=[lambda kind, data: self.events.append((kind, data))],
+            trail=self.trail,
             cache=self.cache,
             run_id="r",
         )

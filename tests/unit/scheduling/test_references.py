@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_autoglm.scheduling.references import FILLED_CHARS_MAX, ReferenceProblem, escape, fill, needed, rename
+from open_autoglm.scheduling.references import FILLED_CHARS_MAX, ReferenceProblem, apart, escape, fill, needed, rename
 
 RESULTS: dict[str, Any] = {
     "1": 540,
@@ -86,6 +86,17 @@ def test_references_are_renamed_and_then_written_alike() -> None:
 def test_a_malformed_reference_is_found_before_anything_runs(written: str) -> None:
     with pytest.raises(ReferenceProblem):
         needed([written])
+
+
+def test_a_value_without_its_ids_tells_whether_renaming_makes_two_equal() -> None:
+    rest, ids = apart({"b": "$1 and ${2.x}", "a": ["$$1", "${1}"], "$3": 7})
+    assert ids == ("1", "1", "2")
+    assert rest == {"b": "${} and ${.x}", "a": ["$$1", "${}"], "$3": 7}
+    assert apart({"a": "$1", "b": "$2"}) == apart({"b": "${2}", "a": "${1}"})
+    assert apart({"a": "$1", "b": "$2"}) != apart({"a": "$2", "b": "$1"})
+    assert apart("$1x") != apart("${1}x")
+    with pytest.raises(ReferenceProblem):
+        apart({"a": "${"})
 
 
 def test_filling_is_bounded() -> None:

@@ -47,7 +47,7 @@ def run(arguments: Namespace, terminal: Terminal) -> int:
     if arguments.run is None:
         left = counts["no_replay"]
         terminal.line(
-            f"{counts['same']} the same, {counts['different']} different, {left} without a decision of a strategy"
+            f"{counts['same']} the same, {counts['different']} different, {left} that cannot be decided again"
         )
     return FAILED if counts["different"] else DONE
 
@@ -68,11 +68,13 @@ def _records(source: AuditSource, run: str | None) -> Iterator[RunRecord]:
 
 
 def _again(record: RunRecord) -> dict[str, Any]:
+    from open_autoglm.cooperation.plan_replay import STRATEGY, replay_plan
     from open_autoglm.telemetry.run_record import recording_of
     from open_autoglm.voting.replay import replay
 
+    plans = record.header.get("strategy") == STRATEGY
     try:
-        difference = replay(recording_of(record))
+        difference = replay_plan(record) if plans else replay(recording_of(record))
     except ValueError as error:
         return {"run": record.run, "result": "no_replay", "why": str(error)}
     if difference is None:
@@ -80,7 +82,7 @@ def _again(record: RunRecord) -> dict[str, Any]:
     return {
         "run": record.run,
         "result": "different",
-        "after_candidates": difference.step,
+        "after_steps" if plans else "after_candidates": difference.step,
         "field": difference.field,
         "recorded": difference.recorded,
         "now": difference.replayed,
@@ -90,7 +92,8 @@ def _again(record: RunRecord) -> dict[str, Any]:
 def _words(result: dict[str, Any]) -> str:
     if result["result"] == "same":
         return f"{result['run']}: the same decision, byte for byte"
+    after = f"{result['after_steps']} steps" if "after_steps" in result else f"{result['after_candidates']} candidates"
     return (
-        f"{result['run']}: different after {result['after_candidates']} candidates: {result['field']} was "
+        f"{result['run']}: different after {after}: {result['field']} was "
         f"{result['recorded']}, and is {result['now']} now"
     )

@@ -138,7 +138,7 @@ def test_runs_are_listed_and_shown(audit: Path, tmp_path: Path) -> None:
 def test_runs_are_decided_again(audit: Path) -> None:
     assert "req-1: the same decision" in said("replay", "req-1", "--file", str(audit))
     told = said("replay", "--file", str(audit))
-    assert told == "2 the same, 0 different, 1 without a decision of a strategy\n"
+    assert told == "2 the same, 0 different, 1 that cannot be decided again\n"
     assert "nothing was decided" in said("replay", "req-3", "--file", str(audit), code=1)
     audit.write_bytes(audit.read_bytes().replace(b'"reason":"all_in"', b'"reason":"lead"'))
     assert 'reason was "lead", and is "all_in" now' in said("replay", "req-2", "--file", str(audit), code=1)
