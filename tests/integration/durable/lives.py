@@ -15,7 +15,7 @@ from open_autoglm.cooperation.durable import DurableRuns
 from open_autoglm.cooperation.executor import StepCall
 from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.errors import AutoGLMError
-from open_autoglm.scheduling.run_account import Quote
+from open_autoglm.scheduling.run_account import Quote, RunBudget
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import TaskGraph
 from open_autoglm.storage.run_journal import RunJournal
@@ -100,23 +100,33 @@ async def _write(folder: Path, call: StepCall) -> str:
     return "written"
 
 
+async def _spend(folder: Path, call: StepCall) -> int:
+    tokens = call.arguments["tokens"]
+    reservation = call.ledger.reserve(tokens)
+    note(folder, "spent", str(tokens))
+    await asyncio.sleep(0.0005)
+    call.ledger.settle(reservation, tokens, 0.0)
+    return int(tokens)
+
+
 async def drive(folder: Path, journal: RunJournal, tasks: Sequence[Task]) -> None:
     """Go on with the run that is there, or begin one, until it is over or waits for a person."""
 
     async def perform(call: StepCall) -> Any:
-        return await (_write if call.task.tool == "write" else _add)(folder, call)
+        return await {"write": _write, "add": _add, "spend": _spend}[call.task.tool](folder, call)
 
     await journal.open()
     runs = DurableRuns(
         journal,
         perform,
-        price=lambda task, arguments: Quote(),
+        price=lambda task, arguments: Quote(arguments.get("tokens", 0)),
         repeatable=lambda task: task.tool != "write",
-        new_graph=lambda: TaskGraph(tools={"add", "write"}),
+        new_graph=lambda: TaskGraph(tools={"add", "write", "spend"}),
         settings=RunSettings(),
     )
     known = await runs.rows()
-    run_id = known[0]["id"] if known else await runs.create(tasks)
+    budget = RunBudget(*(int(line) for line in lines(folder, "budget")))
+    run_id = known[0]["id"] if known else await runs.create(tasks, budget=budget)
     runs.start()
     for task in lines(folder, "approve"):
         await runs.say(run_id, task, "approved", by="the test")

@@ -78,6 +78,31 @@ def test_killed_at_any_write_no_finished_step_runs_again_and_the_result_is_the_s
     assert _done(tmp_path / str(boundary))["end"] == END
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", [1, 2, 4])
+@pytest.mark.timeout(600)
+def test_a_run_that_is_killed_over_and_over_spends_no_more_than_its_budget(
+    tmp_path: Path, after: bool, write: int
+) -> None:
+    tasks = [
+        Task(f"t{number}", "spend", {"tokens": 7 + number % 3}, (f"t{number - 2}",) if number > 1 else ())
+        for number in range(20)
+    ]
+    note(tmp_path, "budget", "100")
+    lives = 0
+    while lives == 0 or _state(tmp_path) == "running":
+        assert live(tmp_path, tasks, write=write, after=after) in (0, -signal.SIGKILL)
+        assert sum(map(int, lines(tmp_path, "spent"))) <= 100
+        lives += 1
+        assert lives < 50
+    assert lives > 1
+    assert live(tmp_path, tasks) == 0
+    # Killed before any end of a step is kept it gets nowhere, and after some lives a person is asked.
+    assert _state(tmp_path) == ("waiting" if write == 1 and not after else "budget_exhausted")
+    assert set(_done(tmp_path).values()) <= {7, 8, 9}
+    assert sum(map(int, lines(tmp_path, "spent"))) <= 100
+
+
 def test_a_step_with_effects_that_was_begun_is_left_to_a_person(tmp_path: Path) -> None:
     tasks = [Task("w", "write", {"kill": True}), Task("a", "add", {"own": 1}), Task("b", "add", {"own": 2}, ("w",))]
     assert live(tmp_path, tasks) == -signal.SIGKILL

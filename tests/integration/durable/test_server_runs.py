@@ -42,6 +42,7 @@ def drop(folder: str, name: str) -> str:
 '''
 ENTRIES = [
     {"name": "slow", "function": "durable_tools:slow", "class": "read", "timeout": "30s"},
+    {"name": "paid", "function": "durable_tools:slow", "class": "read", "timeout": "30s", "cost": 0.25},
     {"name": "put", "function": "durable_tools:put", "class": "write", "timeout": "30s"},
     {"name": "drop", "function": "durable_tools:drop", "class": "dangerous"},
 ]
@@ -205,6 +206,56 @@ def test_a_killed_step_with_effects_is_left_to_a_person_and_others_are_repeated(
     assert _effects(tmp_path).count("begin put") == 1
 
 
+def test_what_a_killed_step_had_set_aside_is_spent_and_the_run_ends_with_what_is_there(tmp_path: Path) -> None:
+    tasks = [
+        {"id": name, "tool": "paid", "args": {"folder": str(tmp_path), "name": name, "seconds": s}, "depends_on": needs}
+        for name, s, needs in (("a", 0.0, []), ("b", 20.0, ["a"]), ("c", 0.0, ["b"]))
+    ]
+    with _server(tmp_path) as server:
+        run_id = _start(server, *tasks, budget={"money": 0.6})
+        _until_effect(tmp_path, "begin b")
+        run = _until(server, run_id, "running")
+        assert (run["budget"], run["spent"]["money"], run["reserved"]["money"]) == ({"money": 0.6}, 0.25, 0.25)
+        server.process.kill()
+        server.process.wait(LIMIT_S)
+    with _server(tmp_path) as server:
+        run = _until(server, run_id, "budget_exhausted", "done", "failed")
+        assert (run["stop_reason"], run["spent"], run["reserved"]["money"]) == (
+            "budget_exhausted",
+            {"tokens": 0, "money": 0.5},
+            0,
+        )
+        assert [(task["state"], task.get("result")) for task in run["tasks"]] == [
+            ("done", "a"),
+            ("cancelled", None),
+            ("cancelled", None),
+        ]
+        assert "0.5 of 0.6 money" in _autoglm(server, "show", run_id)
+        assert "budget_exhausted" in _autoglm(server, "list", "--state", "budget_exhausted")
+    assert _effects(tmp_path) == ["begin a", "end a", "begin b"]
+
+
+def test_models_and_teams_are_asked_within_the_budget(tmp_path: Path) -> None:
+    team = {"strategy": "dynamic_voting", "members": ["nano", "nano-2"], "budget": {"tokens": 3000}}
+    models = [model("nano", "embedded:glm-nano"), model("nano-2", "embedded:glm-nano")]
+    ask = {"args": {"prompt": "6 * 7?", "max_tokens": 20}}
+    with _server(tmp_path, models=models, cooperation={"team": team}) as server:
+        run_id = _start(
+            server,
+            {"id": "one", "tool": "model:nano", **ask},
+            {"id": "all", "tool": "model:team", "depends_on": ["one"], **ask},
+            budget={"tokens": 300},
+        )
+        run = _until(server, run_id, "done", "failed", "budget_exhausted")
+        assert (run["state"], run["tasks"][1]["state"]) == ("done", "done"), run
+        assert 2 < run["spent"]["tokens"] <= 300
+        run_id = _start(server, {"id": "one", "tool": "model:nano", **ask}, budget={"tokens": 20})
+        run = _until(server, run_id, "done", "failed", "budget_exhausted")
+        assert (run["state"], run["spent"]["tokens"]) == ("budget_exhausted", 0)
+        run_id = _start(server, {"id": "a", "tool": "approval"}, budget={"time": "100ms"})
+        assert _until(server, run_id, "budget_exhausted", "cancelled")["state"] == "budget_exhausted"
+
+
 def test_a_dangerous_tool_is_called_after_a_persons_word_only(tmp_path: Path) -> None:
     with _server(tmp_path) as server:
         ids = [
@@ -252,6 +303,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         (b'{"tasks": []}', 400, "at least one"),
         (b'{"tasks": [{"id": "a", "tool": "none"}]}', 400, "there is no 'none'"),
         (b'{"tasks": [{"id": "a", "tool": "model:none"}]}', 400, "there are: nano"),
+        (b'{"tasks": [{"id": "a", "tool": "approval"}], "budget": {"cents": 5}}', 400, "tokens, money, time"),
     ],
 )
 def test_wrong_graphs_are_refused(shared: RunningServer, body: bytes, status: int, words: str) -> None:

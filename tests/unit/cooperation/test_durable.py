@@ -14,7 +14,7 @@ from open_autoglm.cooperation.durable import DurableRuns
 from open_autoglm.cooperation.executor import Perform, StepCall
 from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.errors import RequestError, ServerError
-from open_autoglm.scheduling.run_account import Quote
+from open_autoglm.scheduling.run_account import Quote, RunBudget
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import TaskGraph
 from open_autoglm.storage.run_journal import JournalLimits, RunJournal
@@ -277,3 +277,23 @@ async def test_a_server_that_stops_says_so(tmp_path: Path) -> None:
         for ask in (runs.create([Task("a", "say")]), runs.cancel(run_id)):
             with pytest.raises(ServerError, match="stopping"):
                 await ask
+
+
+async def test_a_budget_is_the_settings_unless_the_document_asks_for_less(tmp_path: Path) -> None:
+    async with _runs(tmp_path, Desk(), budget=RunBudget(1000, 0.5, 60.0)) as runs:
+        run_id = await runs.create([Task("a", "say")], budget=RunBudget(tokens=10))
+        assert (await runs.show(run_id))["budget"] == {"tokens": 10, "money": 0.5, "time": 60.0}
+        for asked, words in ((RunBudget(1001), "tokens: 1001"), (RunBudget(time_s=61.0), "time: 61")):
+            with pytest.raises(RequestError, match=words):
+                await runs.create([Task("a", "say")], budget=asked)
+
+
+async def test_the_time_of_a_budget_counts_from_the_submission_over_restarts(tmp_path: Path) -> None:
+    desk, again = Desk(), Desk()
+    async with _runs(tmp_path, desk) as runs:
+        tasks = [Task("a", "say"), Task("b", "say", {"hang": True}, depends_on=("a",))]
+        run_id = await runs.create(tasks, budget=RunBudget(time_s=0.5))
+        await asyncio.wait_for(desk.hanging.wait(), LIMIT_S)
+    async with _runs(tmp_path, again) as runs:
+        view = await _until(runs, run_id, "budget_exhausted")
+        assert (view["stop_reason"], _states(view)) == ("budget_exhausted", {"a": "done", "b": "cancelled"})
