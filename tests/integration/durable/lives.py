@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,14 @@ async def _spend(folder: Path, call: StepCall) -> int:
     return int(tokens)
 
 
+TOOLS: dict[str, Callable[[Path, StepCall], Awaitable[Any]]] = {"write": _write, "add": _add, "spend": _spend}
+
+
 async def drive(folder: Path, journal: RunJournal, tasks: Sequence[Task]) -> None:
     """Go on with the run that is there, or begin one, until it is over or waits for a person."""
 
     async def perform(call: StepCall) -> Any:
-        return await {"write": _write, "add": _add, "spend": _spend}[call.task.tool](folder, call)
+        return await TOOLS[call.task.tool](folder, call)
 
     await journal.open()
     runs = DurableRuns(
@@ -121,7 +124,7 @@ async def drive(folder: Path, journal: RunJournal, tasks: Sequence[Task]) -> Non
         perform,
         price=lambda task, arguments: Quote(arguments.get("tokens", 0)),
         repeatable=lambda task: task.tool != "write",
-        new_graph=lambda: TaskGraph(tools={"add", "write", "spend"}),
+        new_graph=lambda: TaskGraph(tools=set(TOOLS)),
         settings=RunSettings(),
     )
     known = await runs.rows()
