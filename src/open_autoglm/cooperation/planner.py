@@ -60,6 +60,7 @@ RETRIES_MAX: Final = 2
 """Of a task that a planner wrote."""
 _JOIN_SHARE = 0.2
 """Of the time, kept for the aggregator."""
+_NAME_CHARS_MAX = 250
 
 
 class Roles(Struct, frozen=True):
@@ -471,7 +472,14 @@ def _recorded(task: Task) -> dict[str, Any]:
     if task.on_failure == "fallback":
         work["answer"] = as_text(task.fallback)
     plain = {name: getattr(task, name) for name in ("id", "depends_on", "priority", "estimate_s", "timeout_s")}
-    return {**plain, "tool": task.tool, "retries": task.retries, "on_failure": task.on_failure, **work}
+    # A tool's name may be any text here; one that is longer than names may be is none, and needs not be whole.
+    return {
+        **plain,
+        "tool": task.tool[:_NAME_CHARS_MAX],
+        "retries": task.retries,
+        "on_failure": task.on_failure,
+        **work,
+    }
 
 
 def _system(text: str) -> Message:

@@ -218,6 +218,11 @@ def test_what_was_done_is_not_repeated_however_its_record_is_changed() -> None:
     assert field_after(other_work) == "admitted"
 
 
+def test_a_name_that_is_none_does_not_keep_a_run_from_being_repeated() -> None:
+    stage = Stage(Models(lambda member, prompt: json.dumps([task(1, "x" * 300)])), [])
+    assert replay_plan(recorded(stage)) is None
+
+
 def test_records_that_do_not_hold_enough_say_so() -> None:
     trail = AuditTrail(None)
     with pytest.raises(ValueError, match="nothing was decided"):
