@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from open_autoglm.cooperation.caller import CallerSource, Origin
 from open_autoglm.cooperation.executor import UNCLEAR, StepCall
@@ -45,7 +45,7 @@ class ModelArguments(Struct, frozen=True, forbid_unknown_fields=True):
     messages: list[_Said] = []
     system: str = ""
     temperature: float | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=10**9)] | None = None
     seed: int | None = None
 
     def conversation(self) -> list[Message]:

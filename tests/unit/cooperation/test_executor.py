@@ -12,6 +12,7 @@ from open_autoglm import clock
 from open_autoglm.cooperation.executor import Executor, ExecutorLimits, StepCall
 from open_autoglm.errors import RequestError, ServerError, UpstreamError
 from open_autoglm.scheduling.graph_run import GraphRun, RunLimits, RunState
+from open_autoglm.scheduling.run_account import Quote, RunAccount, RunBudget
 from open_autoglm.scheduling.run_event import (
     Approval,
     Held,
@@ -429,3 +430,72 @@ def test_draining_lets_what_runs_end_and_starts_nothing() -> None:
 
     assert VirtualLoop().run(scene()) == ("running", pytest.approx(3.0))
     assert run.states == {"a": "done", "b": "ready"}
+
+
+def _paid(run: GraphRun, perform: Perform, budget: RunBudget, book: Book | None = None, **settings: Any) -> Executor:
+    """An executor whose steps may spend what their argument `cost` says."""
+
+    def price(task: Task, arguments: dict[str, Any]) -> Quote:
+        if arguments.get("cost") == "wrong":
+            raise RequestError("invalid_request", "no")
+        return Quote(arguments.get("cost", 0))
+
+    return _executor(run, perform, account=RunAccount(budget), price=price, record=book, **settings)
+
+
+async def _spend(call: StepCall) -> Any:
+    reservation = call.ledger.reserve(call.arguments["cost"])
+    await asyncio.sleep(call.arguments.get("s", 1.0))
+    call.ledger.settle(reservation, call.arguments.get("pays", call.arguments["cost"]), 0.0)
+    return call.task.id
+
+
+def test_steps_that_do_not_fit_beside_others_wait_for_them() -> None:
+    run = _run(*(_task(f"t{n}", args={"cost": 60, "pays": 10}) for n in range(4)))
+
+    async def scene() -> float:
+        assert await _paid(run, _spend, RunBudget(tokens=100)).execute() == "done"
+        return clock.monotonic() - START_S
+
+    assert VirtualLoop().run(scene()) == pytest.approx(4.0), "one after the other"
+
+
+def test_an_exhausted_budget_ends_the_run_with_the_results_so_far() -> None:
+    book = Book()
+    run = _run(
+        _task("a", args={"cost": 60}), _task("b", "a", args={"cost": 41}), _task("free", tool="idle"), _task("c", "b")
+    )
+
+    async def perform(call: StepCall) -> Any:
+        if call.task.tool == "idle":
+            await asyncio.Event().wait()
+        return await _spend(call)
+
+    executor = _paid(run, perform, RunBudget(tokens=100), book)
+    assert VirtualLoop().run(executor.execute()) == "budget_exhausted"
+    assert run.states == {"a": "done", "b": "cancelled", "free": "cancelled", "c": "cancelled"}
+    assert (run.results, run.stop_reason) == ({"a": "a"}, "budget_exhausted")
+    begun = [(e.task, e.tokens) for events in book.kept for e in events if isinstance(e, TaskStarted)]
+    assert begun == [("a", 60), ("free", 0)]
+    assert [e.tokens for events in book.kept for e in events if isinstance(e, TaskDone)] == [60]
+
+
+def test_wrong_arguments_and_references_fail_their_step_alone_and_cost_nothing() -> None:
+    run = _run(_task("a", args={"cost": "wrong"}), _task("b", args={"cost": 5}), Task("c", "wait", {"x": "${b.none}"}))
+
+    async def perform(call: StepCall) -> Any:
+        if call.arguments["cost"] == "wrong":
+            raise RequestError("invalid_request", "no")
+        return await _spend(call)
+
+    executor = _paid(run, perform, RunBudget(tokens=5))
+    assert VirtualLoop().run(executor.execute()) == "failed"
+    assert run.states == {"a": "failed", "b": "done", "c": "failed"}
+
+
+def test_a_run_out_of_its_own_time_says_that_its_budget_is_exhausted() -> None:
+    run = _run(_task("a", args={"cost": 1, "s": 0.5}), _task("b", "a", args={"cost": 1, "s": 50.0}))
+    budget = RunBudget(tokens=5)
+    executor = _paid(run, _spend, budget, deadline_s=START_S + 2.0, out_of_time="budget_exhausted")
+    assert VirtualLoop().run(executor.execute()) == "budget_exhausted"
+    assert run.states == {"a": "done", "b": "cancelled"}

@@ -113,11 +113,20 @@ async def test_a_model_is_asked_and_its_text_is_the_result(arguments: dict[str, 
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, {"promt": "a"}]
+    "arguments",
+    [
+        {},
+        {"prompt": "a", "messages": [{"role": "user", "content": "b"}]},
+        {"promt": "a"},
+        {"prompt": "a", "max_tokens": -1},
+        {"prompt": "a", "max_tokens": 10**400},
+    ],
 )
 async def test_wrong_arguments_of_a_model_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         await _perform(_steps()[0], "model:glm", arguments)
+    with pytest.raises(RequestError):
+        _steps()[0].price(Task("t", "model:glm"), arguments)
 
 
 @pytest.mark.parametrize(
