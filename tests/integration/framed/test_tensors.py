@@ -206,9 +206,8 @@ async def test_a_client_that_does_not_read_is_sent_one_answer_at_a_time(
         session = await opened(client)
         transport = session.shell._transport
         assert transport is not None
-        asked = [asyncio.create_task(client.infer_tensors("m", large)) for _ in range(2)]
-        await until(lambda: len(node.asked) == 1)
         transport.pause_reading()
+        asked = [asyncio.create_task(client.infer_tensors("m", large)) for _ in range(2)]
         await until(lambda: len(node.tensors) == 2)
         # Both answers are there, and one waits; it counts among the bytes that may be kept.
         transport.resume_reading()
