@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.integration.gateway.raw_client import RawClient
-from tests.integration.running import ADMIN_KEY, RunningServer, chat_body, model
+from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, chat_body, model
 from tests.integration.upstreams import Upstream, wait_until
 
 END_S = 20.0
@@ -115,7 +115,12 @@ def test_a_new_process_that_fails_changes_nothing(upstream: Upstream, tmp_path: 
 
 
 def test_being_told_to_stop_meanwhile_stops_both(upstream: Upstream, tmp_path: Path) -> None:
-    with RunningServer(tmp_path, {"models": [model("chat", upstream.station().url)]}) as server:
+    # The new process takes its time, so that it cannot be ready before the signal to stop comes.
+    late = tmp_path / "late"
+    (tmp_path / "sitecustomize.py").write_text(f"import os, time\nos.path.exists({str(late)!r}) and time.sleep(5)\n")
+    environ = {"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    with RunningServer(tmp_path, {"models": [model("chat", upstream.station().url)]}, environ=environ) as server:
+        late.touch()
         os.kill(server.process.pid, signal.SIGUSR2)
         wait_until(lambda: told(server, "is starting"), "a new process starts", END_S)
         server.process.send_signal(signal.SIGTERM)
