@@ -16,6 +16,7 @@ from open_autoglm.cooperation.durable import DurableRuns
 from open_autoglm.cooperation.executor import Executor, StepCall
 from open_autoglm.cooperation.run_settings import RunSettings
 from open_autoglm.scheduling.graph_run import GraphRun, RunLimits
+from open_autoglm.scheduling.run_account import Quote
 from open_autoglm.scheduling.run_event import Planned
 from open_autoglm.scheduling.task import Task
 from open_autoglm.scheduling.task_graph import TaskGraph
@@ -65,7 +66,12 @@ class Durable:
     def __init__(self, journal: RunJournal) -> None:
         self.ends: dict[str, int] = {}
         self.runs = DurableRuns(
-            journal, self._perform, repeatable=lambda task: True, new_graph=TaskGraph, settings=RunSettings()
+            journal,
+            self._perform,
+            price=lambda task, arguments: Quote(),
+            repeatable=lambda task: True,
+            new_graph=TaskGraph,
+            settings=RunSettings(),
         )
 
     async def _perform(self, step: StepCall) -> Any:

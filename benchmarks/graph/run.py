@@ -66,9 +66,11 @@ def main() -> None:
                 measured[name][mode].append(figures)
                 print(f"{repetition + 1}/{options.repeat} {mode:8} {name}: {figures}", file=sys.stderr, flush=True)
     result = {"machine": before, "commit": commit(), "runs": RUNS, "steps": STEPS, "measured": measured}
+    print(graph_section(result))
+    if any("failed" in figures for modes in measured.values() for each in modes.values() for figures in each):
+        raise SystemExit("one of them failed; nothing is kept")
     if options.publish:
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(graph_section(result))
 
 
 if __name__ == "__main__":
