@@ -87,8 +87,8 @@ Your own models and questions: [`autoglm evaluate`](cli.md#autoglm-evaluate).
   machine that made the table, alone on one core, server and HTTP not included. `network`: behind an imagined network,
   log-normal (sigma 0.35), five times as long once in a hundred, with these medians: {networks}.
 - **Way** is how much of the distance from the best member to the *ceiling* (someone is right) a team covers.
-- **Provisional**: one run, on two shared cores that others used as well, which shows in the latencies that are measured
-  (`here`, and those that were served); `answers --again greedy` takes them anew.
+- **Latencies** were taken once, on a virtual machine with two cores and nothing else beside it, as were those that were
+  served; `answers --again greedy` takes them anew.
 """
 
 
