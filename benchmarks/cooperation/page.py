@@ -279,7 +279,7 @@ def _served(result: dict[str, Any]) -> str:
             f"{other['accuracy'] * 100:.1f} %",
             f"{row['cost'] / row['tasks'] * 1000:.4f}",
             f"{row['calls']:.2f}",
-            f"{row['p50_ms']:.0f} / {row['p95_ms']:.0f} / {row['p99_ms']:.0f}",
+            _times(row),
             "-" if error is None else f"{error:.3f}",
             "-" if order is None else f"{order:.3f}",
         )
@@ -296,10 +296,10 @@ def _recomputed(result: dict[str, Any]) -> str:
         "team knows which questions are sums, and leaves the others alone; the served one is told nothing: every",
         "answer below one threshold goes on to the tool (the same quantile of the calibration split, as a plain token",
         "probability), and the tool says nothing to what is no sum, which makes more calls. Questions with tools on",
-        "offer are for one model alone, so the `fallback` answers them. Times are left out: the machine was not quiet.",
+        "offer are for one model alone, so the `fallback` answers them.",
         "",
-        "| questions | who | right | played | calls | played | asked |",
-        "|---|---|---|---|---|---|---|",
+        "| questions | who | right | played | calls | played | p50 / p95 / p99 ms | asked |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     sets = {found["items"]: found for found in result["sets"]}
     for rows in result["recomputed"]:
@@ -314,10 +314,15 @@ def _recomputed(result: dict[str, Any]) -> str:
                 f"{other['right']:,}, {other['accuracy'] * 100:.1f} %",
                 f"{row['calls']:.2f}",
                 f"{other['calls']:.2f}",
+                _times(row),
                 _percents(row["members"]) or "-",
             )
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _times(row: dict[str, Any]) -> str:
+    return f"{row['p50_ms']:.0f} / {row['p95_ms']:.0f} / {row['p99_ms']:.0f}"
 
 
 def _planning(result: dict[str, Any]) -> str:
