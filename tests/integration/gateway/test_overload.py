@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import socket
 import sys
 from collections import Counter
@@ -222,8 +221,6 @@ def test_a_flood_of_connections_leaves_running_requests_and_the_admin_listener_t
     program.chmod(0o755)
     station = upstream.station()
     station.always(station.held(station.usual))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard > 0 else 4096, hard))
     with (
         RunningServer(tmp_path, {"models": [model("chat", station.url)]}, program=str(program)) as server,
         ThreadPoolExecutor(8) as pool,
