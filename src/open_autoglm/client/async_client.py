@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX: Final = 256
 TIMEOUT_MAX_S: Final = 86_400.0
 KEY_VARIABLE: Final = "MCP_API_KEY"
+_CLOSED: Final = "the client is closed"
 _TURNS_TO_CLOSE: Final = 3
 """Of the loop: the goodbyes go out, the transports close, and their protocols hear of it."""
 
@@ -195,10 +196,10 @@ class AsyncClient:
         self._closed = True
         direct, self._direct = self._direct, None
         if direct is not None:
-            direct.close(_closed_error())
+            direct.close(_CLOSED)
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close(_closed_error())
+            pool.close(_CLOSED)
             for _ in range(_TURNS_TO_CLOSE):
                 await asyncio.sleep(0)
 
@@ -214,7 +215,7 @@ class AsyncClient:
 
     def _start(self) -> Pool:
         if self._closed:
-            raise _closed_error()
+            raise ServerError("client_closed", _CLOSED)
         hello = Hello(
             versions=list(VERSIONS),
             codecs=[self._codec.name],
@@ -271,7 +272,3 @@ def _check_timeout(timeout_s: float) -> None:
         raise RequestError(
             "invalid_request", f"timeout_s: {timeout_s!r}; above 0, at most {TIMEOUT_MAX_S:g}", param="timeout_s"
         )
-
-
-def _closed_error() -> ServerError:
-    return ServerError("client_closed", "the client is closed")

@@ -142,15 +142,15 @@ class DirectPaths:
         path = self._paths.get(model)
         return path is not None and path.left > 0
 
-    def close(self, error: AutoGLMError) -> None:
-        """End every path; what runs on them ends with an error."""
+    def close(self, message: str) -> None:
+        """End every path; what runs on them ends with an error that says so."""
         for path in self._paths.values():
             if path.task is not None:
                 path.task.cancel()
             if path.expiry is not None:
                 path.expiry.cancel()
             if path.pool is not None:
-                path.pool.close(error)
+                path.pool.close(message)
         self._paths.clear()
 
     def _begin(self, model: str) -> None:
@@ -242,7 +242,7 @@ class DirectPaths:
         try:
             await pool.place(lambda session: 1, clock.monotonic() + timeout_s)
         except BaseException:
-            pool.close(RequestError("client_closed", "the node was not reached"))
+            pool.close("the node was not reached")
             raise
         return pool
 

@@ -114,7 +114,7 @@ class Pool:
         self._sessions: set[FramedSession] = set()
         self._turn = 0
         self._lost_s = 0.0  # when the last open connection was lost; 0 when there was none yet
-        self._refusal: AutoGLMError | None = None
+        self._refusal: Callable[[], AutoGLMError] | None = None  # each caller is told with an error of its own
         self._sweep_handle: asyncio.TimerHandle | None = None
         self.waiting: deque[asyncio.Future[None]] = deque()
         self._links = links
@@ -134,7 +134,7 @@ class Pool:
 
     def leave(self) -> None:
         """Take nothing new; connections close when their last answer has come."""
-        self._refusal = ServerError("no_healthy_endpoint", f"{self._address} is not asked any more")
+        self._refusal = partial(ServerError, "no_healthy_endpoint", f"{self._address} is not asked any more")
         for link in self._links:
             link.close()
         self._wake_all()
@@ -193,14 +193,14 @@ class Pool:
                 waiter.set_result(None)
                 return
 
-    def close(self, error: AutoGLMError) -> None:
-        """Close every connection; what runs and what waits ends with an error."""
-        self._refusal = error
+    def close(self, message: str) -> None:
+        """Close every connection; what runs and what waits ends with an error that says so."""
+        self._refusal = partial(ServerError, "client_closed", message)
         sessions = list(self._sessions)
         for link in self._links:
             link.close()
         for session in sessions:
-            session.connection.goodbye("client_closed", error.message)
+            session.connection.goodbye("client_closed", message)
         self._wake_all()
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
@@ -213,7 +213,7 @@ class Pool:
             AutoGLMError: there is no use in waiting.
         """
         if self._refusal is not None:
-            raise self._refusal
+            raise self._refusal()
         reasons = [link.failure[1] for link in self._links if link.failure[0]]
         rest_s = self._lost_s + self._connect_timeout_s - now_s if self._lost_s else self._connect_timeout_s
         if rest_s <= 0 or (not self._lost_s and len(reasons) == len(self._links)):
@@ -256,7 +256,7 @@ class Pool:
             self._lost_s = clock.monotonic()
         code, message = link.failure
         if code in _FOR_GOOD and self._refusal is None:
-            self._refusal = refused(code, message)
+            self._refusal = partial(refused, code, message)
             for each in self._links:
                 each.close()
         self._wake_all()

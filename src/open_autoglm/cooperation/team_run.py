@@ -340,7 +340,7 @@ class TeamRun:
             candidate = Candidate(ask.number, ask.member, failure="client_closed")
         else:
             candidate = task.result()
-        self._ledger.settle(reservation, *billed(self._replies.get(ask.number)))
+        self._settle(ask, reservation, cut_short=task.cancelled())
         if self._strategy.decision is not None:
             self._tell("failed", {"number": ask.number, "member": ask.member, "failure": "late"})
             return
@@ -357,13 +357,18 @@ class TeamRun:
         for task, (ask, reservation) in rest.items():
             reply = self._replies.get(ask.number)
             failure = "cancelled" if task.cancelled() or reply is None else "late"
-            if failure == "cancelled" and ask.purpose != "compute":
-                # What was written until then nobody has counted; the prompt was sent.
-                tokens, money = self._most(ask, 0)
-                self._ledger.settle(reservation, min(tokens, reservation.tokens), min(money, reservation.money))
-            else:
-                self._ledger.settle(reservation, *billed(reply))  # nothing for a tool that was not called yet
+            self._settle(ask, reservation, cut_short=failure == "cancelled")
             self._tell("failed", {"number": ask.number, "member": ask.member, "failure": failure})
+
+    def _settle(self, ask: Ask, reservation: Reservation, *, cut_short: bool) -> None:
+        """Count what an ask has cost."""
+        if cut_short and ask.purpose != "compute":
+            # What was written until then nobody has counted; the prompt was sent.
+            tokens, money = self._most(ask, 0)
+            self._ledger.settle(reservation, min(tokens, reservation.tokens), min(money, reservation.money))
+        else:
+            # Nothing for a tool that was not called yet.
+            self._ledger.settle(reservation, *billed(self._replies.get(ask.number)))
 
     def _outcome(self, decision: Decision) -> Outcome:
         replies = self._replies.values()

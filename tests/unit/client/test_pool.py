@@ -55,7 +55,7 @@ async def test_connections_are_used_in_turn() -> None:
     assert {id(pool.session()) for _ in range(3)} == {id(session) for session in sessions}
     links[0].lose()
     assert pool.connections == 2
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
 
 
 async def test_requests_of_one_turn_share_a_connection_a_few_at_a_time() -> None:
@@ -72,7 +72,7 @@ async def test_requests_of_one_turn_share_a_connection_a_few_at_a_time() -> None
     assert second is not first
     first.connection.out.clear()
     assert pool.session() is first
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
 
 
 async def test_a_request_waits_for_the_first_connection() -> None:
@@ -84,7 +84,7 @@ async def test_a_request_waits_for_the_first_connection() -> None:
     await turn()
     assert task.done()
     assert len(session.requests) == 1
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
 
 
 async def test_it_fails_when_no_link_could_be_opened() -> None:
@@ -109,7 +109,7 @@ async def test_it_waits_where_there_was_a_connection_before() -> None:
     assert not task.done()
     link.open(FakeSession())
     await task
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
 
 
 async def test_it_does_not_wait_for_ever() -> None:
@@ -124,10 +124,13 @@ async def test_a_server_that_turned_us_away_is_not_asked_again() -> None:
     pool, links = make(2)
     links[0].fail("invalid_api_key", "this key is not known")
     assert all(link.closed for link in links)
+    told = []
     for _ in range(2):
         with pytest.raises(AutoGLMError, match="this key is not known") as caught:
             await place(pool)
         assert caught.value.code == "invalid_api_key"
+        told.append(caught.value)
+    assert told[0] is not told[1], "an error that is raised twice collects the stacks of both"
 
 
 async def test_whoever_waits_for_room_gets_it_in_turn() -> None:
@@ -143,7 +146,7 @@ async def test_whoever_waits_for_room_gets_it_in_turn() -> None:
         pool.wake()
         await turn()
         assert task.done()
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
 
 
 async def test_a_place_that_is_given_to_one_who_left_goes_to_the_next() -> None:
@@ -158,7 +161,7 @@ async def test_a_place_that_is_given_to_one_who_left_goes_to_the_next() -> None:
     await turn()
     assert first.cancelled()
     assert second.done()
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
 
 
 async def test_only_so_many_may_wait() -> None:
@@ -191,7 +194,7 @@ async def test_time_runs_while_it_is_on_its_way() -> None:
         await late.future
     assert session.cancelled == [stream]
     assert not patient.future.done()
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
     with pytest.raises(UpstreamError, match="closed"):
         await patient.future
 
@@ -205,14 +208,14 @@ async def test_lost_connections_are_forgotten() -> None:
     link.open(FakeSession())
     gc.collect()
     assert gone() is None
-    pool.close(ServerError("client_closed", "closed"))
+    pool.close("closed")
 
 
 async def test_closing_ends_what_waits() -> None:
     pool, (link,) = make()
     task = place(pool)
     await turn()
-    pool.close(ServerError("client_closed", "the client is closed"))
+    pool.close("the client is closed")
     assert link.closed
     with pytest.raises(ServerError, match="the client is closed"):
         await task

@@ -13,7 +13,7 @@ from open_autoglm.dialects.canonical import Message
 class Line:
     """What one member says: a text or an error, after some seconds."""
 
-    def __init__(self, said: str | Exception, after_s: float = 0.1, tokens: int = 10, **more: Any) -> None:
+    def __init__(self, said: str | BaseException, after_s: float = 0.1, tokens: int = 10, **more: Any) -> None:
         self.said = said
         self.after_s = after_s
         self.tokens = tokens
@@ -51,6 +51,6 @@ class Script:
         finally:
             self.running -= 1
         assert clock.monotonic() <= arguments["deadline_s"] + 1e-6
-        if isinstance(line.said, Exception):
+        if isinstance(line.said, BaseException):
             raise line.said
         return Reply(line.said, prompt_tokens=5, completion_tokens=line.tokens, cost=line.tokens / 1000, **line.more)

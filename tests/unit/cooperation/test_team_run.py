@@ -160,6 +160,16 @@ def test_a_budget_ends_the_asking_but_not_what_is_paid_for() -> None:
     assert "budget" in watch.kinds()
 
 
+def test_an_ask_that_ends_itself_counts_what_was_sent() -> None:
+    ledger = Ledger(tokens=9_000)
+    script = Script(a=[Line(asyncio.CancelledError())], b=[Line("42")], c=[Line("42")])
+    outcome, _ = _play(script, early_exit="none", ledger=ledger)
+    assert outcome.reply is not None
+    assert outcome.reply.text == "42"
+    assert [each.failure for each in outcome.candidates if each.member == "a"] == ["client_closed"]
+    assert ledger.snapshot().tokens == QUESTION.prompt_tokens(Ask(0, "a")) + 2 * 15
+
+
 def test_a_budget_too_small_for_one_ask_asks_nobody() -> None:
     script = Script(a=[Line("42")])
     outcome, _ = _play(script, members="a", ledger=Ledger(tokens=100))
