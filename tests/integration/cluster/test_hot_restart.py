@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from benchmarks.discovery import Process
-from tests.integration.lifecycle.test_hot_restart import END_S, pid_of, replaceable
+from tests.integration.lifecycle.test_hot_restart import END_S, pid_of, replaceable, successor
 from tests.integration.running import RunningServer
 from tests.integration.upstreams import wait_until
 
@@ -36,6 +36,7 @@ def test_models_of_nodes_are_served_on_by_the_new_process(tmp_path: Path) -> Non
         os.kill(old, signal.SIGUSR2)
         while pid_of(server) in (0, old):
             assert server.chat("echo").status_code == 200
+        assert successor(server) != old
         assert server.chat("echo").status_code == 200
         rows = "/admin/v1/nodes"
         wait_until(lambda: [row["state"] for row in server.admin_get(rows)["nodes"]] == ["alive"] * 2, "both", END_S)

@@ -47,6 +47,16 @@ def told(server: RunningServer, words: str) -> list[str]:
     return [line for line in lines if words in line]
 
 
+def successor(server: RunningServer, number: int = 1) -> int:
+    """Wait until so many processes have handed over; return the process that the last of them handed over to.
+
+    Before that both take new connections.
+    """
+    words = "this one finishes what it has begun"
+    wait_until(lambda: len(told(server, words)) >= number, "another process serves", END_S)
+    return int(told(server, words)[number - 1].partition("process ")[2].split()[0])
+
+
 def test_a_new_process_takes_over_and_the_old_one_finishes(upstream: Upstream, tmp_path: Path) -> None:
     station = upstream.station()
     config = {"models": [model("chat", station.url)], "drain": {"accept": 30}}
@@ -58,13 +68,18 @@ def test_a_new_process_takes_over_and_the_old_one_finishes(upstream: Upstream, t
         station.wait_seen(2)
         old = server.process.pid
         os.kill(old, signal.SIGUSR2)
-        wait_until(lambda: pid_of(server) not in (0, old), "another process serves", END_S)
+        assert successor(server) != old
         assert server.chat().status_code == 200
-        # The old process answers on connections that it has, and asks them to leave.
-        kept.send(b"", "/readyz", connection="keep-alive")
-        answer = kept.read_all()
-        assert b"connection: close" in answer
-        assert b"server_draining" not in answer
+
+        def asks_to_leave() -> bool:
+            kept.received = b""
+            kept.send(b"", "/readyz", connection="keep-alive")
+            answer = kept.read_until(b"\r\n\r\n")
+            assert b"server_draining" not in answer
+            return b"connection: close" in answer
+
+        wait_until(asks_to_leave, "the old process answers on connections that it has, and asks them to leave", END_S)
+        assert b"server_draining" not in kept.read_all()
         assert server.process.poll() is None
         station.let_go()
         assert busy.read_all().endswith(b"0\r\n\r\n")
@@ -90,10 +105,10 @@ def test_nobody_notices_while_requests_come(upstream: Upstream, tmp_path: Path) 
         for thread in threads:
             thread.start()
         seen = [server.process.pid]
-        for _ in range(3):
+        for number in range(3):
             os.kill(seen[-1], signal.SIGUSR2)
-            wait_until(lambda: pid_of(server) not in (0, *seen), "another process serves", END_S)
-            seen.append(pid_of(server))
+            seen.append(successor(server, number + 1))
+        assert len(set(seen)) == 4
         stop.set()
         for thread in threads:
             thread.join(END_S)
