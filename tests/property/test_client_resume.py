@@ -16,7 +16,6 @@ from tests.unit.client.fake_link import CODEC, FakeLink
 from open_autoglm.client.address import Address
 from open_autoglm.client.pool import Pool
 from open_autoglm.client.stream import AnswerStream
-from open_autoglm.errors import ServerError
 from open_autoglm.protocol.handshake import Hello
 from open_autoglm.protocol.opcodes import RESUMABLE, STREAM
 from open_autoglm.protocol.preambles import write_request, write_response
@@ -155,7 +154,7 @@ class World:
                 self.line.deliver(to_server, to_client)
 
     def close(self) -> None:
-        self.pool.close(ServerError("client_closed", "closed"))
+        self.pool.close("closed")
 
 
 async def run(schedule: list[Any]) -> tuple[str, str, int, int]:

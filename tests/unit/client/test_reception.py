@@ -53,7 +53,7 @@ class Scene:
         self.session = self.link.open(FakeSession(token))
 
     def close(self) -> None:
-        self.pool.close(ServerError("client_closed", "closed"))
+        self.pool.close("closed")
 
 
 async def test_text_comes_in_order_and_credit_goes_back_when_it_is_taken() -> None:
