@@ -79,6 +79,6 @@ def test_a_node_with_another_key_is_shown_as_misconfigured_and_one_that_is_gone_
             wait_until(lambda: states(server) == ["unreachable"], "its end")
             [row] = server.admin_get("/admin/v1/models")["models"]
             assert row["reason"].startswith("no link to the node is open")
-            assert "no link to the node at" in server.log()
+            wait_until(lambda: "no link to the node at" in server.log(), "the log tells")
     finally:
         node.end()

@@ -13,6 +13,7 @@ import pytest
 from mcp.client.streamable_http import streamable_http_client
 from tests.integration.context.test_context_servers import strange
 from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
+from tests.integration.upstreams import wait_until
 
 FUNCTIONS = '''
 def stock(item: str) -> dict[str, int]:
@@ -104,7 +105,7 @@ async def test_each_kind_of_answer_gets_through(server: RunningServer) -> None:
             assert answer.is_error
             assert words in answer.content[0].text
             assert "abcdef" not in answer.content[0].text
-    assert "called stock: ok" in server.log()
+    wait_until(lambda: "called stock: ok" in server.log(), "the log tells")
 
 
 async def test_its_pages_can_be_read(server: RunningServer) -> None:

@@ -246,7 +246,7 @@ def test_where_records_are_required_a_run_without_them_is_no_answer(tmp_path: Pa
         answers = [server.chat("team") for _ in range(2)]
         assert [answer.json()["error"]["code"] for answer in answers] == ["storage_full"] * 2
         assert server.chat("a").status_code == 200
-        assert "nothing can be written" in server.log()
+        wait_until(lambda: "nothing can be written" in server.log(), "the log tells")
         assert server.admin_get("/admin/v1/status")["audit"]["trouble"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.gateway.raw_client import RawClient
 from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, chat_body, events, model, streamed_text
 from tests.integration.speech import TEXT, delta
-from tests.integration.upstreams import Upstream, pieces
+from tests.integration.upstreams import Upstream, pieces, wait_until
 
 FIXTURES = ROOT / "tests" / "data" / "fixtures"
 PORTS = ("--port", "0", "--admin-port", "0")
@@ -35,7 +35,7 @@ def test_every_fixture_starts_or_says_what_is_not_there(tmp_path: Path, name: st
         origin = server.url.partition("//")[2].partition("/")[0]
         assert httpx2.get(f"http://{origin}{path}").status_code == 200
         for word in NOT_THERE[name]:
-            assert word in server.log(), f"{name} asks for {word}"
+            wait_until(lambda word=word: word in server.log(), f"{name} asks for {word}")
 
 
 def test_the_fixtures_are_all_there() -> None:

@@ -199,7 +199,7 @@ def test_workers_without_a_supervisor_end_by_themselves(upstream: Upstream, tmp_
         pids = [row["pid"] for row in rows(server)]
         server.process.kill()
         wait_until(lambda: not any(running(pid) for pid in pids), "the workers leave", END_S)
-        assert told(server, "the supervisor is gone")
+        wait_until(lambda: told(server, "the supervisor is gone"), "the log tells")
 
 
 def running(pid: int) -> bool:
