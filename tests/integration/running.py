@@ -152,8 +152,9 @@ class RunningServer:
         return self._log.read_text(encoding="utf-8")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The same, decoded."""
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        """The same, decoded; without a line of which only a part is there yet."""
+        whole = self.log().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def resident_bytes(self) -> int:
         """Its resident memory."""

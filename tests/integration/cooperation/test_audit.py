@@ -70,8 +70,9 @@ class Stage:
         return self.told(*words, "--file", str(self.audit), code=code)
 
     def records(self) -> list[dict[str, Any]]:
-        """All that is written."""
-        return [json.loads(line) for line in self.audit.read_bytes().splitlines()] if self.audit.exists() else []
+        """All that is written; without a record of which only a part is there yet."""
+        whole = self.audit.read_bytes().rpartition(b"\n")[0] if self.audit.exists() else b""
+        return [json.loads(line) for line in whole.splitlines()]
 
     def wait_ended(self, run: str) -> None:
         wait_until(lambda: any(each["run"] == run and each["kind"] == "end" for each in self.records()), "end")
