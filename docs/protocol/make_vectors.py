@@ -301,10 +301,13 @@ def _ends(request: bytes) -> Iterator[Vector]:
     yield _told("resume_second", "it goes on over another connection", wire)
 
     wire = _Wire()
+    wire.client.request(request)
     wire.server.drain(30_000, ["10.0.0.2:8080"], 0.0)
-    wire.down("DRAIN: 30 s left, go to 10.0.0.2:8080")
+    wire.down("DRAIN: 30 s left, go to 10.0.0.2:8080; PING")
+    wire.up("a request that was on its way; PONG")
+    wire.down("ERROR: 503, retryable")
     wire.server.handle_timeout(0.0)
-    wire.down("nothing runs: GOODBYE")
+    wire.down("nothing runs, and nothing can be on its way: GOODBYE")
     yield _told("drain", "a server that stops", wire)
 
 

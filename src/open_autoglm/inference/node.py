@@ -153,8 +153,12 @@ class Node:
             await self._loop.run_in_executor(None, model.engine.close)
         self.service.outbox.drain()
         self.service.close()
-        self._framed.close_drained()
-        await _wait(lambda: not self._framed.shells, _LAST_WORDS_S)
+
+        def left() -> bool:
+            self._framed.close_drained()
+            return not self._framed.shells
+
+        await _wait(left, _LAST_WORDS_S)
         self._framed.close()
         for listener in (self._data, self._admin):
             listener.close_listeners()

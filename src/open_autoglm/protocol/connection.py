@@ -53,6 +53,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_awaited",
         "_chunk_bytes_max",
         "_fragments_bytes",
         "_frame_bytes_max",
@@ -61,6 +62,7 @@ class Connection:
         "_reader",
         "_room",
         "_settings",
+        "_settled_s",
         "_sink",
         "_stalls",
         "_streams",
@@ -93,6 +95,8 @@ class Connection:
         self._fragments_bytes = 0
         self._heard_s = now_s
         self._pinged_s = -inf
+        self._awaited = -1  # number of the PING behind DRAIN whose PONG has not come; -1 when there is none
+        self._settled_s = -inf  # when it is waited for no longer
         self._until_s = now_s + settings.handshake_s  # the end of the handshake, then that of draining
         self.out: list[bytes] = []
         self.codec: Codec = JSON
@@ -144,7 +148,7 @@ class Connection:
         if self.welcome is None:
             return self._until_s
         if self._until_s < inf and not self._streams:
-            return self._heard_s
+            return self._heard_s if self._awaited < 0 else self._settled_s
         heartbeat_s = self.welcome.heartbeat_ms / 1000
         due_s = self._heard_s + heartbeat_s
         if self._pinged_s >= self._heard_s:
@@ -427,6 +431,8 @@ class Connection:
             self._finish(told.code, told.message)
         elif opcode != PONG:
             return False
+        elif arg == self._awaited:
+            self._awaited = -1
         return True
 
     def _credited(self, stream: int, credit: int) -> None:

@@ -27,6 +27,7 @@ from open_autoglm.protocol.opcodes import (
     LAST,
     MESSAGE,
     MORE,
+    PING,
     PROOF,
     RESUMABLE,
     RESUME,
@@ -59,6 +60,8 @@ _OTHERS: Final = frozenset(
 _CLIENT_OPCODES: Final = _ONCE | _OTHERS
 _WITHOUT_STREAM: Final = frozenset((opcodes.USAGE_ACK,))
 _SLOW_FLAGS: Final = MORE | RESUMABLE | TENSORS
+_SETTLE_S: Final = 1.0
+"""How long the answer to the PING behind DRAIN is waited for, once no stream is open."""
 
 _pack = HEADER.pack
 
@@ -217,6 +220,8 @@ class ServerConnection(ResumingConnection):
     def drain(self, grace_ms: int, alternatives: Sequence[str], now_s: float) -> None:
         """Take no more requests, and end when the open streams have ended or the time is up.
 
+        What the client sent before it heard of that comes before its PONG, and is answered: see `settled`.
+
         Args:
             grace_ms: how long the open streams have.
             alternatives: addresses that the client may go to.
@@ -230,8 +235,15 @@ class ServerConnection(ResumingConnection):
             self._until_s = now_s + grace_ms / 1000
             payload = self.codec.encode({"alternatives": list(alternatives)})
             self._write(encode_frame(DRAIN, 0, payload, arg=grace_ms))
+            self._awaited = ~int(now_s * 1000) & 0xFFFFFFFF  # a number that no PING of the heartbeat has these days
+            self._settled_s = now_s + _SETTLE_S
+            self._write(encode_frame(PING, 0, arg=self._awaited))
         else:
             self.goodbye("server_draining", "the server is about to stop")
+
+    def settled(self, now_s: float) -> bool:
+        """Whether it drains and there is nothing to wait for: no stream is open, and no request can be on its way."""
+        return self.draining and not self._streams and (self._awaited < 0 or now_s >= self._settled_s)
 
     # Frames.
 
@@ -429,5 +441,5 @@ class ServerConnection(ResumingConnection):
                 if stream not in self._streams:
                     continue  # a callback has ended it
                 self._give_up(stream, ServerError("server_draining", "the server stops"))
-        if not self._streams:
+        if self.settled(now_s):
             self.goodbye("server_draining", "the server stops")

@@ -47,7 +47,7 @@ async def run_drain(server: Server, drain: Drain) -> None:
         phase = drain.step(clock.monotonic(), left(server))
         if phase is not None:
             _tell(server, phase)
-            await _enter(server, phase, drain.grace_ms(clock.monotonic()) / 1000)
+            await _enter(server, drain, phase)
     for _ in range(_FLUSH_LOOKS):
         if not left(server).unary:
             break
@@ -60,7 +60,8 @@ def left(server: Server) -> InFlight:
     streams = sum(call is not None and call.record.stream for call in calls)
     framed = [peer.running() for peer in _peers(server)]
     unary = len(calls) - streams + sum(count for count, _ in framed)
-    unary += sum(shell.unsent for shell in server.framed_data.shells)
+    now_s = clock.monotonic()
+    unary += sum(shell.unsent or shell.settles(now_s) for shell in server.framed_data.shells)
     grpc_unary, grpc_streams = server.grpc.running()
     streams += grpc_streams + sum(count for _, count in framed)
     return InFlight(unary + grpc_unary, streams, server.data.connections)
@@ -85,14 +86,15 @@ def _peers(server: Server) -> list[FramedPeer]:
     return [shell.owner for shell in server.framed_data.shells if isinstance(shell.owner, FramedPeer)]
 
 
-async def _enter(server: Server, phase: Phase, grace_s: float) -> None:
+async def _enter(server: Server, drain: Drain, phase: Phase) -> None:
     match phase:
         case "closing":
             server.data.close_listeners()
-            server.grpc.leave(grace_s)
+            server.grpc.leave(drain.grace_ms(clock.monotonic()) / 1000)
             await asyncio.sleep(_LOOK_S)
             server.data.close_idle()
-            server.framed_data.drain(0)
+            # Those that came since: what they have begun has as long as anybody's.
+            server.framed_data.drain(drain.grace_ms(clock.monotonic()), _alternatives(server, drain))
         case "streams":
             _end_rest(server, streams=False)
         case "over":

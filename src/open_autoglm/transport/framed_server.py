@@ -57,10 +57,17 @@ class ServedShell(FramedShell):
         if isinstance(self.connection, ServerConnection):
             self.connection.drain(grace_ms, alternatives, now_s)
 
-    def close_drained(self) -> None:
+    def close_drained(self, now_s: float) -> None:
         """Close, if the client was told so and nothing is to be waited for."""
-        if self.connection.draining and not self.connection.streams:
+        if isinstance(self.connection, ServerConnection) and self.connection.settled(now_s):
             self.connection.goodbye("server_draining", "the server stops")
+
+    def settles(self, now_s: float) -> bool:
+        """Whether nothing runs here any more, but what the client sent before it was told may still be on its way."""
+        connection = self.connection
+        if not isinstance(connection, ServerConnection) or not connection.draining or connection.streams:
+            return False
+        return not connection.settled(now_s)
 
 
 class FramedServer:
@@ -146,8 +153,9 @@ class FramedServer:
 
     def close_drained(self) -> None:
         """Close the connections that were told so and have nothing to wait for."""
+        now_s = clock.monotonic()
         for shell in self.shells:
-            shell.close_drained()
+            shell.close_drained(now_s)
 
     def close(self) -> None:
         """Close every connection now."""

@@ -156,9 +156,9 @@ class WebSocketShell(ServedShell):
             super().drain(grace_ms, alternatives, now_s)
         self._draining = True
 
-    def close_drained(self) -> None:
+    def close_drained(self, now_s: float) -> None:
         if self._kind == "binary":
-            super().close_drained()
+            super().close_drained(now_s)
         elif self._draining and not any(cast(TextOwner, self.owner).running()):
             self._end(CloseCode.GOING_AWAY, "the server stops")
 

@@ -243,6 +243,26 @@ async def test_draining_ends_what_runs_and_takes_nothing_new(tmp_path: Path, nod
             assert await asyncio.to_thread(server.process.wait, PATIENCE_S) == 0
 
 
+async def test_what_begins_while_new_connections_are_still_taken_has_as_long_as_the_rest(
+    tmp_path: Path, node: ScriptedNode
+) -> None:
+    drain = {"accept": 0.5, "unary": 1, "stream": 20}
+    async with serving(tmp_path, {"models": [model("m", f"mcp://127.0.0.1:{node.port}")], "drain": drain}) as server:
+        await linked(node)
+        async with Asker(port_of(server), KEY) as early:
+            server.process.terminate()
+            await asyncio.wait_for(early.over.wait(), PATIENCE_S)
+            async with Asker(port_of(server), KEY) as late:
+                stream = late.ask("stream 1000", stream=True)
+                stream.consumes = False
+                await asyncio.wait_for(late.over.wait(), PATIENCE_S)
+                await asyncio.sleep(5.5)  # longer than a patrol's round, in which each connection is looked at
+                stream.consumes = True
+                late.session.consume(stream.stream, len(stream.text))
+                await stream.wait()
+                assert (stream.status, stream.text) == (0, CHUNK * 1000)
+
+
 async def test_junk_connections_leave_nothing_behind(server: RunningServer, asker: Asker) -> None:
     for number in range(2000):
         with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ from open_autoglm.protocol.opcodes import (
     MORE,
     NODE_COMMAND,
     NODE_RESULT,
+    PONG,
     STREAM,
     TENSOR,
     TENSORS,
@@ -332,10 +333,37 @@ def test_a_draining_server_takes_no_more_and_ends_with_its_last_stream() -> None
     told = pair.asking.take()
     assert told[0][:3] == ("error", late, 503)
     assert told[1] == ("response", stream, 0, 0, b"A")
+    assert pair.server.settled(100.0), "PONG has come"
     assert pair.server.next_deadline() <= 101.0
     pair.server.handle_timeout(101.0)
     pair.to_client()
     assert pair.asking.take() == [("closed", "server_draining", "the server stops")]
+
+
+def test_a_draining_server_hears_what_was_on_its_way_before_it_ends() -> None:
+    pair = Pair()
+    late = pair.client.request(b"late")
+    pair.server.drain(5000, [], 100.0)
+    assert not pair.server.settled(100.9)
+    assert pair.server.next_deadline() == 101.0
+    pair.server.handle_timeout(100.9)
+    assert not pair.server.finished
+    pair.to_client()
+    assert names(pair.to_server()) == ["INFER_REQUEST", "PONG"]
+    assert pair.server.settled(100.9)
+    pair.server.handle_timeout(100.9)
+    pair.to_client()
+    assert [call[:2] for call in pair.asking.take()][1:] == [("error", late), ("closed", "server_draining")]
+
+
+def test_a_draining_server_does_not_wait_long_for_a_client_that_is_silent() -> None:
+    pair = Pair()
+    pair.server.drain(5000, [], 100.0)
+    pair.server.receive(encode_frame(PONG, 0, arg=7), 100.5)  # of another PING
+    pair.server.handle_timeout(100.9)
+    assert not pair.server.finished
+    pair.server.handle_timeout(101.0)
+    assert pair.server.finished
 
 
 def test_a_drain_has_an_end() -> None:
