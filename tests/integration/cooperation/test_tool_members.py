@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.integration.running import ADMIN_KEY, ROOT, RunningServer, model
 from tests.integration.speech import dumps
-from tests.integration.upstreams import Behaviour, Upstream, Wire
+from tests.integration.upstreams import Behaviour, Upstream, Wire, wait_until
 
 TOOLS = '''
 import json, pathlib, time
@@ -106,6 +106,13 @@ def told(server: RunningServer, *words: str) -> str:
     return done.stdout
 
 
+def written(server: RunningServer) -> list[tuple[str, str]]:
+    """Run and kind of all records in the file."""
+    path = server.folder / "data" / "audit" / "audit.jsonl"
+    whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
+    return [(record["run"], record["kind"]) for record in map(json.loads, whole.splitlines())]
+
+
 def test_what_a_model_is_unsure_of_is_computed_anew(computing: RunningServer, station: Any) -> None:
     station.always(thinking("41", "6 times 7", -1.0))
     answer = computing.chat("team", messages=[{"role": "user", "content": "6 * 7?"}])
@@ -123,6 +130,7 @@ def test_the_record_says_that_it_was_a_tool_and_gives_the_same_again(computing: 
     assert "by tool:again: 98.0% sure" in shown, shown
     assert "compute, given to the client" in shown
     assert "tool again" in shown
+    wait_until(lambda: (run, "end") in written(computing), "the record is in the file")
     assert "same" in told(computing, "replay", run)
     samples = computing.admin_get("/metrics")
     assert 'mcp_team_asks_total{model="team",member="tool:again",outcome="vote"}' in samples

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import pytest
 from tests.integration.gateway.test_failover import COST, cheap_first, text_of
 from tests.integration.running import RunningServer, chat_body, events, model, streamed_text
 from tests.integration.speech import DONE, TEXT, delta, finish, speak
-from tests.integration.upstreams import Behaviour, Upstream, after, never, pieces, status
+from tests.integration.upstreams import Behaviour, Station, Upstream, never, pieces, status
 
 SOON = {"first_token_hedge": "200ms"}
 both = pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
@@ -18,6 +21,16 @@ def explained(server: RunningServer, answer: Any) -> list[dict[str, Any]]:
     story = server.admin_get(f"/admin/v1/requests/{answer.headers['x-request-id']}/explain")
     attempts: list[dict[str, Any]] = story["attempts"]
     return attempts
+
+
+def let_go_when_seen(server: RunningServer, slow: Station, second: Station, stream: bool) -> httpx2.Response:
+    """Ask a station that holds its answer back until a second one was asked, and had time to answer."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.chat, slow.name, stream)
+        second.wait_seen(1)
+        time.sleep(0.3)
+        slow.let_go()
+        return asked.result()
 
 
 @both
@@ -49,9 +62,10 @@ def test_a_fallback_may_be_the_second(server: RunningServer, upstream: Upstream,
 
 @both
 def test_the_first_wins_where_it_is_faster_after_all(server: RunningServer, upstream: Upstream, stream: bool) -> None:
-    slow, silent = upstream.station("slow").always(after(0.5, speak)), upstream.station("silent").always(never)
+    slow, silent = upstream.station("slow"), upstream.station("silent").always(never)
+    slow.always(slow.held(speak))
     server.apply(*cheap_first(slow.name, slow.url, silent.url), routing=COST, timeouts=SOON)
-    answer = server.chat(slow.name, stream)
+    answer = let_go_when_seen(server, slow, silent, stream)
     assert text_of(answer, stream) == TEXT
     assert [attempt["outcome"] for attempt in explained(server, answer)] == ["ok", "cancelled"]
     silent.wait_gone()
@@ -59,9 +73,10 @@ def test_the_first_wins_where_it_is_faster_after_all(server: RunningServer, upst
 
 @both
 def test_the_first_goes_on_where_the_second_fails(server: RunningServer, upstream: Upstream, stream: bool) -> None:
-    slow, bad = upstream.station("slow").always(after(0.5, speak)), upstream.station("bad").always(status(503))
+    slow, bad = upstream.station("slow"), upstream.station("bad").always(status(503))
+    slow.always(slow.held(speak))
     server.apply(*cheap_first(slow.name, slow.url, bad.url), routing=COST, timeouts=SOON)
-    answer = server.chat(slow.name, stream)
+    answer = let_go_when_seen(server, slow, bad, stream)
     assert text_of(answer, stream) == TEXT
     assert [attempt["outcome"] for attempt in explained(server, answer)] == ["ok", "unavailable"]
 
