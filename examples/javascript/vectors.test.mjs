@@ -176,12 +176,15 @@ for (const [name, held] of Object.entries(PLAYED)) {
 test("conversation drain", async (t) => {
   const { port, all, expected } = await playing(conversations.drain, t);
   const options = { codecs: ["json"], window: 262_144, agent: "test", requestsMax: 1 };
+  const payload = Buffer.concat([encodeRequest({ model: "chat", trace: TRACE }), encodeBody("json", BODY)]);
   const seen = [];
+  const call = { onError: ({ code, retryable }) => seen.push(code, retryable) };
+  const onOpen = (connection) => connection.begin(call, { opcode: OP.INFER_REQUEST, payload }); // before DRAIN is heard
   await new Promise((resolve) => {
     const onDrain = ({ state }, alternatives) => seen.push(state, ...alternatives);
-    Connection.open({ host: "127.0.0.1", port }, options, { onOpen: () => {}, onDrain, onClosed: resolve });
+    Connection.open({ host: "127.0.0.1", port }, options, { onOpen, onDrain, onClosed: resolve });
   });
-  assert.deepEqual(seen, ["draining", "10.0.0.2:8080"]);
+  assert.deepEqual(seen, ["draining", "10.0.0.2:8080", "server_draining", true]);
   assert.deepEqual((await all()).map(told), expected.map(told));
 });
 
