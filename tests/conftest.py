@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no-clock")
 
-# Both ends of 1,500 connections are in one process here, and many systems begin with 1,024 descriptors.
+# Both ends of 2,000 connections are in one process here, and many systems begin with 1,024 descriptors.
 _DESCRIPTORS = 8192
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 if _soft != resource.RLIM_INFINITY and _soft < _DESCRIPTORS:

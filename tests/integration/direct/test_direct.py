@@ -57,7 +57,7 @@ async def test_the_node_answers_and_the_server_counts(tmp_path: Path) -> None:
         await asyncio.gather(*(ask(client, REQUESTS, wrong) for _ in range(4)))
         stream = client.stream("echo", "in pieces")
         assert "".join([piece async for piece in stream]) == stream.answer.text == "in pieces"
-        wrong += [(await client.infer("echo", "s", session="a", priority=3)).text for _ in range(3)]  # by the server
+        wrong += [(await client.infer("echo", "s", session="a", priority=0)).text for _ in range(3)]  # by the server
         assert wrong == ["s"] * 3
         in_all = asked + 4 * REQUESTS + 1 + 3
         await until(lambda: told(server) == in_all)
