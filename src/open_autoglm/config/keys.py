@@ -8,6 +8,15 @@ from open_autoglm.config.tree import shorten
 ALIASES = {"worker_threads": "workers"}
 """Other names of keys: what may be written -> the key that it stands for."""
 
+FOREIGN_NAMES = {
+    "api_base": "endpoint",
+    "api_key": "token",
+    "base_url": "endpoint",
+    "model_name": "name",
+    "url": "endpoint",
+}
+"""What other programs call a key of ours: it is no other name of it, but surely what was meant."""
+
 COMPARED_CHARACTERS_MAX = 64
 """Of a wrong key; comparing takes quadratic time, and no key of ours is half as long."""
 

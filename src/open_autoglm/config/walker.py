@@ -13,7 +13,16 @@ from msgspec import inspect as shape
 
 from open_autoglm.config.document import ConfigDocument
 from open_autoglm.config.json_tree import parse_json
-from open_autoglm.config.keys import COMPARED_CHARACTERS_MAX, NAME_RULE, alike, canonical, is_name, nearest, shown_key
+from open_autoglm.config.keys import (
+    COMPARED_CHARACTERS_MAX,
+    FOREIGN_NAMES,
+    NAME_RULE,
+    alike,
+    canonical,
+    is_name,
+    nearest,
+    shown_key,
+)
 from open_autoglm.config.problems import Place, Problems
 from open_autoglm.config.substitution import Refused, Substitution
 from open_autoglm.config.tree import Entry, Mapping, Node, Scalar, Sequence, TreeError, describe, is_nothing, shorten
@@ -227,9 +236,10 @@ class Walker:
             self._problems.add(here, "")  # counted only
             return
         key = canonical(entry.key[:COMPARED_CHARACTERS_MAX])
-        near = nearest(key, fields)
+        foreign = FOREIGN_NAMES.get(key, "") in fields
+        near = FOREIGN_NAMES[key] if foreign else nearest(key, fields)
         elsewhere = [known for known in _known_paths() if known.rpartition(".")[2] == key]
-        if alike(key, near) or not elsewhere:
+        if foreign or alike(key, near) or not elsewhere:
             hint = near
             # What was meant is missing too, then, but that is one mistake.
             self._problems.bad.add(f"{path}.{near}" if path else near)

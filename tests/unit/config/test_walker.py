@@ -46,6 +46,12 @@ def test_an_unknown_key_names_the_nearest(problems: Problems) -> None:
     assert problem.message == "unknown key 'lvl'; the nearest known key is `level`"
 
 
+@pytest.mark.parametrize("key", ["url", "base_url", "baseUrl", "api_base"])
+def test_a_name_of_other_programs_leads_to_ours_and_is_one_mistake(problems: Problems, key: str) -> None:
+    [problem] = problems(f"models: [{{name: a, {key}: 'http://a'}}]")
+    assert problem.message == f"unknown key '{key}'; the nearest known key is `endpoint`"
+
+
 def test_a_key_in_the_wrong_section_names_the_right_one(problems: Problems) -> None:
     [problem] = problems("port: 80")
     assert problem.message.endswith("the nearest known key is `server.port`")
